@@ -1,0 +1,270 @@
+//! Conditions: their types and reasons by name, and how a list of them is merged.
+//!
+//! The rules are those of kstatus: what can still arrive by itself is `Ready=Unknown` with `Reconciling`; where a
+//! person must act it is `Ready=False` with `Stalled`. `Reconciling` and `Stalled` are present only while they
+//! are true. A message tells the user what to do and never holds a time, a secret, or text from a remote server.
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+
+/// Condition types.
+pub mod types {
+    /// The summary: everything that was asked for is in force, and proved.
+    pub const READY: &str = "Ready";
+    /// The operator is at work or waits for something that can still arrive by itself.
+    pub const RECONCILING: &str = "Reconciling";
+    /// A person must act.
+    pub const STALLED: &str = "Stalled";
+    /// The object is valid, and allowed by the owners of what it refers to.
+    pub const ACCEPTED: &str = "Accepted";
+    /// The object exists at the authorization server as declared.
+    pub const REGISTERED: &str = "Registered";
+    /// The metadata of the authorization server was found and names our issuer.
+    pub const METADATA_DISCOVERED: &str = "MetadataDiscovered";
+    /// The operator's credential works at the authorization server and has every permission it needs.
+    pub const CREDENTIALS_VALID: &str = "CredentialsValid";
+    /// The RFC 9728 document and the variables for the workload are published.
+    pub const METADATA_PUBLISHED: &str = "MetadataPublished";
+    /// Requests without a valid token are refused.
+    pub const ENFORCED: &str = "Enforced";
+    /// The client can get tokens for everything that it asked for.
+    pub const ACCESS_GRANTED: &str = "AccessGranted";
+    /// The workload's Secret holds a credential that was proved to work.
+    pub const CREDENTIALS_READY: &str = "CredentialsReady";
+    /// Token exchange is set up at the authorization server as declared.
+    pub const PROGRAMMED: &str = "Programmed";
+}
+
+/// What a condition says: type, status, reason and message, without a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// One of [`types`].
+    pub type_: &'static str,
+    /// Whether it holds.
+    pub status: Status,
+    /// CamelCase, stable, for machines.
+    pub reason: &'static str,
+    /// For people: what is the case and what to do about it.
+    pub message: String,
+}
+
+/// The three values of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Not known, or not yet.
+    Unknown,
+}
+
+impl Status {
+    /// The value as Kubernetes spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl Report {
+    /// It holds.
+    pub fn yes(type_: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            type_,
+            status: Status::True,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// It does not hold, and a person must act.
+    pub fn no(type_: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            type_,
+            status: Status::False,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// It is not known, or not yet the case, and may still become so by itself.
+    pub fn pending(type_: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            type_,
+            status: Status::Unknown,
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// The summary of `parts`, with `Reconciling` or `Stalled` beside it.
+///
+/// The first part that is False decides, then the first that is Unknown; `advisory` names the types that may be
+/// Unknown without holding `Ready` back (they do hold it back when False).
+pub fn summarize(parts: Vec<Report>, advisory: &[&str], ready: &str) -> Vec<Report> {
+    let blocking = parts
+        .iter()
+        .find(|part| part.status == Status::False)
+        .or_else(|| {
+            parts
+                .iter()
+                .find(|part| part.status == Status::Unknown && !advisory.contains(&part.type_))
+        });
+    let mut reports = match blocking {
+        None => vec![Report::yes(types::READY, "Ready", ready)],
+        Some(part) if part.status == Status::False => vec![
+            Report::no(types::READY, part.reason, part.message.clone()),
+            Report::yes(types::STALLED, part.reason, part.message.clone()),
+        ],
+        Some(part) => vec![
+            Report::pending(types::READY, part.reason, part.message.clone()),
+            Report::yes(types::RECONCILING, part.reason, part.message.clone()),
+        ],
+    };
+    reports.extend(parts);
+    reports
+}
+
+/// The types that this project sets; a condition of any other type belongs to somebody else and is kept.
+const OURS: [&str; 12] = [
+    types::READY,
+    types::RECONCILING,
+    types::STALLED,
+    types::ACCEPTED,
+    types::REGISTERED,
+    types::METADATA_DISCOVERED,
+    types::CREDENTIALS_VALID,
+    types::METADATA_PUBLISHED,
+    types::ENFORCED,
+    types::ACCESS_GRANTED,
+    types::CREDENTIALS_READY,
+    types::PROGRAMMED,
+];
+
+/// The conditions to store: `reports` as of `now`, each keeping its `lastTransitionTime` while its status stays,
+/// and after them the conditions of `old` that are not ours.
+pub fn merge(
+    old: &[Condition],
+    reports: &[Report],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let ours = reports.iter().map(|report| {
+        let since = old
+            .iter()
+            .find(|c| c.type_ == report.type_ && c.status == report.status.as_str())
+            .map_or_else(|| Time(now), |c| c.last_transition_time.clone());
+        Condition {
+            type_: report.type_.to_owned(),
+            status: report.status.as_str().to_owned(),
+            reason: report.reason.to_owned(),
+            message: report.message.clone(),
+            observed_generation: generation,
+            last_transition_time: since,
+        }
+    });
+    let foreign = old.iter().filter(|c| !OURS.contains(&c.type_.as_str())).cloned();
+    ours.chain(foreign).collect()
+}
+
+/// The condition of this type.
+pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// Whether the condition of this type is there and True, whatever generation it speaks of.
+pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    find(conditions, type_).is_some_and(|c| c.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_first_false_part_decides_then_the_first_unknown_one() {
+        let unknown = Report::pending(types::REGISTERED, "Waiting", "Waiting for it");
+        let bad = Report::no(types::ACCEPTED, "NotGranted", "Ask for it");
+        let good = Report::yes(types::ACCEPTED, "Accepted", "Fine");
+        let cases = [
+            (vec![good.clone()], Status::True, "Ready", None),
+            (
+                vec![good.clone(), unknown.clone()],
+                Status::Unknown,
+                "Waiting",
+                Some(types::RECONCILING),
+            ),
+            (
+                vec![unknown, bad],
+                Status::False,
+                "NotGranted",
+                Some(types::STALLED),
+            ),
+        ];
+        for (parts, status, reason, beside) in cases {
+            let reports = summarize(parts, &[], "All is well");
+            assert_eq!((reports[0].status, reports[0].reason), (status, reason));
+            for type_ in [types::RECONCILING, types::STALLED] {
+                assert_eq!(
+                    reports.iter().any(|r| r.type_ == type_),
+                    beside == Some(type_),
+                    "{type_}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_advisory_part_holds_ready_back_only_when_false() {
+        let advisory = [types::ENFORCED];
+        let unknown = summarize(
+            vec![Report::pending(types::ENFORCED, "ServerValidates", "…")],
+            &advisory,
+            "Ready",
+        );
+        assert_eq!(unknown[0].status, Status::True);
+        let open = summarize(vec![Report::no(types::ENFORCED, "Open", "…")], &advisory, "Ready");
+        assert_eq!(open[0].status, Status::False);
+    }
+
+    #[test]
+    fn time_moves_only_with_the_status() {
+        let first = merge(&[], &[Report::pending(types::READY, "A", "a")], Some(1), at(1));
+        let same = merge(&first, &[Report::pending(types::READY, "B", "b")], Some(2), at(2));
+        assert_eq!(same[0].last_transition_time, Time(at(1)));
+        assert_eq!(
+            (same[0].reason.as_str(), same[0].observed_generation),
+            ("B", Some(2))
+        );
+        let changed = merge(&same, &[Report::yes(types::READY, "Ready", "b")], Some(2), at(3));
+        assert_eq!(changed[0].last_transition_time, Time(at(3)));
+    }
+
+    #[test]
+    fn conditions_of_others_stay_and_ours_that_no_longer_hold_go() {
+        let foreign = Condition {
+            type_: "example.com/Audited".into(),
+            ..merge(&[], &[Report::yes("Ready", "a", "a")], None, at(1))[0].clone()
+        };
+        let stalled = merge(&[], &[Report::yes(types::STALLED, "a", "a")], None, at(1))[0].clone();
+        let merged = merge(
+            &[foreign.clone(), stalled],
+            &[Report::yes(types::READY, "Ready", "r")],
+            None,
+            at(2),
+        );
+        let kinds: Vec<_> = merged.iter().map(|c| c.type_.as_str()).collect();
+        assert_eq!(kinds, ["Ready", "example.com/Audited"]);
+    }
+}

@@ -1,0 +1,320 @@
+//! AuthorizationServer: a checked connection to the OAuth authorization server that a company runs, and what
+//! namespaces may do with it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{LocalReference, NAME_MESSAGE, NAME_RULE, NamespaceSelection, ScopeName};
+
+/// Where the authorization server is, how the operator signs in to it, and who may use it for what.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug)]
+#[kube(
+    group = "mcpauth.dev",
+    version = "v1alpha1",
+    kind = "AuthorizationServer",
+    namespaced,
+    status = "AuthorizationServerStatus",
+    category = "mcp-auth",
+    doc = "An OAuth authorization server at which MCP servers and clients are registered.",
+    printcolumn(name = "READY", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "REASON", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "ISSUER", type_ = "string", json_path = ".spec.issuer"),
+    printcolumn(name = "SERVERS", type_ = "integer", json_path = ".status.servers"),
+    printcolumn(name = "CLIENTS", type_ = "integer", json_path = ".status.clients"),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.keycloak)")
+        .message("say which authorization server it is: keycloak is required"),
+    validation = Rule::new("!has(self.keycloak) || self.issuer.endsWith('/realms/' + self.keycloak.realm)")
+        .message("the issuer of a Keycloak realm ends with /realms/ and the name of the realm")
+)]
+pub struct AuthorizationServerSpec {
+    /// The issuer, byte for byte as the authorization server spells it in its metadata and in the `iss` of its
+    /// tokens. Immutable: another issuer is another AuthorizationServer.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^https?://[^/?#@ ]+(/[^?# ]*)?$')")
+            .message("issuer is an https URL without query, fragment and user information"),
+        validation = Rule::new("self == oldSelf").message("issuer is immutable: create another AuthorizationServer")
+    )]
+    pub issuer: String,
+
+    /// The authorization server is a realm of Keycloak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keycloak: Option<KeycloakRealm>,
+
+    /// How the operator signs in to the authorization server.
+    pub credentials: OperatorCredentials,
+
+    /// Certificate authorities to trust for this server, beside those of the operator's image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle_ref: Option<CaBundleReference>,
+
+    /// Where the operator and the gates connect when the server is reachable under another address from inside
+    /// the cluster. Never changes what `iss` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+
+    /// Who may use this AuthorizationServer for what. Its own namespace may do everything; any other namespace
+    /// only what a grant gives it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub grants: Vec<Grant>,
+
+    /// Internal APIs for which MCP servers may exchange their callers' tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub apis: Vec<Api>,
+
+    /// Objects that exist at the authorization server without the operator's mark and may be taken over, with
+    /// everything that follows: their settings are overwritten, and they are deleted with the object that took
+    /// them over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub adoption: Vec<Adoption>,
+}
+
+/// A Keycloak realm.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct KeycloakRealm {
+    /// Name of the realm. Immutable.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[A-Za-z0-9._~-]+$')")
+            .message("a realm name holds letters, digits and . _ ~ -"),
+        validation = Rule::new("self == oldSelf").message("realm is immutable: create another AuthorizationServer")
+    )]
+    pub realm: String,
+}
+
+/// The operator's own credential at the authorization server.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OperatorCredentials {
+    /// A Secret in the same namespace with the keys `client-id` and `client-secret`: a confidential client with
+    /// a service account that holds only the roles the documentation lists.
+    pub secret_ref: LocalReference,
+}
+
+/// A ConfigMap that holds certificates.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CaBundleReference {
+    /// Name of a ConfigMap in the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key of the ConfigMap that holds the certificates in PEM; `ca.crt` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: Option<String>,
+}
+
+/// Addresses at which to connect, where they differ from those in the server's metadata.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+        "[self.?discovery.orValue('https://h'), self.?admin.orValue('https://h'), self.?jwks.orValue('https://h'), self.?token.orValue('https://h')].all(u, u.matches('^https?://[^/?#@ ]+(/[^?# ]*)?$'))")
+    .message("an endpoint is an https URL without query, fragment and user information"))]
+pub struct Endpoints {
+    /// The metadata document (OpenID Connect Discovery or RFC 8414).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub discovery: Option<String>,
+    /// The base URL of the administration API; for Keycloak the address of the server, without `/admin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub admin: Option<String>,
+    /// The key set that signs tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub jwks: Option<String>,
+    /// The token endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub token: Option<String>,
+}
+
+/// What some namespaces may do with an AuthorizationServer.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.servers) || has(self.clients) || has(self.tokenExchange)")
+    .message("a grant gives at least one of servers, clients, tokenExchange"))]
+pub struct Grant {
+    /// The namespaces that get the grant.
+    pub namespaces: NamespaceSelection,
+    /// They may register MCP servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<ServerGrant>,
+    /// They may register clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientGrant>,
+    /// Their MCP servers may exchange tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_exchange: Option<TokenExchangeGrant>,
+}
+
+/// Which resources and scopes MCP servers may claim.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerGrant {
+    /// Hosts that `resource` may have: `mcp.example.com`, `*.example.com` for every name below example.com, or
+    /// `*` for every host. A port is not part of it.
+    #[schemars(length(min = 1, max = 64))]
+    pub hosts: Vec<HostPattern>,
+    /// Beginnings of the scope names that they may claim, such as `orders:`; the empty string stands for every
+    /// name. The scope that a server without scopes gets needs no grant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 128)))]
+    pub scope_prefixes: Vec<String>,
+}
+
+/// Which redirect URIs clients may have.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientGrant {
+    /// Hosts that redirect URIs may have (`app.example.com`, `*.example.com`, `localhost`, `*`), and custom
+    /// schemes written with their colon (`com.example.app:`). None: only clients without redirect URIs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub redirect_hosts: Vec<RedirectPattern>,
+}
+
+/// Which internal APIs may be the target of token exchange.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenExchangeGrant {
+    /// Names from `apis`.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
+    pub apis: Vec<String>,
+}
+
+/// A host: `mcp.example.com`, `*.example.com`, `*`, `[::1]`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(transparent)]
+#[schemars(
+    extend("minLength" = 1, "maxLength" = 253, "x-kubernetes-validations" = [{
+        "rule": "self == '*' || self.matches('^(\\\\*\\\\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') || self.matches('^\\\\[[0-9a-f:.]+\\\\]$')",
+        "message": "a host is written in lower case without scheme, port and path: mcp.example.com, *.example.com or *"
+    }])
+)]
+pub struct HostPattern(pub String);
+
+/// A host as in [`HostPattern`], or a custom scheme with its colon.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(transparent)]
+#[schemars(
+    extend("minLength" = 1, "maxLength" = 253, "x-kubernetes-validations" = [{
+        "rule": "self == '*' || self.matches('^(\\\\*\\\\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') || self.matches('^\\\\[[0-9a-f:.]+\\\\]$') || self.matches('^[a-z][a-z0-9+.-]*:$')",
+        "message": "a redirect host is a host in lower case without scheme, port and path (app.example.com, *.example.com, *), or a custom scheme with its colon (com.example.app:)"
+    }])
+)]
+pub struct RedirectPattern(pub String);
+
+/// An internal API.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Api {
+    /// The name by which policies and grants refer to the API.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name of an API is a DNS label"))]
+    pub name: String,
+    /// The audience of tokens for this API.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("self.matches('^[\\\\x21-\\\\x7E]+$')")
+        .message("an audience holds visible ASCII characters without spaces"))]
+    pub audience: String,
+    /// Scopes of this API.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub scopes: Vec<ApiScope>,
+    /// true: the operator creates the API's scopes at the authorization server and keeps them as declared.
+    /// false, or absent: they exist there and are left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manage: Option<bool>,
+}
+
+/// A scope of an internal API.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiScope {
+    /// Name of the scope.
+    pub name: ScopeName,
+    /// What the scope allows, in words for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub description: Option<String>,
+}
+
+/// Consent to take over one object at the authorization server.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Adoption {
+    /// Client or Scope: what the object is at the authorization server.
+    pub kind: AdoptedKind,
+    /// The client id, or the name of the scope.
+    #[schemars(length(min = 1, max = 255))]
+    pub id: String,
+    /// Namespace of the McpServer or McpClient that may take it over.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Name of the McpServer or McpClient that may take it over.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+/// Kinds of object at an authorization server.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdoptedKind {
+    /// A client.
+    Client,
+    /// A client scope.
+    Scope,
+}
+
+/// What the operator found out about the authorization server.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorizationServerStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// MetadataDiscovered, CredentialsValid and, as their summary, Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// What the server can do, as far as the operator makes use of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// What the server says of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<DiscoveredMetadata>,
+    /// How many McpServers refer to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers: Option<i64>,
+    /// How many McpClients refer to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<i64>,
+}
+
+/// The part of the server's metadata (RFC 8414) that others need.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DiscoveredMetadata {
+    /// The issuer, byte for byte.
+    pub issuer: String,
+    /// Where users sign in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_endpoint: Option<String>,
+    /// Where clients get tokens.
+    pub token_endpoint: String,
+    /// The keys that sign tokens.
+    pub jwks_uri: String,
+}

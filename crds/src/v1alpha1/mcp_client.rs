@@ -1,0 +1,314 @@
+//! McpClient: a client that gets tokens for MCP servers, and the Secret that holds its credential.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{DurationText, NAME_MESSAGE, NAME_RULE, ObjectReference, ScopeName};
+
+/// A client of MCP servers: how it signs users in, which servers it may call, where its credential goes.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug)]
+#[kube(
+    group = "mcpauth.dev",
+    version = "v1alpha1",
+    kind = "McpClient",
+    namespaced,
+    status = "McpClientStatus",
+    category = "mcp-auth",
+    doc = "A client of MCP servers, registered at the authorization server.",
+    printcolumn(name = "READY", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "REASON", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "CLIENT-ID", type_ = "string", json_path = ".status.clientId"),
+    printcolumn(name = "SECRET", type_ = "string", json_path = ".status.secretName"),
+    printcolumn(name = "NEXT-ROTATION", type_ = "string", json_path = ".status.rotation.next", priority = 1),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.managed)").message("say how the client comes to be: managed is required"),
+    validation = Rule::new("!has(self.rotation) || !has(self.managed) || !has(self.managed.authentication) || self.managed.authentication.method != 'None'")
+        .message("a client with authentication method None has no credential to rotate: leave out rotation"),
+    validation = Rule::new("!has(self.access) || self.access.all(a, self.access.exists_one(b, b.server == a.server))")
+        .message("access names each server once")
+)]
+pub struct McpClientSpec {
+    /// The AuthorizationServer at which this client is registered. Immutable.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("authorizationServerRef is immutable: create another McpClient"))]
+    pub authorization_server_ref: ObjectReference,
+
+    /// The operator registers the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed: Option<ManagedClient>,
+
+    /// The servers that the client wants to call. It can get tokens for exactly what it asks for here and the
+    /// servers allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub access: Vec<Access>,
+
+    /// The Secret that the workload reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<ClientSecretSpec>,
+
+    /// When the credential is replaced by itself. Absent: only when asked for by annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+
+    /// Lifetime of the client's access tokens, between 1m and 24h; 5m when absent. What is revoked is usable for
+    /// at most this long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') || self == '' || (duration(self) >= duration('1m') && duration(self) <= duration('24h'))")
+        .message("accessTokenLifetime is between 1m and 24h"))]
+    pub access_token_lifetime: Option<DurationText>,
+
+    /// true: the client is disabled at the authorization server and its sessions are ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<bool>,
+
+    /// Delete, or absent: the client goes from the authorization server with this object. Retain: it stays there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+}
+
+/// A client that the operator registers. Its client id is generated and shown in status.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!('authorization_code' in self.grantTypes) || (has(self.redirectUris) && self.redirectUris.size() > 0)")
+        .message("authorization_code needs at least one redirect URI"),
+    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.size() == 0 || 'authorization_code' in self.grantTypes")
+        .message("redirect URIs are used with authorization_code only: add it to grantTypes or leave them out"),
+    validation = Rule::new("!('refresh_token' in self.grantTypes) || 'authorization_code' in self.grantTypes")
+        .message("refresh_token needs authorization_code"),
+    validation = Rule::new("!('client_credentials' in self.grantTypes) || !has(self.authentication) || self.authentication.method != 'None'")
+        .message("client_credentials needs a credential: authentication method None does not go with it"),
+    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, isURL(u) && !u.startsWith('/') && !u.matches('[\\\\x00-\\\\x20\\\\x7F]'))")
+        .message("a redirect URI is an absolute URI without control characters and spaces"),
+    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, !u.contains('#'))")
+        .message("a redirect URI has no fragment (RFC 6749 section 3.1.2)"),
+    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, !u.contains('*'))")
+        .message("a redirect URI has no wildcard: list each one"),
+    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, !u.matches('^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@'))")
+        .message("a redirect URI has no user information"),
+    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, !u.startsWith('http:') || u.matches('^http://(localhost|127\\\\.0\\\\.0\\\\.1|\\\\[::1\\\\])(:[0-9]{1,5})?(/|[?]|$)'))")
+        .message("a redirect URI uses https; http is for loopback hosts only (RFC 8252 section 7.3)"),
+    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, !u.matches('(?i)^(javascript|data|file|vbscript|about|blob|ws|wss|ftp):'))")
+        .message("a redirect URI does not use the schemes javascript, data, file, vbscript, about, blob, ws, wss, ftp"),
+    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, u.matches('^https?://') || u.matches('(?i)^(javascript|data|file|vbscript|about|blob|ws|wss|ftp):') || (has(self.applicationType) && self.applicationType == 'native' && u.matches('^([a-z][a-z0-9+-]*[.][a-z0-9+.-]*|cursor):/')))")
+        .message("a redirect URI with a scheme of its own needs applicationType native and a scheme with a dot, such as com.example.app:/callback (RFC 8252 section 7.1)")
+)]
+pub struct ManagedClient {
+    /// The name that people see when they are asked for consent; the name of this object when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1F\\\\x7F]') && !self.contains('${')")
+        .message("displayName holds no control characters and no ${"))]
+    pub display_name: Option<String>,
+
+    /// Where users are sent back to after signing in. On loopback hosts any port matches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 255)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub redirect_uris: Vec<String>,
+
+    /// How the client gets tokens: authorization_code (users sign in), refresh_token, client_credentials (the
+    /// client acts for itself).
+    #[schemars(length(min = 1, max = 3))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub grant_types: Vec<GrantType>,
+
+    /// web, or absent: an application on a server. native: an application on the user's device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application_type: Option<ApplicationType>,
+
+    /// Required, or absent: users are asked before the client gets tokens for them. Skip: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Consent>,
+
+    /// How the client proves who it is; ClientSecret when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<ClientAuthentication>,
+}
+
+/// How a client proves who it is.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientAuthentication {
+    /// ClientSecret: a secret that the operator makes and rotates. None: a public client, which proves only that
+    /// the same party began and ended a sign-in (PKCE).
+    pub method: AuthenticationMethod,
+}
+
+/// Authentication methods of clients.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthenticationMethod {
+    /// A shared secret.
+    ClientSecret,
+    /// A public client.
+    None,
+}
+
+/// OAuth grant types, in the protocol's spelling.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantType {
+    /// RFC 6749 section 4.1, always with PKCE S256.
+    AuthorizationCode,
+    /// RFC 6749 section 6.
+    RefreshToken,
+    /// RFC 6749 section 4.4.
+    ClientCredentials,
+}
+
+/// Kinds of application, in the protocol's spelling (OpenID Connect Dynamic Client Registration).
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ApplicationType {
+    /// On a server.
+    Web,
+    /// On the user's device.
+    Native,
+}
+
+/// Whether users are asked.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// They are.
+    Required,
+    /// They are not.
+    Skip,
+}
+
+/// A server that a client wants to call.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Access {
+    /// The McpServer.
+    pub server: ObjectReference,
+    /// Scopes of that server; its challenge scopes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub scopes: Option<Vec<ScopeName>>,
+}
+
+/// The Secret that the workload reads.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientSecretSpec {
+    /// Name of the Secret; `<client>-mcp-client` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
+        .message("the name of a Secret is a DNS name in lower case"))]
+    pub name: Option<String>,
+    /// Under which key each value is stored, where it differs from its own name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[x_kube(validation = Rule::new("self.all(k, self[k].matches('^[-._a-zA-Z0-9]+$') && self[k].size() <= 253)")
+        .message("a key of a Secret holds letters, digits and - . _"),
+        validation = Rule::new("self.all(k, self.exists_one(j, self[j] == self[k]))").message("two values cannot share one key"))]
+    pub keys: BTreeMap<SecretValue, String>,
+    /// Labels of the Secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$') && self[k].size() <= 63 && self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))")
+        .message("these are not labels that Kubernetes accepts"))]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The values that the workload's Secret can hold.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretValue {
+    /// The client id.
+    ClientId,
+    /// The client secret.
+    ClientSecret,
+    /// The issuer.
+    Issuer,
+    /// The token endpoint.
+    TokenEndpoint,
+    /// The granted scopes, separated by spaces.
+    Scope,
+    /// The resource, when access names exactly one server.
+    Resource,
+}
+
+/// When a credential is replaced by itself.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// Age at which the credential is replaced, at least 1m.
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') || self == '' || duration(self) >= duration('1m')")
+        .message("rotation.interval is at least 1m"))]
+    pub interval: DurationText,
+}
+
+/// What happens at the authorization server when the object is deleted.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeletionPolicy {
+    /// It is deleted there too.
+    Delete,
+    /// It stays.
+    Retain,
+}
+
+/// What is in force for an McpClient.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct McpClientStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, Registered, AccessGranted, CredentialsReady and, as their summary, Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The client id at the authorization server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// What the client can get tokens for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub granted: Vec<GrantedAccess>,
+    /// The Secret that the workload reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+    /// Changes when the content of the Secret does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_hash: Option<String>,
+    /// The credential's age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationStatus>,
+    /// The value of the annotation `mcpauth.dev/rotate-requested-at` that was acted upon last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_rotate_request: Option<String>,
+}
+
+/// What a client can get tokens for at one server.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantedAccess {
+    /// Namespace and name of the McpServer.
+    pub server: String,
+    /// Its resource.
+    pub resource: String,
+    /// The granted scopes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+}
+
+/// The age of a credential.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationStatus {
+    /// When the credential came into force (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rotated: Option<String>,
+    /// When it is due to be replaced (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}

@@ -1,0 +1,260 @@
+//! McpServer: one protected resource, from which audience, scopes, metadata and challenge all come.
+
+use k8s_openapi::apimachinery::pkg::{apis::meta::v1::Condition, util::intstr::IntOrString};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{DurationText, NAME_MESSAGE, NAME_RULE, NamespaceSelection, ObjectReference, ScopeName};
+
+/// Names of scopes that authorization servers define themselves, and that no MCP server may claim.
+pub const BUILT_IN_SCOPES: [&str; 15] = [
+    "openid",
+    "profile",
+    "email",
+    "address",
+    "phone",
+    "offline_access",
+    "roles",
+    "web-origins",
+    "microprofile-jwt",
+    "acr",
+    "amr",
+    "basic",
+    "service_account",
+    "organization",
+    "role_list",
+];
+
+/// A protected MCP server: what it is called, what it offers, and who may call it.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug)]
+#[kube(
+    group = "mcpauth.dev",
+    version = "v1alpha1",
+    kind = "McpServer",
+    namespaced,
+    status = "McpServerStatus",
+    category = "mcp-auth",
+    doc = "An MCP server as an OAuth 2.1 protected resource.",
+    printcolumn(name = "READY", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "REASON", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "RESOURCE", type_ = "string", json_path = ".spec.resource"),
+    printcolumn(name = "SCOPES", type_ = "string", json_path = ".status.scopes", priority = 1),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.rules) || self.rules.all(r, sets.contains(self.?scopes.orValue([]).map(s, s.name), r.scopes))")
+        .message("every scope that a rule names is declared in scopes"),
+    validation = Rule::new("!has(self.defaultScopes) || sets.contains(self.?scopes.orValue([]).map(s, s.name), self.defaultScopes)")
+        .message("every scope in defaultScopes is declared in scopes"),
+    validation = Rule::new("!has(self.scopes) || self.scopes.all(d, !has(d.implies) || sets.contains(self.scopes.map(s, s.name), d.implies))")
+        .message("every scope that another one implies is declared in scopes"),
+    validation = Rule::new("!has(self.allowedClients) || self.allowedClients.all(c, !has(c.scopes) || sets.contains(self.?scopes.orValue([]).map(s, s.name), c.scopes))")
+        .message("every scope in allowedClients is declared in scopes"),
+    validation = Rule::new("!has(self.rules) || has(self.scopes)")
+        .message("rules need scopes to name: declare them in scopes")
+)]
+pub struct McpServerSpec {
+    /// The AuthorizationServer at which this server is registered. Immutable.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("authorizationServerRef is immutable: create another McpServer"))]
+    pub authorization_server_ref: ObjectReference,
+
+    /// The canonical URI of the server (RFC 8707): the audience of its tokens and the `resource` of its metadata
+    /// (RFC 9728), byte for byte as MCP clients spell it. https, or http on a loopback host; host in lower case;
+    /// no default port, dot segment, query, fragment or user information; the root is written with its slash.
+    /// Immutable.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^(https://|http://(localhost|127\\\\.0\\\\.0\\\\.1|\\\\[::1\\\\])(:|/|$))')")
+            .message("resource is an https URL; http is for loopback hosts only"),
+        validation = Rule::new("!self.matches('^https?://') || (self.matches('^https?://([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*|\\\\[[0-9a-f:.]+\\\\])(:[1-9][0-9]{0,4})?(/|(/[A-Za-z0-9._~!$&()*+,;=:@%-]+)+)$') && isURL(self))")
+            .message("resource is written as a URL parser returns it: host in lower case, no user information, query or fragment, no empty path segment, and the root with its slash"),
+        validation = Rule::new("!self.matches('(?i)/(\\\\.|%2e){1,2}(/|$)')").message("resource has no dot segments"),
+        validation = Rule::new("!self.matches('^https://[^/]*[^:]:443(/|$)') && !self.matches('^http://[^/]*:80(/|$)')")
+            .message("resource leaves out the default port"),
+        validation = Rule::new("self == oldSelf").message("resource is immutable: create another McpServer")
+    )]
+    pub resource: String,
+
+    /// The scopes of this server. Without any it gets one, `mcp.<namespace>.<name>`, which status shows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub scopes: Vec<ServerScope>,
+
+    /// Lifetime of the tokens that this server gets by token exchange, between 1m and 24h; 5m when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') || self == '' || (duration(self) >= duration('1m') && duration(self) <= duration('24h'))")
+        .message("exchangeTokenLifetime is between 1m and 24h"))]
+    pub exchange_token_lifetime: Option<DurationText>,
+
+    /// Which scopes a call of a tool, prompt or resource needs. Every rule that matches applies. With rules, a
+    /// call that none matches is refused unless `defaultScopes` says otherwise; without, it needs the challenge
+    /// scopes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub rules: Vec<CallRule>,
+
+    /// The scopes that a call needs which no rule matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub default_scopes: Option<Vec<ScopeName>>,
+
+    /// Where the MCP server itself listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+
+    /// Who validates tokens in front of the server.
+    pub enforcement: Enforcement,
+
+    /// Who may call this server, with which scopes. Absent: the clients of its own namespace, with all scopes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub allowed_clients: Option<Vec<AllowedClients>>,
+}
+
+/// A scope of an MCP server.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerScope {
+    /// Name of the scope, unique at the authorization server.
+    #[x_kube(
+        validation = Rule::new("!(self in ['openid', 'profile', 'email', 'address', 'phone', 'offline_access', 'roles', 'web-origins', 'microprofile-jwt', 'acr', 'amr', 'basic', 'service_account', 'organization', 'role_list'])")
+            .message("this scope name belongs to the authorization server itself: choose another one"),
+        validation = Rule::new("!self.startsWith('mcp.')")
+            .message("scope names that begin with mcp. are kept for servers without scopes: choose another one")
+    )]
+    pub name: ScopeName,
+    /// What the scope allows, in words for the person who is asked for consent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub description: Option<String>,
+    /// Part of normal use: named in the challenge and in the metadata. When no scope says so, all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<bool>,
+    /// Scopes that whoever holds this one need not hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub implies: Vec<ScopeName>,
+}
+
+/// What a call needs.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CallRule {
+    /// Tool, Prompt or Resource: what is called.
+    pub kind: RuleKind,
+    /// Name of the tool or prompt, or URI of the resource, case-sensitive; `*` stands for any run of characters.
+    #[schemars(length(min = 1, max = 256))]
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// The call needs all of these.
+    #[schemars(length(min = 1, max = 16))]
+    pub scopes: Vec<ScopeName>,
+}
+
+/// What a rule is about.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleKind {
+    /// `tools/call`.
+    Tool,
+    /// `prompts/get`.
+    Prompt,
+    /// `resources/read` and its kin.
+    Resource,
+}
+
+/// Where an MCP server listens.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Name of a Service in the same namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub service: String,
+    /// Name or number of the port of that Service; its only port when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<IntOrString>,
+    /// Path of the MCP endpoint; the path of `resource` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("self.matches('^/[^?# ]*$')").message("path begins with a slash and has no query or fragment"))]
+    pub path: Option<String>,
+}
+
+/// Who validates tokens.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Enforcement {
+    /// External: the server, or something of yours in front of it, validates tokens with what the ConfigMaps say.
+    pub mode: EnforcementMode,
+}
+
+/// The ways to enforce.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnforcementMode {
+    /// The server validates by itself.
+    External,
+}
+
+/// Clients that may call the server.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.namespaces) != (has(self.selfRegistered) && self.selfRegistered)")
+        .message("each entry says either namespaces or selfRegistered: true"),
+    validation = Rule::new("!has(self.names) || has(self.namespaces)")
+        .message("names choose McpClients, or McpServers that exchange tokens, of namespaces")
+)]
+pub struct AllowedClients {
+    /// The McpClients of these namespaces; with `exchange: true` their McpServers too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<NamespaceSelection>,
+    /// Clients that registered themselves at the authorization server, where it lets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_registered: Option<bool>,
+    /// Only these McpClients (for exchange: McpServers) of the namespaces; all of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
+    pub names: Option<Vec<String>>,
+    /// The scopes they may have; the challenge scopes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub scopes: Option<Vec<ScopeName>>,
+    /// McpServers of the namespaces may exchange their callers' tokens for tokens of this server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<bool>,
+}
+
+/// What is in force for an McpServer.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct McpServerStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, Registered, MetadataPublished, Enforced and, as their summary, Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The scopes of the server at the authorization server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// Those of them that the challenge and the metadata name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub challenge_scopes: Vec<String>,
+    /// Where the metadata document (RFC 9728) has to be served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_url: Option<String>,
+    /// The scopes of other servers and APIs that this server may get by token exchange.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exchange_scopes: Vec<String>,
+    /// The Secret with the server's own credentials, while a policy needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+    /// Changes when the content of that Secret does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_hash: Option<String>,
+}

@@ -1,0 +1,13 @@
+//! Version `v1alpha1`: one module a kind.
+
+mod authorization_server;
+mod common;
+mod mcp_client;
+mod mcp_server;
+mod token_exchange_policy;
+
+pub use authorization_server::*;
+pub use common::*;
+pub use mcp_client::*;
+pub use mcp_server::*;
+pub use token_exchange_policy::*;

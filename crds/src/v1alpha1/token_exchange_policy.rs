@@ -1,0 +1,101 @@
+//! TokenExchangePolicy: an MCP server may turn its callers' tokens into tokens for one other server or API.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{NAME_MESSAGE, NAME_RULE, ObjectReference, ScopeName};
+
+/// Who exchanges, for what, and how the server gets the exchanged token (RFC 8693).
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug)]
+#[kube(
+    group = "mcpauth.dev",
+    version = "v1alpha1",
+    kind = "TokenExchangePolicy",
+    plural = "tokenexchangepolicies",
+    namespaced,
+    status = "TokenExchangePolicyStatus",
+    category = "mcp-auth",
+    doc = "Lets an MCP server exchange its callers' tokens for tokens of one other server or API.",
+    printcolumn(name = "READY", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "REASON", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "SERVER", type_ = "string", json_path = ".spec.serverRef.name"),
+    printcolumn(name = "AUDIENCE", type_ = "string", json_path = ".status.audience"),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.mcpServerRef), has(self.apiRef)].exists_one(x, x)")
+    .message("name exactly one target: mcpServerRef or apiRef"))]
+pub struct TokenExchangePolicySpec {
+    /// The McpServer that exchanges, in the same namespace.
+    pub server_ref: McpServerReference,
+    /// The target is another MCP server, whose `allowedClients` has to say `exchange: true` for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp_server_ref: Option<ObjectReference>,
+    /// The target is an internal API of the AuthorizationServer, which has to grant it to this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_ref: Option<ApiReference>,
+    /// The scopes of the target that exchanged tokens may have.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub scopes: Vec<ExchangeScope>,
+    /// Secret: the server exchanges by itself, with the credentials in the Secret `<server>-mcp-auth`.
+    pub delivery: Delivery,
+}
+
+/// An McpServer in the same namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct McpServerReference {
+    /// Name of the McpServer.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+/// An internal API of the server's AuthorizationServer.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiReference {
+    /// A name from the `apis` of the AuthorizationServer.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+/// A scope of the target.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExchangeScope {
+    /// Name of the scope.
+    pub name: ScopeName,
+}
+
+/// How a server gets exchanged tokens.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// By exchanging itself, with credentials from a Secret.
+    Secret,
+}
+
+/// What is in force for a TokenExchangePolicy.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenExchangePolicyStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, Programmed and, as their summary, Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The audience of the exchanged tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// Scopes that exchanged tokens can have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assigned_scopes: Vec<String>,
+    /// Scopes that the policy asks for and the target does not give.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unassigned_scopes: Vec<String>,
+}

@@ -166,7 +166,7 @@ pub struct Grant {
 pub struct ServerGrant {
     /// Hosts that `resource` may have: `mcp.example.com`, `*.example.com` for every name below example.com, or
     /// `*` for every host. A port is not part of it.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 32))]
     pub hosts: Vec<HostPattern>,
     /// Beginnings of the scope names that they may claim, such as `orders:`; the empty string stands for every
     /// name. The scope that a server without scopes gets needs no grant.
@@ -182,7 +182,7 @@ pub struct ClientGrant {
     /// Hosts that redirect URIs may have (`app.example.com`, `*.example.com`, `localhost`, `*`), and custom
     /// schemes written with their colon (`com.example.app:`). None: only clients without redirect URIs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 32))]
     pub redirect_hosts: Vec<RedirectPattern>,
 }
 
@@ -200,7 +200,7 @@ pub struct TokenExchangeGrant {
 #[serde(transparent)]
 #[schemars(
     extend("minLength" = 1, "maxLength" = 253, "x-kubernetes-validations" = [{
-        "rule": "self == '*' || self.matches('^(\\\\*\\\\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') || self.matches('^\\\\[[0-9a-f:.]+\\\\]$')",
+        "rule": "self.matches('^([*]|([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*|\\\\[[0-9a-f:.]+\\\\])$')",
         "message": "a host is written in lower case without scheme, port and path: mcp.example.com, *.example.com or *"
     }])
 )]
@@ -211,7 +211,7 @@ pub struct HostPattern(pub String);
 #[serde(transparent)]
 #[schemars(
     extend("minLength" = 1, "maxLength" = 253, "x-kubernetes-validations" = [{
-        "rule": "self == '*' || self.matches('^(\\\\*\\\\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') || self.matches('^\\\\[[0-9a-f:.]+\\\\]$') || self.matches('^[a-z][a-z0-9+.-]*:$')",
+        "rule": "self.matches('^([*]|([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*|\\\\[[0-9a-f:.]+\\\\]|[a-z][a-z0-9+.-]*:)$')",
         "message": "a redirect host is a host in lower case without scheme, port and path (app.example.com, *.example.com, *), or a custom scheme with its colon (com.example.app:)"
     }])
 )]

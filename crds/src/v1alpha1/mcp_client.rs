@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::common::{DurationText, NAME_MESSAGE, NAME_RULE, ObjectReference, ScopeName};
@@ -208,17 +208,62 @@ pub struct ClientSecretSpec {
     pub name: Option<String>,
     /// Under which key each value is stored, where it differs from its own name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[x_kube(validation = Rule::new("self.all(k, self[k].matches('^[-._a-zA-Z0-9]+$') && self[k].size() <= 253)")
-        .message("a key of a Secret holds letters, digits and - . _"),
-        validation = Rule::new("self.all(k, self.exists_one(j, self[j] == self[k]))").message("two values cannot share one key"))]
+    #[schemars(with = "SecretKeys")]
     pub keys: BTreeMap<SecretValue, String>,
     /// Labels of the Secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
-    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$') && self[k].size() <= 63 && self[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))")
-        .message("these are not labels that Kubernetes accepts"))]
+    #[schemars(with = "BTreeMap<String, LabelValue>", extend("maxProperties" = 16))]
     pub labels: BTreeMap<String, String>,
 }
+
+/// The schema of [`ClientSecretSpec::keys`]: a map would let the API server accept a key that is no [`SecretValue`].
+#[derive(JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(transform = all_optional)]
+#[allow(dead_code, reason = "only its schema is used")]
+struct SecretKeys {
+    /// Key of the client id.
+    client_id: SecretKey,
+    /// Key of the client secret.
+    client_secret: SecretKey,
+    /// Key of the issuer.
+    issuer: SecretKey,
+    /// Key of the token endpoint.
+    token_endpoint: SecretKey,
+    /// Key of the granted scopes.
+    scope: SecretKey,
+    /// Key of the resource.
+    resource: SecretKey,
+}
+
+/// Leaves each property out of `required` without making it nullable: the map has no place for a null.
+fn all_optional(schema: &mut Schema) {
+    schema.remove("required");
+}
+
+/// A key of a Secret.
+#[derive(JsonSchema)]
+#[serde(transparent)]
+#[schemars(
+    extend("minLength" = 1, "maxLength" = 253, "x-kubernetes-validations" = [{
+        "rule": "self.matches('^[-._a-zA-Z0-9]+$')",
+        "message": "a key of a Secret holds letters, digits and - . _"
+    }])
+)]
+#[allow(dead_code, reason = "only its schema is used")]
+struct SecretKey(String);
+
+/// The value of a label.
+#[derive(JsonSchema)]
+#[serde(transparent)]
+#[schemars(
+    extend("maxLength" = 63, "x-kubernetes-validations" = [{
+        "rule": "self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",
+        "message": "the value of a label holds letters, digits and - . _, with a letter or digit at both ends"
+    }])
+)]
+#[allow(dead_code, reason = "only its schema is used")]
+struct LabelValue(String);
 
 /// The values that the workload's Secret can hold.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -45,16 +45,14 @@ pub const BUILT_IN_SCOPES: [&str; 15] = [
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.rules) || self.rules.all(r, sets.contains(self.?scopes.orValue([]).map(s, s.name), r.scopes))")
+    validation = Rule::new("!has(self.rules) || self.rules.all(r, has(self.scopes) && sets.contains(self.scopes.map(s, s.name), r.scopes))")
         .message("every scope that a rule names is declared in scopes"),
-    validation = Rule::new("!has(self.defaultScopes) || sets.contains(self.?scopes.orValue([]).map(s, s.name), self.defaultScopes)")
+    validation = Rule::new("!has(self.defaultScopes) || (has(self.scopes) && sets.contains(self.scopes.map(s, s.name), self.defaultScopes))")
         .message("every scope in defaultScopes is declared in scopes"),
     validation = Rule::new("!has(self.scopes) || self.scopes.all(d, !has(d.implies) || sets.contains(self.scopes.map(s, s.name), d.implies))")
         .message("every scope that another one implies is declared in scopes"),
-    validation = Rule::new("!has(self.allowedClients) || self.allowedClients.all(c, !has(c.scopes) || sets.contains(self.?scopes.orValue([]).map(s, s.name), c.scopes))")
-        .message("every scope in allowedClients is declared in scopes"),
-    validation = Rule::new("!has(self.rules) || has(self.scopes)")
-        .message("rules need scopes to name: declare them in scopes")
+    validation = Rule::new("!has(self.allowedClients) || self.allowedClients.all(c, !has(c.scopes) || (has(self.scopes) && sets.contains(self.scopes.map(s, s.name), c.scopes)))")
+        .message("every scope in allowedClients is declared in scopes")
 )]
 pub struct McpServerSpec {
     /// The AuthorizationServer at which this server is registered. Immutable.

@@ -6,7 +6,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{LocalReference, NAME_MESSAGE, NAME_RULE, NamespaceSelection, ScopeName};
+use super::{
+    common::{LocalReference, NamespaceSelection, ScopeName},
+    rules,
+};
 
 /// Where the authorization server is, how the operator signs in to it, and who may use it for what.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug)]
@@ -24,23 +27,28 @@ use super::common::{LocalReference, NAME_MESSAGE, NAME_RULE, NamespaceSelection,
     printcolumn(name = "SERVERS", type_ = "integer", json_path = ".status.servers"),
     printcolumn(name = "CLIENTS", type_ = "integer", json_path = ".status.clients"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
+    validation = rules::object_name()
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.keycloak)")
-        .message("say which authorization server it is: keycloak is required"),
+        .message("say which authorization server it is: keycloak is required")
+        .field_path(".keycloak")
+        .reason(Reason::FieldValueRequired),
     validation = Rule::new("!has(self.keycloak) || self.issuer.endsWith('/realms/' + self.keycloak.realm)")
         .message("the issuer of a Keycloak realm ends with /realms/ and the name of the realm")
+        .field_path(".issuer"),
+    validation = Rule::new("!has(self.grants) || self.grants.all(g, !has(g.tokenExchange) || (has(self.apis) && sets.contains(self.apis.map(a, a.name), g.tokenExchange.apis)))")
+        .message("grants names an API that is not declared in apis")
+        .field_path(".grants")
 )]
 pub struct AuthorizationServerSpec {
     /// The issuer, byte for byte as the authorization server spells it in its metadata and in the `iss` of its
     /// tokens. Immutable: another issuer is another AuthorizationServer.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(
-        validation = Rule::new("self.matches('^https?://[^/?#@ ]+(/[^?# ]*)?$')")
-            .message("issuer is an https URL without query, fragment and user information"),
-        validation = Rule::new("self == oldSelf").message("issuer is immutable: create another AuthorizationServer")
+        validation = rules::server_url(),
+        validation = rules::immutable("issuer is immutable: create another AuthorizationServer")
     )]
     pub issuer: String,
 
@@ -77,6 +85,7 @@ pub struct AuthorizationServerSpec {
     /// them over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "id".into()]))]
     pub adoption: Vec<Adoption>,
 }
 
@@ -87,9 +96,9 @@ pub struct KeycloakRealm {
     /// Name of the realm. Immutable.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(
-        validation = Rule::new("self.matches('^[A-Za-z0-9._~-]+$')")
-            .message("a realm name holds letters, digits and . _ ~ -"),
-        validation = Rule::new("self == oldSelf").message("realm is immutable: create another AuthorizationServer")
+        validation = Rule::new("self.matches('^[A-Za-z0-9_~-][A-Za-z0-9._~-]*$')")
+            .message("a realm name holds letters, digits and . _ ~ -, and does not begin with a dot"),
+        validation = rules::immutable("realm is immutable: create another AuthorizationServer")
     )]
     pub realm: String,
 }
@@ -109,43 +118,50 @@ pub struct OperatorCredentials {
 pub struct CaBundleReference {
     /// Name of a ConfigMap in the same namespace.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::dns_name())]
     pub name: String,
     /// Key of the ConfigMap that holds the certificates in PEM; `ca.crt` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::data_key())]
     pub key: Option<String>,
 }
 
 /// Addresses at which to connect, where they differ from those in the server's metadata.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(
-        "[self.?discovery.orValue('https://h'), self.?admin.orValue('https://h'), self.?jwks.orValue('https://h'), self.?token.orValue('https://h')].all(u, u.matches('^https?://[^/?#@ ]+(/[^?# ]*)?$'))")
-    .message("an endpoint is an https URL without query, fragment and user information"))]
 pub struct Endpoints {
     /// The metadata document (OpenID Connect Discovery or RFC 8414).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
+    #[x_kube(validation = rules::server_url())]
     pub discovery: Option<String>,
     /// The base URL of the administration API; for Keycloak the address of the server, without `/admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
+    #[x_kube(validation = rules::server_url())]
     pub admin: Option<String>,
     /// The key set that signs tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
+    #[x_kube(validation = rules::server_url())]
     pub jwks: Option<String>,
     /// The token endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
+    #[x_kube(validation = rules::server_url())]
     pub token: Option<String>,
 }
 
 /// What some namespaces may do with an AuthorizationServer.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.servers) || has(self.clients) || has(self.tokenExchange)")
-    .message("a grant gives at least one of servers, clients, tokenExchange"))]
+#[x_kube(
+    validation = Rule::new("has(self.servers) || has(self.clients) || has(self.tokenExchange)")
+        .message("a grant gives at least one of servers, clients, tokenExchange"),
+    validation = Rule::new("self.namespaces.from != 'Same'")
+        .message("the namespace of an AuthorizationServer needs no grant: choose namespaces by All or Selector")
+)]
 pub struct Grant {
     /// The namespaces that get the grant.
     pub namespaces: NamespaceSelection,
@@ -172,6 +188,8 @@ pub struct ServerGrant {
     /// name. The scope that a server without scopes gets needs no grant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 128)))]
+    #[x_kube(validation = Rule::new("self.all(p, p.matches('^[\\\\x21\\\\x23-\\\\x5B\\\\x5D-\\\\x7E]*$'))")
+        .message("a scope prefix holds visible ASCII characters without space, double quote and backslash, as scope names do"))]
     pub scope_prefixes: Vec<String>,
 }
 
@@ -220,11 +238,11 @@ pub struct RedirectPattern(pub String);
 /// An internal API.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::managed_scopes_are_not_built_in())]
 pub struct Api {
     /// The name by which policies and grants refer to the API.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
-        .message("the name of an API is a DNS label"))]
+    #[x_kube(validation = rules::dns_label())]
     pub name: String,
     /// The audience of tokens for this API.
     #[schemars(length(min = 1, max = 255))]
@@ -250,12 +268,14 @@ pub struct ApiScope {
     /// What the scope allows, in words for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
+    #[x_kube(validation = rules::visible_text())]
     pub description: Option<String>,
 }
 
 /// Consent to take over one object at the authorization server.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::adopted_is_not_built_in())]
 pub struct Adoption {
     /// Client or Scope: what the object is at the authorization server.
     pub kind: AdoptedKind,
@@ -264,11 +284,23 @@ pub struct Adoption {
     pub id: String,
     /// Namespace of the McpServer or McpClient that may take it over.
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::dns_label())]
     pub namespace: String,
     /// Name of the McpServer or McpClient that may take it over.
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::dns_label())]
     pub name: String,
 }
+
+/// Client ids that Keycloak defines itself in every realm, and that nobody may take over.
+pub const BUILT_IN_CLIENTS: [&str; 6] = [
+    "account",
+    "account-console",
+    "admin-cli",
+    "broker",
+    "realm-management",
+    "security-admin-console",
+];
 
 /// Kinds of object at an authorization server.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]

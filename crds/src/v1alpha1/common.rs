@@ -7,16 +7,27 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The one rule on the object root, the same for every kind.
-///
-/// Objects derived from ours are called `<name>-…`: Service names are DNS labels of 63 characters, and labels
-/// hold 63. No other rule may ever stand on the root: it would be checked on status updates and on finalizer
-/// removal of stored objects too, so that deleting them would hang.
-pub(crate) const NAME_RULE: &str =
-    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 52";
-/// What a refusal by [`NAME_RULE`] says.
-pub(crate) const NAME_MESSAGE: &str =
-    "metadata.name must be a DNS label of at most 52 characters that starts with a letter";
+use super::rules;
+
+/// Names of scopes that authorization servers define themselves, and that nobody may claim.
+pub const BUILT_IN_SCOPES: [&str; 16] = [
+    "openid",
+    "profile",
+    "email",
+    "address",
+    "phone",
+    "offline_access",
+    "roles",
+    "web-origins",
+    "microprofile-jwt",
+    "acr",
+    "amr",
+    "basic",
+    "service_account",
+    "organization",
+    "role_list",
+    "saml_organization",
+];
 
 /// An object of a known kind, in the namespace of the referring object unless it says otherwise.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,10 +35,12 @@ pub(crate) const NAME_MESSAGE: &str =
 pub struct ObjectReference {
     /// Name of the object.
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::dns_label())]
     pub name: String,
     /// Namespace of the object; the namespace of the referring object when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::dns_label())]
     pub namespace: Option<String>,
 }
 
@@ -44,6 +57,7 @@ impl ObjectReference {
 pub struct LocalReference {
     /// Name of the object, in the same namespace.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::dns_name())]
     pub name: String,
 }
 

@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-use super::common::{DurationText, NAME_MESSAGE, NAME_RULE, ObjectReference, ScopeName};
+use super::{
+    common::{DurationText, ObjectReference, ScopeName},
+    rules,
+};
 
 /// A client of MCP servers: how it signs users in, which servers it may call, where its credential goes.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug)]
@@ -25,20 +28,23 @@ use super::common::{DurationText, NAME_MESSAGE, NAME_RULE, ObjectReference, Scop
     printcolumn(name = "SECRET", type_ = "string", json_path = ".status.secretName"),
     printcolumn(name = "NEXT-ROTATION", type_ = "string", json_path = ".status.rotation.next", priority = 1),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
+    validation = rules::object_name()
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.managed)").message("say how the client comes to be: managed is required"),
+    validation = Rule::new("has(self.managed)").message("say how the client comes to be: managed is required")
+        .field_path(".managed")
+        .reason(Reason::FieldValueRequired),
     validation = Rule::new("!has(self.rotation) || !has(self.managed) || !has(self.managed.authentication) || self.managed.authentication.method != 'None'")
-        .message("a client with authentication method None has no credential to rotate: leave out rotation"),
+        .message("a client with authentication method None has no credential to rotate: leave out rotation")
+        .field_path(".rotation"),
     validation = Rule::new("!has(self.access) || self.access.all(a, self.access.exists_one(b, b.server == a.server))")
         .message("access names each server once")
+        .field_path(".access")
 )]
 pub struct McpClientSpec {
     /// The AuthorizationServer at which this client is registered. Immutable.
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("authorizationServerRef is immutable: create another McpClient"))]
+    #[x_kube(validation = rules::immutable("authorizationServerRef is immutable: create another McpClient"))]
     pub authorization_server_ref: ObjectReference,
 
     /// The operator registers the client.
@@ -62,8 +68,7 @@ pub struct McpClientSpec {
     /// Lifetime of the client's access tokens, between 1m and 24h; 5m when absent. What is revoked is usable for
     /// at most this long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') || self == '' || (duration(self) >= duration('1m') && duration(self) <= duration('24h'))")
-        .message("accessTokenLifetime is between 1m and 24h"))]
+    #[x_kube(validation = rules::between("1m", "24h"))]
     pub access_token_lifetime: Option<DurationText>,
 
     /// true: the client is disabled at the authorization server and its sessions are ended.
@@ -80,40 +85,44 @@ pub struct McpClientSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!('authorization_code' in self.grantTypes) || (has(self.redirectUris) && self.redirectUris.size() > 0)")
-        .message("authorization_code needs at least one redirect URI"),
+        .message("authorization_code needs at least one redirect URI")
+        .field_path(".redirectUris")
+        .reason(Reason::FieldValueRequired),
     validation = Rule::new("!has(self.redirectUris) || self.redirectUris.size() == 0 || 'authorization_code' in self.grantTypes")
-        .message("redirect URIs are used with authorization_code only: add it to grantTypes or leave them out"),
+        .message("redirect URIs are used with authorization_code only: add it to grantTypes or leave them out")
+        .field_path(".redirectUris"),
     validation = Rule::new("!('refresh_token' in self.grantTypes) || 'authorization_code' in self.grantTypes")
-        .message("refresh_token needs authorization_code"),
+        .message("refresh_token needs authorization_code")
+        .field_path(".grantTypes"),
     validation = Rule::new("!('client_credentials' in self.grantTypes) || !has(self.authentication) || self.authentication.method != 'None'")
-        .message("client_credentials needs a credential: authentication method None does not go with it"),
-    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, isURL(u) && !u.startsWith('/') && !u.matches('[\\\\x00-\\\\x20\\\\x7F]'))")
-        .message("a redirect URI is an absolute URI without control characters and spaces"),
-    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, !u.contains('#'))")
-        .message("a redirect URI has no fragment (RFC 6749 section 3.1.2)"),
-    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, !u.contains('*'))")
-        .message("a redirect URI has no wildcard: list each one"),
-    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, !u.matches('^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@'))")
-        .message("a redirect URI has no user information"),
-    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, !u.startsWith('http:') || u.matches('^http://(localhost|127\\\\.0\\\\.0\\\\.1|\\\\[::1\\\\])(:[0-9]{1,5})?(/|[?]|$)'))")
-        .message("a redirect URI uses https; http is for loopback hosts only (RFC 8252 section 7.3)"),
-    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, !u.matches('(?i)^(javascript|data|file|vbscript|about|blob|ws|wss|ftp):'))")
-        .message("a redirect URI does not use the schemes javascript, data, file, vbscript, about, blob, ws, wss, ftp"),
-    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.all(u, u.matches('^https?://') || u.matches('(?i)^(javascript|data|file|vbscript|about|blob|ws|wss|ftp):') || (has(self.applicationType) && self.applicationType == 'native' && u.matches('^([a-z][a-z0-9+-]*[.][a-z0-9+.-]*|cursor):/')))")
-        .message("a redirect URI with a scheme of its own needs applicationType native and a scheme with a dot, such as com.example.app:/callback (RFC 8252 section 7.1)")
+        .message("client_credentials needs a credential: authentication method None does not go with it")
+        .field_path(".grantTypes"),
+    validation = rules::private_schemes_are_native()
 )]
 pub struct ManagedClient {
     /// The name that people see when they are asked for consent; the name of this object when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1F\\\\x7F]') && !self.contains('${')")
-        .message("displayName holds no control characters and no ${"))]
+    #[x_kube(validation = rules::visible_text())]
     pub display_name: Option<String>,
 
     /// Where users are sent back to after signing in. On loopback hosts any port matches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 255)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = rules::absolute_uris(),
+        validation = Rule::new("self.all(u, !u.contains('#'))")
+            .message("a redirect URI has no fragment (RFC 6749 section 3.1.2)"),
+        validation = Rule::new("self.all(u, !u.contains('*'))")
+            .message("a redirect URI has no wildcard: list each one"),
+        validation = Rule::new("self.all(u, !u.matches('^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@'))")
+            .message("a redirect URI has no user information"),
+        validation = Rule::new("self.all(u, !u.matches('[?&](code|state|iss|error)='))")
+            .message("a redirect URI has no parameter that the answer brings: code, state, iss or error"),
+        validation = rules::http_is_loopback_only(),
+        validation = rules::no_dangerous_schemes()
+    )]
     pub redirect_uris: Vec<String>,
 
     /// How the client gets tokens: authorization_code (users sign in), refresh_token, client_credentials (the
@@ -203,8 +212,7 @@ pub struct ClientSecretSpec {
     /// Name of the Secret; `<client>-mcp-client` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
-        .message("the name of a Secret is a DNS name in lower case"))]
+    #[x_kube(validation = rules::dns_name())]
     pub name: Option<String>,
     /// Under which key each value is stored, where it differs from its own name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -212,14 +220,20 @@ pub struct ClientSecretSpec {
     pub keys: BTreeMap<SecretValue, String>,
     /// Labels of the Secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(with = "BTreeMap<String, LabelValue>", extend("maxProperties" = 16))]
+    #[schemars(with = "BTreeMap<String, LabelValue>", extend("maxProperties" = 32))]
+    #[x_kube(
+        validation = Rule::new("self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))")
+            .message("the key of a label holds letters, digits and - . _, with a letter or digit at both ends, and before it may stand a DNS name and a slash"),
+        validation = Rule::new("!('app.kubernetes.io/managed-by' in self)")
+            .message("the label app.kubernetes.io/managed-by is the operator's own")
+    )]
     pub labels: BTreeMap<String, String>,
 }
 
 /// The schema of [`ClientSecretSpec::keys`]: a map would let the API server accept a key that is no [`SecretValue`].
 #[derive(JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-#[schemars(transform = all_optional)]
+#[schemars(transform = all_optional, extend("x-kubernetes-validations" = [rules::secret_keys_differ()]))]
 #[allow(dead_code, reason = "only its schema is used")]
 struct SecretKeys {
     /// Key of the client id.
@@ -245,10 +259,7 @@ fn all_optional(schema: &mut Schema) {
 #[derive(JsonSchema)]
 #[serde(transparent)]
 #[schemars(
-    extend("minLength" = 1, "maxLength" = 253, "x-kubernetes-validations" = [{
-        "rule": "self.matches('^[-._a-zA-Z0-9]+$')",
-        "message": "a key of a Secret holds letters, digits and - . _"
-    }])
+    extend("minLength" = 1, "maxLength" = 253, "x-kubernetes-validations" = [rules::data_key()])
 )]
 #[allow(dead_code, reason = "only its schema is used")]
 struct SecretKey(String);
@@ -287,9 +298,8 @@ pub enum SecretValue {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Rotation {
-    /// Age at which the credential is replaced, at least 1m.
-    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') || self == '' || duration(self) >= duration('1m')")
-        .message("rotation.interval is at least 1m"))]
+    /// Age at which the credential is replaced, between 1m and 87600h (ten years).
+    #[x_kube(validation = rules::between("1m", "87600h"))]
     pub interval: DurationText,
 }
 

@@ -5,26 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{DurationText, NAME_MESSAGE, NAME_RULE, NamespaceSelection, ObjectReference, ScopeName};
-
-/// Names of scopes that authorization servers define themselves, and that no MCP server may claim.
-pub const BUILT_IN_SCOPES: [&str; 15] = [
-    "openid",
-    "profile",
-    "email",
-    "address",
-    "phone",
-    "offline_access",
-    "roles",
-    "web-origins",
-    "microprofile-jwt",
-    "acr",
-    "amr",
-    "basic",
-    "service_account",
-    "organization",
-    "role_list",
-];
+use super::{
+    common::{DurationText, NamespaceSelection, ObjectReference, ScopeName},
+    rules,
+};
 
 /// A protected MCP server: what it is called, what it offers, and who may call it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug)]
@@ -41,23 +25,26 @@ pub const BUILT_IN_SCOPES: [&str; 15] = [
     printcolumn(name = "RESOURCE", type_ = "string", json_path = ".spec.resource"),
     printcolumn(name = "SCOPES", type_ = "string", json_path = ".status.scopes", priority = 1),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
+    validation = rules::object_name()
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.rules) || self.rules.all(r, has(self.scopes) && sets.contains(self.scopes.map(s, s.name), r.scopes))")
-        .message("every scope that a rule names is declared in scopes"),
+        .message(Message::Expression("'the rule for ' + self.rules.map(r, !(has(self.scopes) && sets.contains(self.scopes.map(s, s.name), r.scopes)), r.match)[0] + ' names a scope that is not declared in scopes'".into()))
+        .field_path(".rules"),
     validation = Rule::new("!has(self.defaultScopes) || (has(self.scopes) && sets.contains(self.scopes.map(s, s.name), self.defaultScopes))")
-        .message("every scope in defaultScopes is declared in scopes"),
+        .message("defaultScopes names a scope that is not declared in scopes")
+        .field_path(".defaultScopes"),
     validation = Rule::new("!has(self.scopes) || self.scopes.all(d, !has(d.implies) || sets.contains(self.scopes.map(s, s.name), d.implies))")
-        .message("every scope that another one implies is declared in scopes"),
+        .message(Message::Expression("'scope ' + self.scopes.map(d, has(d.implies) && !sets.contains(self.scopes.map(s, s.name), d.implies), d.name)[0] + ' implies a scope that is not declared in scopes'".into()))
+        .field_path(".scopes"),
     validation = Rule::new("!has(self.allowedClients) || self.allowedClients.all(c, !has(c.scopes) || (has(self.scopes) && sets.contains(self.scopes.map(s, s.name), c.scopes)))")
-        .message("every scope in allowedClients is declared in scopes")
+        .message("allowedClients names a scope that is not declared in scopes")
+        .field_path(".allowedClients")
 )]
 pub struct McpServerSpec {
     /// The AuthorizationServer at which this server is registered. Immutable.
-    #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("authorizationServerRef is immutable: create another McpServer"))]
+    #[x_kube(validation = rules::immutable("authorizationServerRef is immutable: create another McpServer"))]
     pub authorization_server_ref: ObjectReference,
 
     /// The canonical URI of the server (RFC 8707): the audience of its tokens and the `resource` of its metadata
@@ -66,14 +53,14 @@ pub struct McpServerSpec {
     /// Immutable.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(
-        validation = Rule::new("self.matches('^(https://|http://(localhost|127\\\\.0\\\\.0\\\\.1|\\\\[::1\\\\])(:|/|$))')")
-            .message("resource is an https URL; http is for loopback hosts only"),
-        validation = Rule::new("!self.matches('^https?://') || (self.matches('^https?://([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*|\\\\[[0-9a-f:.]+\\\\])(:[1-9][0-9]{0,4})?(/|(/[A-Za-z0-9._~!$&()*+,;=:@%-]+)+)$') && isURL(self))")
-            .message("resource is written as a URL parser returns it: host in lower case, no user information, query or fragment, no empty path segment, and the root with its slash"),
-        validation = Rule::new("!self.matches('(?i)/(\\\\.|%2e){1,2}(/|$)')").message("resource has no dot segments"),
+        validation = rules::resource_scheme(),
+        validation = rules::resource_spelling(),
+        validation = Rule::new("!self.matches('(?i)/([.]|%2e){1,2}(/|$)')").message("resource has no dot segments"),
         validation = Rule::new("!self.matches('^https://[^/]*[^:]:443(/|$)') && !self.matches('^http://[^/]*:80(/|$)')")
             .message("resource leaves out the default port"),
-        validation = Rule::new("self == oldSelf").message("resource is immutable: create another McpServer")
+        validation = rules::resource_port(),
+        validation = rules::resource_ipv4(),
+        validation = rules::immutable("resource is immutable: create another McpServer")
     )]
     pub resource: String,
 
@@ -85,8 +72,7 @@ pub struct McpServerSpec {
 
     /// Lifetime of the tokens that this server gets by token exchange, between 1m and 24h; 5m when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("!self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$') || self == '' || (duration(self) >= duration('1m') && duration(self) <= duration('24h'))")
-        .message("exchangeTokenLifetime is between 1m and 24h"))]
+    #[x_kube(validation = rules::between("1m", "24h"))]
     pub exchange_token_lifetime: Option<DurationText>,
 
     /// Which scopes a call of a tool, prompt or resource needs. Every rule that matches applies. With rules, a
@@ -117,11 +103,11 @@ pub struct McpServerSpec {
 /// A scope of an MCP server.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.implies) || !(self.name in self.implies)").message("a scope does not imply itself"))]
 pub struct ServerScope {
     /// Name of the scope, unique at the authorization server.
     #[x_kube(
-        validation = Rule::new("!(self in ['openid', 'profile', 'email', 'address', 'phone', 'offline_access', 'roles', 'web-origins', 'microprofile-jwt', 'acr', 'amr', 'basic', 'service_account', 'organization', 'role_list'])")
-            .message("this scope name belongs to the authorization server itself: choose another one"),
+        validation = rules::not_built_in(),
         validation = Rule::new("!self.startsWith('mcp.')")
             .message("scope names that begin with mcp. are kept for servers without scopes: choose another one")
     )]
@@ -129,6 +115,7 @@ pub struct ServerScope {
     /// What the scope allows, in words for the person who is asked for consent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
+    #[x_kube(validation = rules::visible_text())]
     pub description: Option<String>,
     /// Part of normal use: named in the challenge and in the metadata. When no scope says so, all are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,14 +158,17 @@ pub enum RuleKind {
 pub struct Target {
     /// Name of a Service in the same namespace.
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::dns_label())]
     pub service: String,
     /// Name or number of the port of that Service; its only port when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 && self <= 65535 : self.size() <= 15 && self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("port is a number between 1 and 65535, or the name of a port"))]
     pub port: Option<IntOrString>,
     /// Path of the MCP endpoint; the path of `resource` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = Rule::new("self.matches('^/[^?# ]*$')").message("path begins with a slash and has no query or fragment"))]
+    #[x_kube(validation = Rule::new("self.matches('^/[^?#\\\\x00-\\\\x20\\\\x7F]*$')").message("path begins with a slash and has no query or fragment"))]
     pub path: Option<String>,
 }
 
@@ -204,7 +194,9 @@ pub enum EnforcementMode {
     validation = Rule::new("has(self.namespaces) != (has(self.selfRegistered) && self.selfRegistered)")
         .message("each entry says either namespaces or selfRegistered: true"),
     validation = Rule::new("!has(self.names) || has(self.namespaces)")
-        .message("names choose McpClients, or McpServers that exchange tokens, of namespaces")
+        .message("names choose McpClients, or McpServers that exchange tokens, of namespaces"),
+    validation = Rule::new("!has(self.exchange) || !self.exchange || has(self.namespaces)")
+        .message("exchange: true is for the McpServers of namespaces")
 )]
 pub struct AllowedClients {
     /// The McpClients of these namespaces; with `exchange: true` their McpServers too.

@@ -4,6 +4,7 @@ mod authorization_server;
 mod common;
 mod mcp_client;
 mod mcp_server;
+mod rules;
 mod token_exchange_policy;
 
 pub use authorization_server::*;

@@ -5,7 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{NAME_MESSAGE, NAME_RULE, ObjectReference, ScopeName};
+use super::{
+    common::{ObjectReference, ScopeName},
+    rules,
+};
 
 /// Who exchanges, for what, and how the server gets the exchanged token (RFC 8693).
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug)]
@@ -23,11 +26,15 @@ use super::common::{NAME_MESSAGE, NAME_RULE, ObjectReference, ScopeName};
     printcolumn(name = "SERVER", type_ = "string", json_path = ".spec.serverRef.name"),
     printcolumn(name = "AUDIENCE", type_ = "string", json_path = ".status.audience"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
+    validation = rules::object_name()
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.mcpServerRef), has(self.apiRef)].exists_one(x, x)")
-    .message("name exactly one target: mcpServerRef or apiRef"))]
+#[x_kube(
+    validation = Rule::new("[has(self.mcpServerRef), has(self.apiRef)].exists_one(x, x)")
+        .message("name exactly one target: mcpServerRef or apiRef"),
+    validation = Rule::new("!has(self.mcpServerRef) || has(self.mcpServerRef.__namespace__) || self.mcpServerRef.name != self.serverRef.name")
+        .message("serverRef and mcpServerRef name the same server: exchange is for tokens of another one")
+)]
 pub struct TokenExchangePolicySpec {
     /// The McpServer that exchanges, in the same namespace.
     pub server_ref: McpServerReference,
@@ -51,6 +58,7 @@ pub struct TokenExchangePolicySpec {
 pub struct McpServerReference {
     /// Name of the McpServer.
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::dns_label())]
     pub name: String,
 }
 
@@ -60,6 +68,7 @@ pub struct McpServerReference {
 pub struct ApiReference {
     /// A name from the `apis` of the AuthorizationServer.
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::dns_label())]
     pub name: String,
 }
 

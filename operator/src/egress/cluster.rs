@@ -1,0 +1,140 @@
+//! Finding out which addresses are the cluster's own machines, and keeping [`ClusterAddresses`] up to date.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use tokio::time::sleep;
+
+use super::ClusterAddresses;
+
+/// Between two looks. A node that joins is unknown for at most this long.
+const INTERVAL: Duration = Duration::from_mins(2);
+
+/// How many nodes are listed at a time.
+const PAGE: u32 = 500;
+
+/// Keeps the set of the cluster's own addresses.
+pub struct ClusterAddressKeeper {
+    client: Client,
+    /// The host that we reach the API server by, an address or a name.
+    api_server_host: String,
+    addresses: ClusterAddresses,
+    /// What each source said last, in the order of [`SOURCES`]: a source that fails once must not open the way.
+    known: [HashSet<IpAddr>; 3],
+    /// The sources whose failure was reported already.
+    reported: [bool; 3],
+}
+
+/// What the sources are called in messages.
+const SOURCES: [&str; 3] = [
+    "the API server's host name",
+    "the API server's endpoints",
+    "the nodes",
+];
+
+impl ClusterAddressKeeper {
+    /// A keeper that has not looked yet.
+    pub fn new(client: Client, api_server_host: &str, addresses: ClusterAddresses) -> Self {
+        Self {
+            client,
+            // As in a URL, an IPv6 address may come in brackets.
+            api_server_host: api_server_host.trim_matches(['[', ']']).to_owned(),
+            addresses,
+            known: Default::default(),
+            reported: Default::default(),
+        }
+    }
+
+    /// Looks once. What cannot be found out is reported once and left as it was.
+    pub async fn refresh(&mut self) {
+        let found = [
+            resolved(&self.api_server_host)
+                .await
+                .map_err(|error| error.to_string()),
+            endpoints(&self.client).await.map_err(|error| error.to_string()),
+            nodes(&self.client).await.map_err(|error| error.to_string()),
+        ];
+        for (source, found) in found.into_iter().enumerate() {
+            match found {
+                Ok(found) => {
+                    self.known[source] = found;
+                    self.reported[source] = false;
+                }
+                Err(problem) => {
+                    if !std::mem::replace(&mut self.reported[source], true) {
+                        tracing::warn!(
+                            source = SOURCES[source],
+                            problem,
+                            "not all addresses of the cluster's machines are known, so URLs may lead to the others"
+                        );
+                    }
+                }
+            }
+        }
+        self.addresses
+            .replace(self.known.iter().flatten().copied().collect());
+    }
+
+    /// Looks again and again.
+    pub async fn run(mut self) -> Infallible {
+        loop {
+            sleep(INTERVAL).await;
+            self.refresh().await;
+        }
+    }
+}
+
+/// Where a host name (or address) leads.
+async fn resolved(host: &str) -> std::io::Result<HashSet<IpAddr>> {
+    Ok(tokio::net::lookup_host((host, 0))
+        .await?
+        .map(|address| address.ip().to_canonical())
+        .collect())
+}
+
+/// The addresses that the Service `default/kubernetes` leads to.
+async fn endpoints(client: &Client) -> kube::Result<HashSet<IpAddr>> {
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    let selection = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+    let slices = slices.list(&selection).await?;
+    let texts = slices
+        .items
+        .iter()
+        .flat_map(|slice| &slice.endpoints)
+        .flat_map(|endpoint| &endpoint.addresses);
+    Ok(parsed(texts.map(String::as_str)))
+}
+
+/// The addresses of all nodes.
+async fn nodes(client: &Client) -> kube::Result<HashSet<IpAddr>> {
+    let api: Api<Node> = Api::all(client.clone());
+    let mut found = HashSet::new();
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let nodes = api.list(&page).await?;
+        let addresses = nodes
+            .items
+            .iter()
+            .filter_map(|node| node.status.as_ref()?.addresses.as_ref())
+            .flatten();
+        // Names of nodes are among them too; only addresses can be compared with.
+        found.extend(parsed(addresses.map(|address| address.address.as_str())));
+        match nodes.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
+fn parsed<'a>(texts: impl Iterator<Item = &'a str>) -> HashSet<IpAddr> {
+    texts
+        .filter_map(|text| text.parse::<IpAddr>().ok())
+        .map(|address| address.to_canonical())
+        .collect()
+}

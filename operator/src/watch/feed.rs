@@ -1,0 +1,329 @@
+//! The task behind one watched kind: it keeps the cache and tells the subscribers.
+
+use std::collections::HashMap;
+use std::fmt::{self, Debug};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream, SelectAll};
+use kube::Resource;
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+
+use super::guard::Guarded;
+use super::merge::{Change, Merger, Seen};
+use super::touches::{Subscriber, Touches, queue};
+use super::{Scope, Touch};
+
+/// The feed's task is gone, so its cache will not change any more.
+#[derive(Debug, Error)]
+#[error("the watch of {kind} ended")]
+pub struct FeedStopped {
+    /// The plural name of the kind.
+    pub kind: String,
+}
+
+/// A watched and cached kind. A clone is another handle; the watch ends with the last one.
+pub struct Feed<K: Resource<DynamicType = ()> + Clone + 'static> {
+    hub: Arc<Mutex<Hub<K>>>,
+    store: Store<K>,
+    task: Arc<Task>,
+}
+
+/// Ends the task with its last owner.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The cache and who wants to know of its changes: behind one lock, so that a new subscriber misses nothing.
+struct Hub<K: Resource<DynamicType = ()> + Clone + 'static> {
+    writer: Writer<K>,
+    store: Store<K>,
+    filled: bool,
+    subscribers: Vec<Subscriber<K>>,
+    unreadable: HashMap<ObjectRef<K>, String>,
+    /// For each watch that has not listed yet, its name and what it met last.
+    unlisted: Vec<Unlisted>,
+    stopped: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Unlisted {
+    scope: usize,
+    name: Option<String>,
+    problem: Option<String>,
+}
+
+impl<K> Feed<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    /// Starts watching at least one scope; must run within a tokio runtime.
+    pub fn start(scopes: Vec<Scope<K>>) -> Self {
+        let hub = Hub::new(scopes.iter().map(|scope| scope.name.clone()));
+        let store = hub.store.clone();
+        let hub = Arc::new(Mutex::new(hub));
+        let watches = scopes.into_iter().enumerate().map(|(number, scope)| {
+            watch(scope.api, scope.config)
+                .default_backoff()
+                .map(move |event| (number, event.map(Guarded::open)))
+                .boxed()
+        });
+        let task = tokio::spawn(drive(Arc::clone(&hub), stream::select_all(watches)));
+        Self {
+            hub,
+            store,
+            task: Arc::new(Task(task)),
+        }
+    }
+}
+
+impl<K> Feed<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    /// The cache. Empty until the feed is ready.
+    pub fn store(&self) -> Store<K> {
+        self.store.clone()
+    }
+
+    /// Every object that there is, then every object that is touched, deletions included.
+    pub fn subscribe(&self) -> Touches<K> {
+        let (subscriber, touches) = queue();
+        let mut hub = lock(&self.hub);
+        if hub.filled {
+            for object in hub.store.state() {
+                subscriber.push(
+                    &ObjectRef::from_obj(&*object),
+                    &Touch {
+                        object,
+                        deleted: false,
+                    },
+                );
+            }
+        }
+        if !hub.stopped {
+            hub.subscribers.push(subscriber);
+        }
+        touches
+    }
+
+    /// Waits until the cache holds everything that every watch listed.
+    ///
+    /// # Errors
+    /// When the feed's task ended before.
+    pub async fn wait_until_ready(&self) -> Result<(), FeedStopped> {
+        self.store
+            .wait_until_ready()
+            .await
+            .map_err(|_| FeedStopped { kind: kind::<K>() })
+    }
+
+    /// What the cache still lacks, in words for people; `None` once it is complete.
+    ///
+    /// The closure holds the cache but does not keep the watch alive: it is made for a readiness probe.
+    pub fn probe(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
+        let hub = Arc::clone(&self.hub);
+        move || lock(&hub).missing()
+    }
+
+    /// Why this object, which exists, is not in the cache as it is now: it could not be read as a `K`.
+    ///
+    /// Who finds an object missing from the cache and would take something away for it should ask this first.
+    pub fn unreadable(&self, object: &ObjectRef<K>) -> Option<String> {
+        lock(&self.hub).unreadable.get(object).cloned()
+    }
+}
+
+/// The events of all watches, each with its number.
+type Watches<K> = SelectAll<BoxStream<'static, (usize, watcher::Result<Event<Seen<K>>>)>>;
+
+/// Applies events until the watches end, which they do only with the task.
+async fn drive<K>(hub: Arc<Mutex<Hub<K>>>, mut watches: Watches<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let _stopped = StopOnDrop(Arc::clone(&hub));
+    let mut merger = Merger::new(watches.len());
+    while let Some((scope, event)) = watches.next().await {
+        match event {
+            Ok(event) => {
+                let changes = merger.on(scope, event);
+                let mut hub = lock(&hub);
+                hub.unlisted.retain(|unlisted| merger.is_unlisted(unlisted.scope));
+                hub.apply(changes);
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                tracing::warn!(kind = kind::<K>(), scope, %problem, "a watch was interrupted and will be resumed");
+                let mut hub = lock(&hub);
+                if let Some(unlisted) = hub.unlisted.iter_mut().find(|unlisted| unlisted.scope == scope) {
+                    unlisted.problem = Some(problem);
+                }
+            }
+        }
+    }
+}
+
+/// Ends the subscribers' streams when the task ends, however it ends.
+struct StopOnDrop<K: Resource<DynamicType = ()> + Clone + 'static>(Arc<Mutex<Hub<K>>>);
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Drop for StopOnDrop<K> {
+    fn drop(&mut self) {
+        let mut hub = lock(&self.0);
+        hub.stopped = true;
+        hub.subscribers.clear();
+        // Wakes those who wait for a cache that will never be complete.
+        hub.writer = Writer::default();
+    }
+}
+
+impl<K> Hub<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    fn new(names: impl Iterator<Item = Option<String>>) -> Self {
+        let writer = Writer::default();
+        Self {
+            store: writer.as_reader(),
+            writer,
+            filled: false,
+            subscribers: Vec::new(),
+            unreadable: HashMap::new(),
+            unlisted: names
+                .enumerate()
+                .map(|(scope, name)| Unlisted {
+                    scope,
+                    name,
+                    problem: None,
+                })
+                .collect(),
+            stopped: false,
+        }
+    }
+
+    fn apply(&mut self, changes: Vec<Change<K>>) {
+        for change in changes {
+            match change {
+                Change::Filled(objects) => self.fill(objects),
+                Change::Applied(object) => self.applied(object),
+                Change::Gone(object, last) => self.gone(&object, last),
+                Change::Unreadable(object, why) => {
+                    // Our own kinds hold no secrets, and of Secrets only metadata is read: `why` can be shown.
+                    tracing::warn!(kind = kind::<K>(), %object, why, "an object cannot be read; what was known of it stays");
+                    self.unreadable.insert(object, why);
+                }
+            }
+        }
+    }
+
+    fn fill(&mut self, objects: Vec<K>) {
+        self.writer.apply_watcher_event(&Event::Init);
+        for object in objects {
+            self.unreadable.remove(&ObjectRef::from_obj(&object));
+            self.writer.apply_watcher_event(&Event::InitApply(object));
+        }
+        self.writer.apply_watcher_event(&Event::InitDone);
+        self.filled = true;
+        for object in self.store.state() {
+            self.tell(
+                &ObjectRef::from_obj(&*object),
+                &Touch {
+                    object,
+                    deleted: false,
+                },
+            );
+        }
+    }
+
+    fn applied(&mut self, object: K) {
+        let reference = ObjectRef::from_obj(&object);
+        self.unreadable.remove(&reference);
+        self.writer.apply_watcher_event(&Event::Apply(object));
+        if let Some(object) = self.store.get(&reference) {
+            self.tell(
+                &reference,
+                &Touch {
+                    object,
+                    deleted: false,
+                },
+            );
+        }
+    }
+
+    fn gone(&mut self, reference: &ObjectRef<K>, last: Option<K>) {
+        self.unreadable.remove(reference);
+        let Some(object) = last.map(Arc::new).or_else(|| self.store.get(reference)) else {
+            return;
+        };
+        self.writer.apply_watcher_event(&Event::Delete((*object).clone()));
+        self.tell(
+            reference,
+            &Touch {
+                object,
+                deleted: true,
+            },
+        );
+    }
+
+    fn tell(&mut self, object: &ObjectRef<K>, touch: &Touch<K>) {
+        self.subscribers
+            .retain(|subscriber| subscriber.push(object, touch));
+    }
+
+    fn missing(&self) -> Option<String> {
+        let kind = kind::<K>();
+        if self.stopped {
+            return Some(format!("the watch of {kind} ended"));
+        }
+        let describe = |unlisted: &Unlisted| {
+            let place = unlisted
+                .name
+                .as_ref()
+                .map_or(String::new(), |name| format!(" in namespace {name}"));
+            let problem = unlisted
+                .problem
+                .as_ref()
+                .map_or(String::new(), |problem| format!(" ({problem})"));
+            format!("{kind}{place}{problem}")
+        };
+        (!self.filled).then(|| self.unlisted.iter().map(describe).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// The plural name of a kind, for people.
+fn kind<K: Resource<DynamicType = ()>>() -> String {
+    K::plural(&()).into_owned()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The cache is whole after each event; a panic between two of them leaves nothing half-done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Feed<K> {
+    fn clone(&self) -> Self {
+        Self {
+            hub: Arc::clone(&self.hub),
+            store: self.store.clone(),
+            task: Arc::clone(&self.task),
+        }
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Debug for Feed<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed")
+            .field("kind", &kind::<K>())
+            .field("objects", &self.store.len())
+            .finish_non_exhaustive()
+    }
+}

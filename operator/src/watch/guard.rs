@@ -1,0 +1,91 @@
+//! Reading objects so that one that cannot be read does not stop the watch of all others.
+
+use std::borrow::Cow;
+
+use kube::Resource;
+use kube::api::ObjectMeta;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::Event;
+use serde::{Deserialize, Deserializer};
+
+use super::merge::Seen;
+
+/// A `K`, or what is known of an object that is not one.
+///
+/// kube's [`DeserializeGuard`], except that it stays metadata-only where `K` is: without that, a watch of the metadata
+/// of Secrets would quietly become one of the Secrets.
+#[derive(Clone, Debug)]
+pub struct Guarded<K>(DeserializeGuard<K>);
+
+impl<'de, K> Deserialize<'de> for Guarded<K>
+where
+    K: Deserialize<'de> + Resource,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DeserializeGuard::deserialize(deserializer).map(Self)
+    }
+}
+
+impl<K: Resource> Resource for Guarded<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+
+    fn kind(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dynamic)
+    }
+
+    fn group(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dynamic)
+    }
+
+    fn version(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dynamic)
+    }
+
+    fn plural(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dynamic)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.0.meta()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.0.meta_mut()
+    }
+}
+
+impl<K> Guarded<K>
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
+    fn seen(self) -> Seen<K> {
+        match self.0.0 {
+            Ok(object) => Seen::Object(object),
+            Err(invalid) => {
+                let mut object = ObjectRef::new(invalid.metadata.name.as_deref().unwrap_or_default());
+                object.namespace = invalid.metadata.namespace;
+                Seen::Unreadable {
+                    object,
+                    why: invalid.error,
+                }
+            }
+        }
+    }
+
+    /// The event, with what it says about its object.
+    pub(super) fn open(event: Event<Self>) -> Event<Seen<K>> {
+        match event {
+            Event::Apply(object) => Event::Apply(object.seen()),
+            Event::Delete(object) => Event::Delete(object.seen()),
+            Event::Init => Event::Init,
+            Event::InitApply(object) => Event::InitApply(object.seen()),
+            Event::InitDone => Event::InitDone,
+        }
+    }
+}

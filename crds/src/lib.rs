@@ -12,7 +12,9 @@ pub mod annotations;
 pub mod condition;
 pub mod v1alpha1;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt as _;
 
 /// API group of every kind in this crate.
@@ -20,12 +22,40 @@ pub const GROUP: &str = "mcpauth.dev";
 
 /// The definitions of all kinds, in the order in which they depend on each other.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![
+    let mut crds = vec![
         v1alpha1::AuthorizationServer::crd(),
         v1alpha1::McpServer::crd(),
         v1alpha1::McpClient::crd(),
         v1alpha1::TokenExchangePolicy::crd(),
-    ]
+    ];
+    let versions = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions);
+    for schema in versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()) {
+        unwrap_descriptions(schema);
+    }
+    crds
+}
+
+/// Makes one line of each description: doc comments are wrapped for the source, and `kubectl explain` wraps them
+/// again for the terminal.
+fn unwrap_descriptions(schema: &mut JSONSchemaProps) {
+    if let Some(description) = &mut schema.description {
+        *description = description.replace('\n', " ");
+    }
+    let items = match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => Some(item.as_mut()),
+        _ => None,
+    };
+    let values = match &mut schema.additional_properties {
+        Some(JSONSchemaPropsOrBool::Schema(value)) => Some(value.as_mut()),
+        _ => None,
+    };
+    let properties = schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut());
+    for part in properties.chain(items).chain(values) {
+        unwrap_descriptions(part);
+    }
 }
 
 /// The file in `crds/yaml/` that holds this definition: `<group>_<plural>.yaml`.

@@ -4,8 +4,9 @@ use std::{fmt, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::rules;
 
@@ -72,7 +73,32 @@ pub struct NamespaceSelection {
     pub from: NamespacesFrom,
     /// Labels of the namespaces that are meant; every namespace carries `kubernetes.io/metadata.name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = checked_selector)]
     pub selector: Option<LabelSelector>,
+}
+
+/// The schema of a label selector comes from Kubernetes without what Kubernetes checks in code: a misspelt
+/// operator would be stored, and nobody could say which namespaces it means.
+fn checked_selector(schema: &mut Schema) {
+    let mut set = |pointer: &str, key: &str, value: serde_json::Value| {
+        if let Some(part) = schema.pointer_mut(pointer).and_then(|part| part.as_object_mut()) {
+            part.insert(key.to_owned(), value);
+        }
+    };
+    set("/properties/matchLabels", "maxProperties", json!(16));
+    set("/properties/matchExpressions", "maxItems", json!(16));
+    let item = "/properties/matchExpressions/items";
+    set(&format!("{item}/properties/values"), "maxItems", json!(64));
+    set(
+        &format!("{item}/properties/operator"),
+        "enum",
+        json!(["In", "NotIn", "Exists", "DoesNotExist"]),
+    );
+    set(
+        item,
+        "x-kubernetes-validations",
+        json!([rules::values_go_with_in()]),
+    );
 }
 
 /// The ways in which [`NamespaceSelection`] chooses.

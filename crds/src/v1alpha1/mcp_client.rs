@@ -131,7 +131,9 @@ pub struct ManagedClient {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub grant_types: Vec<GrantType>,
 
-    /// web, or absent: an application on a server. native: an application on the user's device.
+    /// web, or absent: an application on a server. native: an application on the user's device, which may have
+    /// redirect URIs with a scheme of its own.
+    // The schema of an optional enum shows the doc comment of the enum: these two say the same, here and below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application_type: Option<ApplicationType>,
 
@@ -174,7 +176,8 @@ pub enum GrantType {
     ClientCredentials,
 }
 
-/// Kinds of application, in the protocol's spelling (OpenID Connect Dynamic Client Registration).
+/// web, or absent: an application on a server. native: an application on the user's device, which may have
+/// redirect URIs with a scheme of its own.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum ApplicationType {
@@ -184,7 +187,7 @@ pub enum ApplicationType {
     Native,
 }
 
-/// Whether users are asked.
+/// Required, or absent: users are asked before the client gets tokens for them. Skip: they are not.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consent {
     /// They are.
@@ -303,7 +306,7 @@ pub struct Rotation {
     pub interval: DurationText,
 }
 
-/// What happens at the authorization server when the object is deleted.
+/// Delete, or absent: the client goes from the authorization server with this object. Retain: it stays there.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeletionPolicy {
     /// It is deleted there too.

@@ -76,6 +76,12 @@ pub(super) fn visible_text() -> Rule {
     .message("text for people holds no control characters and no ${")
 }
 
+/// An expression of a label selector.
+pub(super) fn values_go_with_in() -> Rule {
+    Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)")
+        .message("values go with the operators In and NotIn, and only with them")
+}
+
 /// A scope name that a tenant declares.
 pub(super) fn not_built_in() -> Rule {
     Rule::new(format!("!(self in {})", list(&BUILT_IN_SCOPES)))

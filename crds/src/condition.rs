@@ -148,31 +148,50 @@ const OURS: [&str; 12] = [
     types::PROGRAMMED,
 ];
 
-/// The conditions to store: `reports` as of `now`, each keeping its `lastTransitionTime` while its status stays,
-/// and after them the conditions of `old` that are not ours.
-pub fn merge(
-    old: &[Condition],
-    reports: &[Report],
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Vec<Condition> {
-    let ours = reports.iter().map(|report| {
-        let since = old
-            .iter()
-            .find(|c| c.type_ == report.type_ && c.status == report.status.as_str())
-            .map_or_else(|| Time(now), |c| c.last_transition_time.clone());
-        Condition {
-            type_: report.type_.to_owned(),
-            status: report.status.as_str().to_owned(),
-            reason: report.reason.to_owned(),
-            message: report.message.clone(),
-            observed_generation: generation,
-            last_transition_time: since,
-        }
-    });
-    let foreign = old.iter().filter(|c| !OURS.contains(&c.type_.as_str())).cloned();
-    ours.chain(foreign).collect()
+/// Whether this project sets conditions of this type; any other belongs to somebody else.
+pub fn is_ours(type_: &str) -> bool {
+    OURS.contains(&type_)
 }
+
+/// The conditions to apply: `reports` as of `now`, each keeping its `lastTransitionTime` while its status stays.
+///
+/// The conditions of others are left out: with server-side apply, what is not applied stays theirs.
+pub fn merge(old: &[Condition], reports: &[Report], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    let condition = |report: &Report| Condition {
+        type_: report.type_.to_owned(),
+        status: report.status.as_str().to_owned(),
+        reason: report.reason.to_owned(),
+        message: report.message.clone(),
+        observed_generation: generation,
+        last_transition_time: find(old, report.type_)
+            .filter(|c| c.status == report.status.as_str())
+            .map_or_else(|| Time(now), |c| c.last_transition_time.clone()),
+    };
+    reports.iter().map(condition).collect()
+}
+
+/// A status with conditions.
+pub trait Conditioned {
+    /// Its conditions.
+    fn conditions(&self) -> &Vec<Condition>;
+    /// Its conditions, to change.
+    fn conditions_mut(&mut self) -> &mut Vec<Condition>;
+}
+
+macro_rules! conditioned {
+    ($($status:ident),*) => {$(
+        impl Conditioned for crate::v1alpha1::$status {
+            fn conditions(&self) -> &Vec<Condition> {
+                &self.conditions
+            }
+            fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+                &mut self.conditions
+            }
+        }
+    )*};
+}
+
+conditioned!(AuthorizationServerStatus, McpServerStatus, McpClientStatus, TokenExchangePolicyStatus);
 
 /// The condition of this type.
 pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
@@ -252,19 +271,10 @@ mod tests {
     }
 
     #[test]
-    fn conditions_of_others_stay_and_ours_that_no_longer_hold_go() {
-        let foreign = Condition {
-            type_: "example.com/Audited".into(),
-            ..merge(&[], &[Report::yes("Ready", "a", "a")], None, at(1))[0].clone()
-        };
-        let stalled = merge(&[], &[Report::yes(types::STALLED, "a", "a")], None, at(1))[0].clone();
-        let merged = merge(
-            &[foreign.clone(), stalled],
-            &[Report::yes(types::READY, "Ready", "r")],
-            None,
-            at(2),
-        );
-        let kinds: Vec<_> = merged.iter().map(|c| c.type_.as_str()).collect();
-        assert_eq!(kinds, ["Ready", "example.com/Audited"]);
+    fn only_ours_are_applied() {
+        let old = merge(&[], &[Report::yes(types::STALLED, "a", "a")], None, at(1));
+        let merged = merge(&old, &[Report::yes(types::READY, "Ready", "r")], None, at(2));
+        assert_eq!(merged.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), ["Ready"], "Stalled no longer holds");
+        assert!(is_ours(types::STALLED) && !is_ours("example.com/Audited"));
     }
 }

@@ -11,6 +11,8 @@ use super::{authorization_server::BUILT_IN_CLIENTS, common::BUILT_IN_SCOPES};
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 /// The hosts for which http is safe.
 const LOOPBACK: &str = r"(localhost|127[.]0[.]0[.]1|\\[::1\\])";
+/// The scheme of any URI.
+const SCHEME: &str = "^[A-Za-z][A-Za-z0-9+.-]*:";
 /// Schemes that no redirect URI may have.
 const DANGEROUS: &str = "(?i)^(javascript|data|file|vbscript|about|blob|ws|wss|ftp):";
 
@@ -147,11 +149,11 @@ pub(super) fn resource_ipv4() -> Rule {
 
 /// Redirect URIs that every party reads in the same way: browsers take a backslash for a slash, for example.
 pub(super) fn absolute_uris() -> Rule {
-    Rule::new(
-        "self.all(u, isURL(u) && u.matches('^[A-Za-z][A-Za-z0-9+.-]*:') \
+    Rule::new(format!(
+        "self.all(u, isURL(u) && u.matches('{SCHEME}') \
          && (!u.matches('(?i)^https?:') || u.matches('^https?://[^/?#:]')) \
-         && !u.matches('[^!-~]|[\\\\x22\\\\x5C<>^`{|}]'))",
-    )
+         && !u.matches('[^!-~]|[\\\\x22\\\\x5C<>^`{{|}}]'))",
+    ))
     .message(
         "a redirect URI is an absolute URI, its scheme in lower case, of the characters that RFC 3986 allows",
     )
@@ -179,8 +181,8 @@ pub(super) fn no_dangerous_schemes() -> Rule {
 /// well-known MCP client that has none.
 pub(super) fn private_schemes_are_native() -> Rule {
     Rule::new(format!(
-        "!has(self.redirectUris) || self.redirectUris.all(u, u.matches('(?i)^https?:') || u.matches('{DANGEROUS}') \
-         || (has(self.applicationType) && self.applicationType == 'native' \
+        "!has(self.redirectUris) || self.redirectUris.all(u, !u.matches('{SCHEME}') || u.matches('(?i)^https?:') \
+         || u.matches('{DANGEROUS}') || (has(self.applicationType) && self.applicationType == 'native' \
          && u.matches('^([a-z][a-z0-9+-]*[.][a-z0-9+.-]*|cursor):/')))"
     ))
     .message(

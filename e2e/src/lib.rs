@@ -1,1 +1,34 @@
-//! The harness.
+//! The harness of the stories and of the demo.
+//!
+//! It starts the real parts (etcd, kube-apiserver, kube-controller-manager, Keycloak and the operator's binary) as
+//! processes on the loopback interface, because only they know what they accept, and stops every one of them
+//! however it ends itself. Nothing needs a container engine or root.
+//!
+//! ```text
+//! Cache ── Tools ──► World ─┬─ ControlPlane     one per run
+//!                           ├─ Keycloak         one per run
+//!                           └─ StoryEnv         one per story: namespaces, a realm, an operator,
+//!                                │              and between the two:
+//!                                └─ RecordingProxy
+//! ```
+
+pub mod cache;
+pub mod control_plane;
+pub mod keycloak;
+pub mod kubectl;
+pub mod pki;
+pub mod ports;
+pub mod prerequisites;
+pub mod process;
+pub mod progress;
+pub mod run_folder;
+pub mod secrets;
+pub mod tools;
+pub mod wait;
+pub mod world;
+
+/// Makes aws-lc-rs the one TLS provider of this process: with several compiled in, rustls would not choose.
+pub fn use_aws_lc() {
+    // An error only says that it was installed before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

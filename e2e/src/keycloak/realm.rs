@@ -1,0 +1,155 @@
+//! A realm of its own for each story, with the credential that a platform admin would give the operator.
+
+use anyhow::Context;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+use super::Admin;
+use crate::secrets;
+
+/// The client that the operator signs in with, in each realm.
+pub const OPERATOR_CLIENT: &str = "mcp-operator";
+
+/// The roles of `realm-management` that the operator is told to be given: clients and client scopes, and the
+/// client policies, which belong to the realm.
+pub const OPERATOR_ROLES: [&str; 2] = ["manage-clients", "manage-realm"];
+
+/// One realm of the shared Keycloak.
+pub struct Realm {
+    name: String,
+    issuer: String,
+    admin: Admin,
+    operator_secret: SecretString,
+}
+
+impl Realm {
+    pub(super) async fn create(url: &str, admin: &Admin, name: &str, roles: &[&str]) -> anyhow::Result<Self> {
+        admin
+            .post("/admin/realms", &json!({ "realm": name, "enabled": true }))
+            .await?;
+        let realm = Self {
+            name: name.to_owned(),
+            issuer: format!("{url}/realms/{name}"),
+            admin: admin.in_realm(name),
+            operator_secret: secrets::random(),
+        };
+        realm.create_operator_client().await?;
+        for role in roles {
+            realm.grant_operator_role(role).await?;
+        }
+        Ok(realm)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The `iss` of its tokens.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Calls of the Admin API with all rights, on paths inside the realm like `/clients`.
+    pub fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// The id of the operator's client.
+    pub fn operator_client_id(&self) -> &'static str {
+        OPERATOR_CLIENT
+    }
+
+    /// The secret of the operator's client.
+    pub fn operator_client_secret(&self) -> &SecretString {
+        &self.operator_secret
+    }
+
+    /// Makes a user who can sign in at once. Gives the user's id, the `sub` of their tokens.
+    pub async fn create_user(&self, username: &str, password: &str) -> anyhow::Result<String> {
+        let user = json!({
+            "username": username,
+            "enabled": true,
+            // All of the profile: otherwise the first login asks for the rest.
+            "email": format!("{username}@example.com"),
+            "emailVerified": true,
+            "firstName": username,
+            "lastName": "Example",
+            "credentials": [{ "type": "password", "value": password, "temporary": false }],
+        });
+        self.admin.create("/users", &user).await
+    }
+
+    /// The client with exactly this client id, if there is one.
+    pub async fn find_client(&self, client_id: &str) -> anyhow::Result<Option<Value>> {
+        let query = url::form_urlencoded::byte_serialize(client_id.as_bytes()).collect::<String>();
+        let found = self.admin.get(&format!("/clients?clientId={query}")).await?;
+        Ok(found.get(0).cloned())
+    }
+
+    /// Gives the operator's client a role of `realm-management`. Tokens that it already has do not show it.
+    pub async fn grant_operator_role(&self, role: &str) -> anyhow::Result<()> {
+        let (path, role) = self.operator_role(role).await?;
+        self.admin.post(&path, &json!([role])).await.map(drop)
+    }
+
+    /// Takes a role from the operator's client again. Tokens that it already has keep it.
+    pub async fn revoke_operator_role(&self, role: &str) -> anyhow::Result<()> {
+        let (path, role) = self.operator_role(role).await?;
+        self.admin.delete_with(&path, &json!([role])).await
+    }
+
+    /// Removes the realm with everything in it.
+    pub async fn delete(&self) -> anyhow::Result<()> {
+        self.admin.delete("").await
+    }
+
+    async fn create_operator_client(&self) -> anyhow::Result<()> {
+        let client = json!({
+            "clientId": OPERATOR_CLIENT,
+            "protocol": "openid-connect",
+            "publicClient": false,
+            "bearerOnly": false,
+            "secret": self.operator_secret.expose_secret(),
+            "serviceAccountsEnabled": true,
+            "standardFlowEnabled": false,
+            "implicitFlowEnabled": false,
+            "directAccessGrantsEnabled": false,
+            // Its tokens carry the roles it is given below.
+            "fullScopeAllowed": true,
+        });
+        self.admin.create("/clients", &client).await.map(drop)
+    }
+
+    /// Where roles of the operator's service account are mapped, and the role as Keycloak describes it.
+    async fn operator_role(&self, role: &str) -> anyhow::Result<(String, Value)> {
+        let client = self.client_uuid(OPERATOR_CLIENT).await?;
+        let management = self.client_uuid("realm-management").await?;
+        let account = self
+            .admin
+            .get(&format!("/clients/{client}/service-account-user"))
+            .await?;
+        let account = account["id"]
+            .as_str()
+            .context("a service account without an id")?;
+        let role = self
+            .admin
+            .get(&format!("/clients/{management}/roles/{role}"))
+            .await?;
+        Ok((
+            format!("/users/{account}/role-mappings/clients/{management}"),
+            role,
+        ))
+    }
+
+    async fn client_uuid(&self, client_id: &str) -> anyhow::Result<String> {
+        let client = self
+            .find_client(client_id)
+            .await?
+            .with_context(|| format!("there is no client {client_id}"))?;
+        client["id"]
+            .as_str()
+            .map(str::to_owned)
+            .context("a client without an id")
+    }
+}

@@ -76,8 +76,10 @@ struct Timing {
     renew: Duration,
     /// From before a renewal was sent to when we no longer trust it.
     valid: Duration,
-    /// Between a failed attempt and the next one of a leader, and between two looks of a candidate.
+    /// Between two looks of a candidate.
     look: Duration,
+    /// Between a failed attempt and the next one, of a leader, whose time is running out.
+    retry: Duration,
     /// One request to the API server.
     request: Duration,
 }
@@ -87,7 +89,8 @@ impl Timing {
         Self {
             renew: duration / 3,
             valid: duration * 2 / 3,
-            look: (duration / 8).max(Duration::from_millis(50)),
+            look: duration / 8,
+            retry: duration / 20,
             request: duration / 3,
         }
     }
@@ -251,10 +254,10 @@ impl Elector {
     fn failed(&mut self, failure: &Failure) -> Result<Instant, LeaseError> {
         let now = self.now();
         self.problem = failure.to_string();
-        let pause = match failure {
+        match failure {
             // The other's write is there already: looking at once costs one read, waiting could cost the lease.
             Failure::Kube(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
-                self.timing.look / 4
+                return Ok(now + self.timing.retry / 4);
             }
             Failure::Kube(kube::Error::Api(status))
                 if !self.leads() && (status.is_forbidden() || status.is_not_found()) =>
@@ -265,21 +268,19 @@ impl Elector {
                     problem: status.message.clone(),
                 });
             }
-            _ => {
-                tracing::warn!(
-                    lease = self.election.lease.name,
-                    problem = self.problem,
-                    "the lease is out of reach"
-                );
+            _ => {}
+        }
+        tracing::warn!(
+            lease = self.election.lease.name,
+            problem = self.problem,
+            "the lease is out of reach"
+        );
+        Ok(now
+            + if self.leads() {
+                self.timing.retry
+            } else {
                 self.timing.look
-            }
-        };
-        let next = now + pause;
-        Ok(if self.leads() {
-            next.min(self.renewed + self.timing.valid)
-        } else {
-            next
-        })
+            })
     }
 
     /// Lets go of the lease, if it is ours. Best effort: an unreachable API server lets it expire by itself.

@@ -1,1 +1,162 @@
+mod decisions;
+mod elections;
+mod simulation;
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::{Method, Request, Response};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tower_test::mock;
+
+use super::*;
+use crate::admin::Health;
+use crate::clock::SystemClock;
+
+const DURATION: Duration = Duration::from_secs(15);
+
+/// The one lease of an API server that keeps its promises about `resourceVersion`, and whatever else it should do.
+#[derive(Debug, Default)]
+struct ApiServer {
+    lease: Option<Lease>,
+    version: u64,
+    /// Every write that was let through: who held the lease afterwards.
+    holders: Vec<Option<String>>,
+    /// Refuses everything with this status.
+    refuse_with: Option<u16>,
+    /// Answers nothing.
+    silent: bool,
+}
+
+impl ApiServer {
+    fn shared() -> Arc<Mutex<Self>> {
+        Arc::default()
+    }
+
+    /// Changes the lease as another replica would.
+    fn put(&mut self, lease: Lease) {
+        self.version += 1;
+        self.holders.push(Record::of(&lease).holder);
+        let mut lease = lease;
+        lease.metadata.resource_version = Some(self.version.to_string());
+        self.lease = Some(lease);
+    }
+
+    fn answer(&mut self, method: &Method, body: &[u8]) -> (u16, Value) {
+        if let Some(status) = self.refuse_with {
+            return (
+                status,
+                refusal(
+                    status,
+                    if status == 403 {
+                        "Forbidden"
+                    } else {
+                        "ServiceUnavailable"
+                    },
+                ),
+            );
+        }
+        let sent = || serde_json::from_slice::<Lease>(body).unwrap();
+        match (method, &self.lease) {
+            (&Method::GET, None) => return (404, refusal(404, "NotFound")),
+            (&Method::GET, Some(_)) => {}
+            (&Method::POST, Some(_)) => return (409, refusal(409, "AlreadyExists")),
+            (&Method::POST, None) => {
+                assert_eq!(
+                    sent().metadata.resource_version,
+                    None,
+                    "a creation has no version"
+                );
+                self.put(sent());
+            }
+            (&Method::PUT, None) => return (404, refusal(404, "NotFound")),
+            (&Method::PUT, Some(current)) => {
+                let sent = sent();
+                assert!(sent.metadata.resource_version.is_some(), "an unguarded write");
+                if sent.metadata.resource_version != current.metadata.resource_version {
+                    return (409, refusal(409, "Conflict"));
+                }
+                self.put(sent);
+            }
+            (method, lease) => panic!("unexpected {method} of {lease:?}"),
+        }
+        (200, serde_json::to_value(&self.lease).unwrap())
+    }
+}
+
+fn refusal(status: u16, reason: &str) -> Value {
+    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": reason, "message": reason })
+}
+
+/// How the network treats one request: how long it takes there and back, and whether the answer arrives.
+type Network = Box<dyn FnMut() -> (Duration, Duration, bool) + Send>;
+
+/// A client whose requests reach `server` over `network`.
+fn client(server: &Arc<Mutex<ApiServer>>, mut network: Network) -> Client {
+    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+    let server = Arc::clone(server);
+    tokio::spawn(async move {
+        while let Some((request, respond)) = handle.next_request().await {
+            let ((there, back, arrives), server) = (network(), Arc::clone(&server));
+            tokio::spawn(async move {
+                tokio::time::sleep(there).await;
+                let (parts, body) = request.into_parts();
+                let body = body.collect_bytes().await.unwrap();
+                assert!(
+                    parts
+                        .uri
+                        .path()
+                        .starts_with("/apis/coordination.k8s.io/v1/namespaces/operators/leases")
+                );
+                let (status, answer) = server.lock().unwrap().answer(&parts.method, &body);
+                tokio::time::sleep(back).await;
+                if !arrives || server.lock().unwrap().silent {
+                    // The answer is lost; the other side has to give up by itself.
+                    tokio::time::sleep(Duration::from_secs(3600)).await;
+                }
+                let body = Body::from(serde_json::to_vec(&answer).unwrap());
+                respond.send_response(Response::builder().status(status).body(body).unwrap());
+            });
+        }
+    });
+    Client::new(service, "operators")
+}
+
+/// A candidate over a network without delays or losses.
+fn candidate(server: &Arc<Mutex<ApiServer>>, identity: &str) -> (Elector, Leadership) {
+    candidate_over(
+        server,
+        identity,
+        DURATION,
+        Box::new(|| (Duration::ZERO, Duration::ZERO, true)),
+    )
+}
+
+fn candidate_over(
+    server: &Arc<Mutex<ApiServer>>,
+    identity: &str,
+    duration: Duration,
+    network: Network,
+) -> (Elector, Leadership) {
+    let clock = SystemClock::shared();
+    Elector::new(Election {
+        client: client(server, network),
+        namespace: "operators".to_owned(),
+        lease: LeaseConfig {
+            name: "leader".to_owned(),
+            duration,
+        },
+        identity: identity.to_owned(),
+        clock: clock.clone(),
+        metrics: Metrics::default(),
+        health: Health::new(clock, Duration::from_secs(30)),
+    })
+}
+
+/// A lease as another replica would write it at `now`.
+fn lease_of(holder: &str, now: &str) -> Lease {
+    claimed(None, "leader", holder, DURATION, now.parse().unwrap())
+}

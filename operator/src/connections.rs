@@ -1,0 +1,61 @@
+//! The authorization servers that the operator is connected to.
+//!
+//! The controller of AuthorizationServer makes and drops connections; all others look them up, and are woken when
+//! one changes.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::Stream;
+use kube::runtime::reflector::ObjectRef;
+use mcp_auth_crds::v1alpha1::{AuthorizationServer, DiscoveredMetadata};
+
+use crate::{provider::Provider, wakes::Wakes};
+
+/// A connection to an authorization server, checked at least once.
+pub struct Connection {
+    /// What to ask and tell it.
+    pub provider: Arc<dyn Provider>,
+    /// What it says of itself.
+    pub metadata: DiscoveredMetadata,
+    /// What the connection was made from: while it stays the same, so does the connection.
+    pub made_from: String,
+}
+
+/// All connections.
+#[derive(Default)]
+pub struct Connections {
+    by_server: Mutex<HashMap<ObjectRef<AuthorizationServer>, Arc<Connection>>>,
+    wakes: Wakes<AuthorizationServer>,
+}
+
+impl Connections {
+    /// The connection of an AuthorizationServer.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Connection>> {
+        self.lock().get(&ObjectRef::new(name).within(namespace)).cloned()
+    }
+
+    /// Sets the connection of an AuthorizationServer and wakes those who wait for it.
+    pub fn set(&self, namespace: &str, name: &str, connection: Arc<Connection>) {
+        let server = ObjectRef::new(name).within(namespace);
+        self.lock().insert(server.clone(), connection);
+        self.wakes.wake(&server);
+    }
+
+    /// Drops the connection of an AuthorizationServer.
+    pub fn remove(&self, namespace: &str, name: &str) {
+        self.lock().remove(&ObjectRef::new(name).within(namespace));
+    }
+
+    /// The AuthorizationServers whose connection is set from now on.
+    pub fn subscribe(&self) -> impl Stream<Item = ObjectRef<AuthorizationServer>> + Send + use<> {
+        self.wakes.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<AuthorizationServer>, Arc<Connection>>> {
+        // Nothing in the critical sections can leave the map half-changed.
+        self.by_server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,118 @@
+//! What every reconciler has at hand.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Namespace, Secret, Service},
+    jiff::Timestamp,
+};
+use kube::{
+    core::PartialObjectMeta,
+    runtime::{
+        events::Recorder,
+        reflector::{ObjectRef, Store},
+    },
+};
+use mcp_auth_crds::v1alpha1::{AuthorizationServer, McpClient, McpServer, TokenExchangePolicy};
+
+use crate::{
+    backoff::Backoff,
+    clock::SharedClock,
+    cluster::Cluster,
+    config::Config,
+    connections::Connections,
+    controllers::{mcp_server::Probes, settle::Applied},
+    egress::Egress,
+    lease::Leadership,
+    metrics::Metrics,
+    provider::RealmRegistry,
+    watch::Feed,
+};
+
+/// The context of all controllers.
+pub struct Context {
+    /// What the operator was told.
+    pub config: Config,
+    /// Name of this installation, in every mark.
+    pub installation: String,
+    /// The time.
+    pub clock: SharedClock,
+    /// The API server, for writing.
+    pub cluster: Cluster,
+    /// The caches.
+    pub feeds: Feeds,
+    /// The authorization servers.
+    pub connections: Connections,
+    /// Limits of calls, by realm.
+    pub realms: RealmRegistry,
+    /// The way out to addresses that users choose.
+    pub egress: Egress,
+    /// Kubernetes Events.
+    pub recorder: Recorder,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Failures in a row.
+    pub backoff: Backoff,
+    /// What was last found in force.
+    pub applied: Applied,
+    /// What unauthenticated requests to servers were answered.
+    pub probes: Probes,
+    /// The fence of writes at authorization servers.
+    pub leadership: Leadership,
+}
+
+/// One watch a kind, shared by all controllers. Of Secrets and ConfigMaps only metadata is kept.
+pub struct Feeds {
+    /// `AuthorizationServers`.
+    pub authorization_servers: Feed<AuthorizationServer>,
+    /// `McpServers`.
+    pub servers: Feed<McpServer>,
+    /// `McpClients`.
+    pub clients: Feed<McpClient>,
+    /// `TokenExchangePolicies`.
+    pub policies: Feed<TokenExchangePolicy>,
+    /// Services.
+    pub services: Feed<Service>,
+    /// Metadata of Secrets.
+    pub secrets: Feed<PartialObjectMeta<Secret>>,
+    /// Metadata of ConfigMaps.
+    pub config_maps: Feed<PartialObjectMeta<ConfigMap>>,
+    /// Metadata of namespaces.
+    pub namespaces: Feed<PartialObjectMeta<Namespace>>,
+}
+
+impl Context {
+    /// The wall-clock time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The labels of a namespace, and whether it is being deleted.
+    pub fn namespace(&self, name: &str) -> NamespaceFacts {
+        let namespace = self.feeds.namespaces.store().get(&ObjectRef::new(name));
+        NamespaceFacts {
+            labels: namespace
+                .as_ref()
+                .and_then(|ns| ns.metadata.labels.clone())
+                .unwrap_or_default(),
+            terminating: namespace.is_some_and(|ns| ns.metadata.deletion_timestamp.is_some()),
+        }
+    }
+}
+
+/// What decisions need to know of a namespace.
+#[derive(Clone, Debug, Default)]
+pub struct NamespaceFacts {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Nothing can be created in it any more.
+    pub terminating: bool,
+}
+
+/// An object from a cache.
+pub fn find<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.get(&ObjectRef::new(name).within(namespace))
+}

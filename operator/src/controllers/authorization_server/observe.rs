@@ -1,0 +1,160 @@
+//! What is the case: reads only.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, ResourceExt as _};
+use mcp_auth_crds::v1alpha1::{AuthorizationServer, ObjectReference};
+
+use super::kept;
+use crate::{
+    context::Context,
+    controllers::halt::Halt,
+    egress::{Audience, EgressClient},
+    error::Error,
+    provider::{Credential, keycloak::SetupError},
+};
+
+/// Key of the client id in the operator's credentials.
+pub(super) const CLIENT_ID: &str = "client-id";
+/// Key of the client secret in the operator's credentials.
+pub(super) const CLIENT_SECRET: &str = "client-secret";
+/// Key of the certificates, unless the reference names another.
+pub(super) const CA_KEY: &str = "ca.crt";
+
+/// What a connection is made from, besides the spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Inputs {
+    /// Client id of the operator.
+    pub(super) client_id: String,
+    /// Its secret.
+    pub(super) client_secret: Credential,
+    /// Certificate authorities to trust, in PEM.
+    pub(super) ca_bundle: Option<String>,
+}
+
+/// Reads the credentials and certificates that the spec refers to.
+pub(super) async fn inputs(server: &AuthorizationServer, ctx: &Context) -> Result<Inputs, Halt> {
+    let namespace = server.namespace().unwrap_or_default();
+    let name = &server.spec.credentials.secret_ref.name;
+    let secrets: Api<Secret> = ctx.cluster.api(&namespace);
+    let Some(secret) = secrets.get_opt(name).await? else {
+        return Err(Halt::waiting(
+            "SecretNotFound",
+            format!(
+                "Secret {namespace}/{name} does not exist: create it with the keys {CLIENT_ID} and {CLIENT_SECRET}"
+            ),
+        ));
+    };
+    let text = |key: &str| {
+        let value = secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get(key))
+            .map(|value| value.0.clone());
+        value
+            .and_then(|value| String::from_utf8(value).ok())
+            .map(|value| value.trim_end().to_owned())
+            .filter(|v| !v.is_empty())
+    };
+    let (Some(client_id), Some(client_secret)) = (text(CLIENT_ID), text(CLIENT_SECRET)) else {
+        return Err(Halt::refused(
+            "SecretIncomplete",
+            format!("Secret {namespace}/{name} lacks {CLIENT_ID} or {CLIENT_SECRET}: add both"),
+        ));
+    };
+    let ca_bundle = ca_bundle(server, &namespace, ctx).await?;
+    Ok(Inputs {
+        client_id,
+        client_secret: Credential::new(client_secret),
+        ca_bundle,
+    })
+}
+
+async fn ca_bundle(
+    server: &AuthorizationServer,
+    namespace: &str,
+    ctx: &Context,
+) -> Result<Option<String>, Halt> {
+    let Some(reference) = &server.spec.ca_bundle_ref else {
+        return Ok(None);
+    };
+    let (name, key) = (&reference.name, reference.key.as_deref().unwrap_or(CA_KEY));
+    let maps: Api<ConfigMap> = ctx.cluster.api(namespace);
+    let Some(map) = maps.get_opt(name).await? else {
+        return Err(Halt::waiting(
+            "CaBundleNotFound",
+            format!("ConfigMap {namespace}/{name} does not exist: create it with the key {key}"),
+        ));
+    };
+    match map.data.and_then(|mut data| data.remove(key)) {
+        Some(bundle) => Ok(Some(bundle)),
+        None => Err(Halt::refused(
+            "CaBundleIncomplete",
+            format!("ConfigMap {namespace}/{name} lacks the key {key}: add the certificates in PEM"),
+        )),
+    }
+}
+
+/// As [`inputs`], but with what was kept in the operator's namespace where the originals are gone: in a namespace
+/// that is deleted as a whole, Secrets vanish before finalizers run.
+pub(super) async fn inputs_for_cleanup(server: &AuthorizationServer, ctx: &Context) -> Result<Inputs, Halt> {
+    match inputs(server, ctx).await {
+        Ok(inputs) => Ok(inputs),
+        Err(halt @ (Halt::Waiting(_) | Halt::Refused(_))) => kept::read(server, ctx).await?.ok_or(halt),
+        Err(halt) => Err(halt),
+    }
+}
+
+/// A client for the addresses in the spec.
+pub(super) fn egress(inputs: &Inputs, ctx: &Context) -> Result<EgressClient, Halt> {
+    let bundle = inputs.ca_bundle.as_deref().map(str::as_bytes);
+    ctx.egress
+        .client(Audience::AuthorizationServer, bundle)
+        .map_err(|error| Error::from(SetupError::from(error)).into())
+}
+
+/// What refers to an AuthorizationServer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Referrers {
+    /// McpServers, as `<namespace>/<name>`.
+    pub(super) servers: Vec<String>,
+    /// McpClients, as `<namespace>/<name>`.
+    pub(super) clients: Vec<String>,
+}
+
+impl Referrers {
+    pub(super) fn count(&self) -> usize {
+        self.servers.len() + self.clients.len()
+    }
+
+    /// What stands in the way of its deletion.
+    pub(super) fn message(&self) -> String {
+        format!(
+            "Waits until {} McpServers and {} McpClients that refer to it are deleted",
+            self.servers.len(),
+            self.clients.len()
+        )
+    }
+}
+
+/// Finds them in the caches.
+pub(super) fn referrers(server: &AuthorizationServer, ctx: &Context) -> Referrers {
+    let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
+    let refers = |reference: &ObjectReference, from: Option<String>| {
+        reference.name == name && reference.namespace_or(&from.unwrap_or_default()) == namespace
+    };
+    let key = |namespace: Option<String>, name: String| format!("{}/{name}", namespace.unwrap_or_default());
+    let servers = ctx.feeds.servers.store().state();
+    let clients = ctx.feeds.clients.store().state();
+    Referrers {
+        servers: servers
+            .iter()
+            .filter(|object| refers(&object.spec.authorization_server_ref, object.namespace()))
+            .map(|object| key(object.namespace(), object.name_any()))
+            .collect(),
+        clients: clients
+            .iter()
+            .filter(|object| refers(&object.spec.authorization_server_ref, object.namespace()))
+            .map(|object| key(object.namespace(), object.name_any()))
+            .collect(),
+    }
+}

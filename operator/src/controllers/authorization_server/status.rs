@@ -1,0 +1,118 @@
+//! How far a pass got, and the status that follows from it.
+
+use k8s_openapi::jiff::Timestamp;
+use mcp_auth_crds::{
+    condition::{self, Report, types},
+    v1alpha1::{AuthorizationServer, AuthorizationServerStatus, DiscoveredMetadata},
+};
+
+use super::observe::Referrers;
+use crate::{
+    context::Context,
+    controllers::{
+        halt::{self, Halt},
+        pass::{self, Next},
+    },
+    error::Error,
+    metrics::Kind,
+    provider::{Access, ScopeSpec},
+};
+
+/// The conditions in the order in which a pass reaches them.
+const ORDER: [&str; 3] = [
+    types::METADATA_DISCOVERED,
+    types::CREDENTIALS_VALID,
+    types::REGISTERED,
+];
+
+/// How far a pass got.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    reports: Vec<Report>,
+    metadata: Option<DiscoveredMetadata>,
+    capabilities: Option<Vec<String>>,
+    servers: usize,
+    clients: usize,
+}
+
+impl Progress {
+    pub(super) fn new(referrers: &Referrers) -> Self {
+        Self {
+            servers: referrers.servers.len(),
+            clients: referrers.clients.len(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn discovered(&mut self, metadata: &DiscoveredMetadata) {
+        self.metadata = Some(metadata.clone());
+        let message = "The metadata names this issuer";
+        self.reports
+            .push(Report::yes(types::METADATA_DISCOVERED, "Discovered", message));
+    }
+
+    pub(super) fn signed_in(&mut self, access: &Access) {
+        self.capabilities = Some(
+            access
+                .capabilities
+                .iter()
+                .map(|capability| capability.as_str().to_owned())
+                .collect(),
+        );
+        let message = "The operator signed in and has every permission that it needs";
+        self.reports
+            .push(Report::yes(types::CREDENTIALS_VALID, "SignedIn", message));
+    }
+
+    pub(super) fn registered(&mut self, scopes: &[ScopeSpec]) {
+        let message = match scopes.len() {
+            0 => "There is no managed API to register".to_owned(),
+            count => format!("The {count} scopes of managed APIs exist as declared"),
+        };
+        self.reports
+            .push(Report::yes(types::REGISTERED, "Registered", message));
+    }
+}
+
+/// The status after a pass. What the pass did not reach stays as it was.
+fn status(
+    server: &AuthorizationServer,
+    progress: Progress,
+    halt: Option<&Halt>,
+    now: Timestamp,
+) -> (AuthorizationServerStatus, Vec<Report>) {
+    let old = server.status.clone().unwrap_or_default();
+    let parts = halt::complete(&ORDER, progress.reports, halt);
+    let reports = condition::summarize(parts, &[], "Connected and signed in");
+    let generation = server.metadata.generation;
+    let count = |number: usize| i64::try_from(number).ok();
+    let status = AuthorizationServerStatus {
+        observed_generation: generation,
+        conditions: condition::merge(&old.conditions, &reports, generation, now),
+        capabilities: progress.capabilities.unwrap_or(old.capabilities),
+        metadata: progress.metadata.or(old.metadata),
+        servers: count(progress.servers),
+        clients: count(progress.clients),
+    };
+    (status, reports)
+}
+
+/// Writes the status if it differs, tells of a change of `Ready`, and hands the pass's result on.
+pub(super) async fn report(
+    server: &AuthorizationServer,
+    progress: Progress,
+    result: Result<Next, Halt>,
+    ctx: &Context,
+) -> Result<Next, Error> {
+    let now = ctx.now();
+    let build = |halt: Option<&Halt>| status(server, progress, halt, now);
+    pass::report(
+        Kind::AuthorizationServer,
+        server,
+        server.status.as_ref(),
+        result,
+        build,
+        ctx,
+    )
+    .await
+}

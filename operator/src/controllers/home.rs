@@ -1,0 +1,100 @@
+//! The AuthorizationServer that an object refers to, and the connection to it.
+
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+use mcp_auth_crds::{
+    condition::{self, types},
+    v1alpha1::{AuthorizationServer, ObjectReference},
+};
+
+use super::halt::Halt;
+use crate::{
+    cluster::is_deleting,
+    connections::Connection,
+    context::{Context, find},
+    provider::{ClientSpec, Mark, ResourceSpec},
+};
+
+/// The AuthorizationServer that `reference`, written in `namespace`, names.
+pub fn authorization_server(
+    ctx: &Context,
+    reference: &ObjectReference,
+    namespace: &str,
+) -> Result<Arc<AuthorizationServer>, Halt> {
+    let (at, name) = (reference.namespace_or(namespace), &reference.name);
+    find(&ctx.feeds.authorization_servers.store(), at, name).ok_or_else(|| {
+        Halt::waiting(
+            "AuthorizationServerNotFound",
+            format!(
+                "AuthorizationServer {at}/{name} does not exist: create it, or correct authorizationServerRef"
+            ),
+        )
+    })
+}
+
+/// The connection to it. Without one the object waits; making one wakes it.
+pub fn connection(ctx: &Context, server: &AuthorizationServer) -> Result<Arc<Connection>, Halt> {
+    let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
+    ctx.connections.get(&namespace, &name).ok_or_else(|| {
+        let conditions = server
+            .status
+            .as_ref()
+            .map(|status| status.conditions.as_slice())
+            .unwrap_or_default();
+        let why = condition::find(conditions, types::READY)
+            .filter(|ready| ready.status != "True")
+            .map_or_else(String::new, |ready| format!(" ({})", ready.reason));
+        Halt::waiting(
+            "AuthorizationServerNotReady",
+            format!("AuthorizationServer {namespace}/{name} is not ready{why}"),
+        )
+    })
+}
+
+/// Fails when nothing new may be registered there because it is going away.
+pub fn stays(server: &AuthorizationServer) -> Result<(), Halt> {
+    if is_deleting(server) {
+        let name = server.name_any();
+        return Err(Halt::refused(
+            "AuthorizationServerDeleting",
+            format!("AuthorizationServer {name} is being deleted"),
+        ));
+    }
+    Ok(())
+}
+
+/// The mark of an object.
+pub fn mark<K: kube::Resource<DynamicType = ()>>(object: &K, installation: &str) -> Mark {
+    let meta = object.meta();
+    Mark {
+        installation: installation.to_owned(),
+        kind: K::kind(&()).into_owned(),
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+    }
+}
+
+/// A client without any permission: what is left of one whose owner lost the grant.
+#[must_use]
+pub fn withdrawn_client(want: ClientSpec) -> ClientSpec {
+    ClientSpec {
+        enabled: false,
+        scopes: [].into(),
+        adopt: false,
+        ..want
+    }
+}
+
+/// A resource without any permission: what is left of one whose owner lost the grant.
+#[must_use]
+pub fn withdrawn_resource(want: ResourceSpec) -> ResourceSpec {
+    ResourceSpec {
+        scopes: [].into(),
+        exchange_scopes: [].into(),
+        adopt: false,
+        adopt_scopes: [].into(),
+        ..want
+    }
+}

@@ -1,0 +1,222 @@
+//! What is wanted: pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use kube::ResourceExt as _;
+use mcp_auth_crds::v1alpha1::{
+    AdoptedKind, AuthenticationMethod, AuthorizationServer, Consent, DiscoveredMetadata, GrantType,
+    ManagedClient, McpClient, McpServer,
+};
+
+use super::observe::Observed;
+use crate::{
+    context::Context,
+    controllers::{halt::Halt, home},
+    credential::secret::{Content, data},
+    policy::{
+        access::{self, Caller, Decision},
+        grants::Tenant,
+        names,
+    },
+    provider::{Authentication, ClientSpec, Credential, Grant, Proof},
+};
+
+/// Lifetime of access tokens, unless the spec says otherwise.
+const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
+
+/// What the client gets, and why it does not get the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Granted {
+    /// One decision for each entry of `access` whose server exists.
+    pub(super) decisions: Vec<Decision>,
+    /// Servers that do not exist, as `<namespace>/<name>`.
+    pub(super) missing: Vec<String>,
+}
+
+impl Granted {
+    /// All scopes that the client gets.
+    pub(super) fn scopes(&self) -> BTreeSet<String> {
+        self.decisions
+            .iter()
+            .flat_map(|decision| decision.granted.iter().cloned())
+            .collect()
+    }
+
+    /// The audiences of a token with all these scopes.
+    pub(super) fn audiences(&self) -> BTreeSet<String> {
+        self.decisions
+            .iter()
+            .filter(|d| !d.granted.is_empty())
+            .map(|d| d.resource.clone())
+            .collect()
+    }
+}
+
+/// How the client is registered.
+pub(super) fn managed(client: &McpClient) -> Result<&ManagedClient, Halt> {
+    client
+        .spec
+        .managed
+        .as_ref()
+        .ok_or_else(|| Halt::refused("WayInMissing", "Say how the client comes to be: managed"))
+}
+
+/// The client id at the authorization server.
+pub(super) fn client_id(client: &McpClient, ctx: &Context) -> String {
+    names::client_id(
+        &ctx.installation,
+        &client.namespace().unwrap_or_default(),
+        &client.name_any(),
+    )
+}
+
+/// What the client may have of what it asks for.
+pub(super) fn access(
+    client: &McpClient,
+    tenant: Tenant<'_>,
+    authorization_server: &AuthorizationServer,
+    observed: &Observed,
+    ctx: &Context,
+) -> Result<Granted, Halt> {
+    let name = client.name_any();
+    let caller = Caller {
+        tenant,
+        name: &name,
+        exchanges: false,
+    };
+    let mut granted = Granted::default();
+    for (entry, server) in &observed.servers {
+        let named = format!(
+            "{}/{}",
+            entry.server.namespace_or(tenant.namespace),
+            entry.server.name
+        );
+        let Some(server) = server else {
+            granted.missing.push(named);
+            continue;
+        };
+        if !uses(server, authorization_server) {
+            return Err(Halt::refused(
+                "DifferentAuthorizationServer",
+                format!(
+                    "McpServer {named} uses another AuthorizationServer: make a client of its own for it"
+                ),
+            ));
+        }
+        granted.decisions.push(access::decide(
+            entry,
+            server,
+            caller,
+            &ctx.installation,
+            &observed.scopes,
+        ));
+    }
+    Ok(granted)
+}
+
+fn uses(server: &McpServer, authorization_server: &AuthorizationServer) -> bool {
+    let namespace = server.namespace().unwrap_or_default();
+    let reference = &server.spec.authorization_server_ref;
+    Some(reference.namespace_or(&namespace)) == authorization_server.metadata.namespace.as_deref()
+        && Some(reference.name.as_str()) == authorization_server.metadata.name.as_deref()
+}
+
+/// The client at the authorization server.
+pub(super) fn client(
+    client: &McpClient,
+    managed: &ManagedClient,
+    access: &Granted,
+    authorization_server: &AuthorizationServer,
+    ctx: &Context,
+) -> ClientSpec {
+    let mark = home::mark(client, &ctx.installation);
+    let client_id = client_id(client, ctx);
+    let consented = authorization_server.spec.adoption.iter().any(|consent| {
+        consent.kind == AdoptedKind::Client
+            && consent.id == client_id
+            && (&consent.namespace, &consent.name) == (&mark.namespace, &mark.name)
+    });
+    let signs_users_in = managed.grant_types.contains(&GrantType::AuthorizationCode);
+    let lifetime = client
+        .spec
+        .access_token_lifetime
+        .as_ref()
+        .and_then(|text| text.duration());
+    ClientSpec {
+        mark,
+        client_id,
+        display_name: managed.display_name.clone().unwrap_or_else(|| client.name_any()),
+        enabled: client.spec.suspended != Some(true),
+        grants: managed.grant_types.iter().map(grant).collect(),
+        redirect_uris: managed.redirect_uris.iter().cloned().collect(),
+        authentication: match managed
+            .authentication
+            .as_ref()
+            .map(|authentication| authentication.method)
+        {
+            Some(AuthenticationMethod::None) => Authentication::None,
+            Some(AuthenticationMethod::ClientSecret) | None => Authentication::ClientSecret,
+        },
+        consent: signs_users_in && managed.consent != Some(Consent::Skip),
+        token_lifetime: lifetime.unwrap_or(ACCESS_TOKEN_LIFETIME),
+        scopes: access.scopes(),
+        adopt: consented,
+    }
+}
+
+fn grant(grant: &GrantType) -> Grant {
+    match grant {
+        GrantType::AuthorizationCode => Grant::AuthorizationCode,
+        GrantType::RefreshToken => Grant::RefreshToken,
+        GrantType::ClientCredentials => Grant::ClientCredentials,
+    }
+}
+
+/// Name of the Secret that the workload reads.
+pub(super) fn secret_name(client: &McpClient) -> String {
+    let named = client.spec.secret.as_ref().and_then(|secret| secret.name.clone());
+    named.unwrap_or_else(|| names::client_secret(&client.name_any()))
+}
+
+/// Data of the Secret that the workload reads.
+pub(super) fn secret_data(
+    client: &McpClient,
+    want: &ClientSpec,
+    access: &Granted,
+    metadata: &DiscoveredMetadata,
+    secret: Option<&Credential>,
+) -> BTreeMap<String, String> {
+    let resource = match access.decisions.as_slice() {
+        [only] if client.spec.access.len() == 1 => Some(only.resource.as_str()),
+        _ => None,
+    };
+    let content = Content {
+        client_id: &want.client_id,
+        secret,
+        issuer: &metadata.issuer,
+        token_endpoint: &metadata.token_endpoint,
+        scope: Some(access.scopes().into_iter().collect::<Vec<_>>().join(" ")),
+        resource,
+    };
+    data(&content, client.spec.secret.as_ref())
+}
+
+/// How the credential is proved: by a real token where the client gets one for itself, else by a made-up code.
+pub(super) fn proof(want: &ClientSpec, access: &Granted, secret: &Credential) -> Option<Proof> {
+    if want.grants.contains(&Grant::ClientCredentials) {
+        return Some(Proof::ClientCredentials {
+            client_id: want.client_id.clone(),
+            secret: secret.clone(),
+            scopes: want.scopes.clone(),
+            audiences: access.audiences(),
+        });
+    }
+    Some(Proof::AuthorizationCode {
+        client_id: want.client_id.clone(),
+        secret: secret.clone(),
+        redirect_uri: want.redirect_uris.first()?.clone(),
+    })
+}

@@ -1,0 +1,61 @@
+//! What is the case: reads only.
+
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+use mcp_auth_crds::v1alpha1::{Access, McpClient, McpServer};
+
+use super::desired;
+use crate::{
+    connections::Connection,
+    context::{Context, find},
+    controllers::{halt::Halt, home},
+    credential::{flow, journal::Journal},
+    provider::{ObservedClient, ObservedScopes, Read},
+};
+
+/// What a pass needs to know.
+#[derive(Debug)]
+pub(super) struct Observed {
+    /// The client at the authorization server.
+    pub(super) client: ObservedClient,
+    /// The realm's scopes.
+    pub(super) scopes: ObservedScopes,
+    /// Each entry of `access` with the McpServer it names, if there is one.
+    pub(super) servers: Vec<(Access, Option<Arc<McpServer>>)>,
+    /// The journal of the credential.
+    pub(super) journal: Option<Journal>,
+}
+
+pub(super) async fn observe(
+    client: &McpClient,
+    connection: &Connection,
+    read: Read,
+    ctx: &Context,
+) -> Result<Observed, Halt> {
+    let provider = &*connection.provider;
+    let client_id = desired::client_id(client, ctx);
+    let (observed, scopes) = futures::try_join!(
+        provider.observe_client(&client_id, read),
+        provider.observe_scopes(read)
+    )?;
+    let namespace = client.namespace().unwrap_or_default();
+    let server_of = |entry: &Access| {
+        find(
+            &ctx.feeds.servers.store(),
+            entry.server.namespace_or(&namespace),
+            &entry.server.name,
+        )
+    };
+    Ok(Observed {
+        client: observed,
+        scopes,
+        servers: client
+            .spec
+            .access
+            .iter()
+            .map(|entry| (entry.clone(), server_of(entry)))
+            .collect(),
+        journal: flow::read(ctx, &home::mark(client, &ctx.installation)).await?,
+    })
+}

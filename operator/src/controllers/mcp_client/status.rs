@@ -1,0 +1,270 @@
+//! How far a pass got, and the status that follows from it.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
+use mcp_auth_crds::{
+    annotations,
+    condition::{self, Report, types},
+    v1alpha1::{GrantedAccess, McpClient, McpClientStatus, RotationStatus},
+};
+
+use super::desired::Granted;
+use crate::{
+    context::Context,
+    controllers::{
+        halt::{self, Halt},
+        pass::{self, Next},
+    },
+    credential::{Facts, due_at, journal::Journal},
+    error::Error,
+    metrics::Kind,
+    provider::ClientSpec,
+};
+
+/// The conditions in the order in which a pass reaches them.
+const ORDER: [&str; 4] = [
+    types::ACCEPTED,
+    types::REGISTERED,
+    types::ACCESS_GRANTED,
+    types::CREDENTIALS_READY,
+];
+
+/// How far a pass got.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    reports: Vec<Report>,
+    client_id: Option<String>,
+    granted: Option<Vec<GrantedAccess>>,
+    secret: Option<(String, String)>,
+    rotation: Option<RotationStatus>,
+    handled: Option<String>,
+}
+
+impl Progress {
+    pub(super) fn accepted(&mut self, want: &ClientSpec) {
+        self.client_id = Some(want.client_id.clone());
+        self.reports.push(Report::yes(
+            types::ACCEPTED,
+            "Accepted",
+            "The client may be registered",
+        ));
+    }
+
+    pub(super) fn registered(&mut self, want: &ClientSpec) {
+        let message = format!(
+            "Client {} exists at the authorization server as declared",
+            want.client_id
+        );
+        self.reports
+            .push(Report::yes(types::REGISTERED, "Registered", message));
+    }
+
+    pub(super) fn granted(&mut self, access: &Granted) {
+        let entries = access.decisions.iter().map(|decision| GrantedAccess {
+            server: decision.server.clone(),
+            resource: decision.resource.clone(),
+            scopes: decision.granted.iter().cloned().collect(),
+        });
+        self.granted = Some(entries.collect());
+        self.reports.push(access_report(access));
+    }
+
+    pub(super) fn published(&mut self, name: String, hash: String) {
+        self.secret = Some((name, hash));
+    }
+
+    pub(super) fn proved(&mut self, message: &str) {
+        self.reports
+            .push(Report::yes(types::CREDENTIALS_READY, "Proved", message));
+    }
+
+    /// Notes the age of the credential. Returns when to look again: when it is due.
+    pub(super) fn rotation(&mut self, client: &McpClient, journal: &Journal, now: Timestamp) -> Next {
+        let interval = client
+            .spec
+            .rotation
+            .as_ref()
+            .and_then(|rotation| rotation.interval.duration());
+        let facts = Facts {
+            journal: Some(journal),
+            at_server: None,
+            request: client
+                .annotations()
+                .get(annotations::ROTATE_REQUESTED_AT)
+                .map(String::as_str),
+            interval: interval.and_then(|interval| SignedDuration::try_from(interval).ok()),
+            now,
+        };
+        let due = due_at(facts);
+        self.rotation = Some(RotationStatus {
+            last_rotated: journal.rotated_at.map(|time| time.to_string()),
+            next: due.map(|time| time.to_string()),
+        });
+        self.handled.clone_from(&journal.handled_request);
+        match due.and_then(|due| std::time::Duration::try_from(due.duration_since(now)).ok()) {
+            Some(wait) => Next::After(wait + std::time::Duration::from_millis(100)),
+            None => Next::Resync,
+        }
+    }
+}
+
+/// What is refused is named, and what is still to come is waited for.
+fn access_report(access: &Granted) -> Report {
+    let type_ = types::ACCESS_GRANTED;
+    let list =
+        |scopes: &std::collections::BTreeSet<String>| scopes.iter().cloned().collect::<Vec<_>>().join(", ");
+    let refused: Vec<_> = access
+        .decisions
+        .iter()
+        .filter(|decision| !decision.refused.is_empty())
+        .map(|decision| format!("{} does not allow {}", decision.server, list(&decision.refused)))
+        .collect();
+    if !refused.is_empty() {
+        let message = format!(
+            "McpServer {}: ask its team for an entry in allowedClients",
+            refused.join("; ")
+        );
+        return Report::no(type_, "ScopesRefused", message);
+    }
+    if let Some(missing) = access.missing.first() {
+        return Report::pending(
+            type_,
+            "ServerNotFound",
+            format!("McpServer {missing} does not exist: create it, or correct access"),
+        );
+    }
+    let awaited = access
+        .decisions
+        .iter()
+        .find(|decision| !decision.awaited.is_empty());
+    if let Some(decision) = awaited {
+        let message = format!(
+            "McpServer {} has not registered {} yet",
+            decision.server,
+            list(&decision.awaited)
+        );
+        return Report::pending(type_, "ServerNotReady", message);
+    }
+    if access.decisions.is_empty() {
+        return Report::yes(type_, "NothingRequested", "The client asks for no access");
+    }
+    Report::yes(
+        type_,
+        "Granted",
+        "Tokens can be had for everything that was asked for",
+    )
+}
+
+/// The status after a pass. What the pass did not reach stays as it was.
+fn status(
+    client: &McpClient,
+    progress: Progress,
+    halt: Option<&Halt>,
+    now: Timestamp,
+) -> (McpClientStatus, Vec<Report>) {
+    let old = client.status.clone().unwrap_or_default();
+    let parts = halt::complete(&ORDER, progress.reports, halt);
+    let reports = condition::summarize(parts, &[], "Registered, and its credential was proved");
+    let (secret_name, secret_hash) = progress
+        .secret
+        .map_or((old.secret_name, old.secret_hash), |(name, hash)| {
+            (Some(name), Some(hash))
+        });
+    let generation = client.metadata.generation;
+    let status = McpClientStatus {
+        observed_generation: generation,
+        conditions: condition::merge(&old.conditions, &reports, generation, now),
+        client_id: progress.client_id.or(old.client_id),
+        granted: progress.granted.unwrap_or(old.granted),
+        secret_name,
+        secret_hash,
+        rotation: progress.rotation.or(old.rotation),
+        last_handled_rotate_request: progress.handled.or(old.last_handled_rotate_request),
+    };
+    (status, reports)
+}
+
+/// Writes the status if it differs, tells of a change of `Ready`, and hands the pass's result on.
+pub(super) async fn report(
+    client: &McpClient,
+    progress: Progress,
+    result: Result<Next, Halt>,
+    ctx: &Context,
+) -> Result<Next, Error> {
+    let now = ctx.now();
+    let build = |halt: Option<&Halt>| status(client, progress, halt, now);
+    pass::report(
+        Kind::McpClient,
+        client,
+        client.status.as_ref(),
+        result,
+        build,
+        ctx,
+    )
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::access::Decision;
+    use mcp_auth_crds::condition::Status;
+
+    fn decision(granted: &[&str], awaited: &[&str], refused: &[&str]) -> Decision {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Decision {
+            server: "team/orders".into(),
+            resource: "https://h/".into(),
+            granted: set(granted),
+            awaited: set(awaited),
+            refused: set(refused),
+        }
+    }
+
+    #[test]
+    fn access_is_granted_only_when_all_of_it_is() {
+        let cases = [
+            (vec![decision(&["a"], &[], &[])], vec![], Status::True, "Granted"),
+            (
+                vec![decision(&["a"], &["b"], &[])],
+                vec![],
+                Status::Unknown,
+                "ServerNotReady",
+            ),
+            (
+                vec![decision(&["a"], &["b"], &["c"])],
+                vec![],
+                Status::False,
+                "ScopesRefused",
+            ),
+            (
+                vec![decision(&["a"], &[], &[])],
+                vec!["team/gone"],
+                Status::Unknown,
+                "ServerNotFound",
+            ),
+            (vec![], vec![], Status::True, "NothingRequested"),
+        ];
+        for (decisions, missing, status, reason) in cases {
+            let access = Granted {
+                decisions,
+                missing: missing.into_iter().map(str::to_owned).collect(),
+            };
+            let report = access_report(&access);
+            assert_eq!((report.status, report.reason), (status, reason));
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_named() {
+        let access = Granted {
+            decisions: vec![decision(&[], &[], &["orders:write"])],
+            missing: vec![],
+        };
+        let message = access_report(&access).message;
+        assert!(
+            message.contains("team/orders does not allow orders:write"),
+            "{message}"
+        );
+    }
+}

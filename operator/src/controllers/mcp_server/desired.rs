@@ -1,0 +1,202 @@
+//! What is wanted: pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Resource as _, ResourceExt as _};
+use mcp_auth_crds::v1alpha1::{AdoptedKind, AuthorizationServer, DiscoveredMetadata, McpServer};
+use serde_json::json;
+
+use super::observe::{Home, Observed};
+use crate::{
+    cluster::config_map,
+    context::Context,
+    controllers::home,
+    policy::{
+        Refusal,
+        grants::{self, Tenant},
+        names, scopes,
+    },
+    provider::{Mark, ResourceSpec},
+};
+
+/// Lifetime of exchanged tokens, unless the spec says otherwise.
+const EXCHANGE_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
+/// Key of the metadata document in its ConfigMap: the well-known name of RFC 9728.
+const METADATA_KEY: &str = "oauth-protected-resource";
+
+/// Whether the server may be registered at all, by what the cluster says.
+pub(super) fn judge(
+    server: &McpServer,
+    authorization_server: &AuthorizationServer,
+    tenant: Tenant<'_>,
+) -> Result<(), Refusal> {
+    let resource = &server.spec.resource;
+    if !names::is_canonical(resource) {
+        return Err(Refusal::new(
+            "ResourceNotCanonical",
+            "MCP clients would spell resource differently: write it as a URL parser returns it (IP addresses in their canonical form)",
+        ));
+    }
+    let default_scope = names::default_scope(tenant.namespace, &server.name_any());
+    grants::server(
+        authorization_server,
+        tenant,
+        resource,
+        scopes::effective(server).keys(),
+        &default_scope,
+    )?;
+    let opens = |entry: &mcp_auth_crds::v1alpha1::AllowedClients| entry.self_registered == Some(true);
+    if server.spec.allowed_clients.iter().flatten().any(opens) {
+        return Err(Refusal::new(
+            "SelfRegistrationOff",
+            "The authorization server does not let clients register themselves: remove the entry with selfRegistered from allowedClients",
+        ));
+    }
+    Ok(())
+}
+
+/// The server at the authorization server, without permissions of others.
+pub(super) fn bare_resource(server: &McpServer, mark: Mark) -> ResourceSpec {
+    let lifetime = server
+        .spec
+        .exchange_token_lifetime
+        .as_ref()
+        .and_then(|text| text.duration());
+    ResourceSpec {
+        mark,
+        resource: server.spec.resource.clone(),
+        display_name: server.name_any(),
+        scopes: scopes::effective(server),
+        exchange_scopes: [].into(),
+        exchange_token_lifetime: lifetime.unwrap_or(EXCHANGE_TOKEN_LIFETIME),
+        adopt: false,
+        adopt_scopes: [].into(),
+    }
+}
+
+/// The server at the authorization server.
+pub(super) fn resource(server: &McpServer, home: &Home, observed: &Observed, ctx: &Context) -> ResourceSpec {
+    let mark = home::mark(server, &ctx.installation);
+    let consents = home
+        .authorization_server
+        .spec
+        .adoption
+        .iter()
+        .filter(|consent| (&consent.namespace, &consent.name) == (&mark.namespace, &mark.name));
+    let (clients, scopes): (Vec<_>, Vec<_>) =
+        consents.partition(|consent| consent.kind == AdoptedKind::Client);
+    ResourceSpec {
+        exchange_scopes: observed.exchange.clone(),
+        adopt: clients.iter().any(|consent| consent.id == server.spec.resource),
+        adopt_scopes: scopes.into_iter().map(|consent| consent.id.clone()).collect(),
+        ..bare_resource(server, mark)
+    }
+}
+
+/// The ConfigMap of variables, and the one with the metadata document.
+pub(super) fn config_maps(server: &McpServer, metadata: &DiscoveredMetadata) -> Vec<ConfigMap> {
+    let Some(owner) = server.controller_owner_ref(&()) else {
+        return Vec::new();
+    };
+    let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
+    let scopes: Vec<String> = scopes::challenged(server).into_iter().collect();
+    let resource = server.spec.resource.clone();
+    let variables = BTreeMap::from(
+        [
+            ("MCP_AUTH_ISSUER", metadata.issuer.clone()),
+            ("MCP_AUTH_JWKS_URI", metadata.jwks_uri.clone()),
+            ("MCP_AUTH_AUDIENCE", resource.clone()),
+            ("MCP_AUTH_RESOURCE", resource.clone()),
+            (
+                "MCP_AUTH_METADATA_URL",
+                names::metadata_url(&resource).unwrap_or_default(),
+            ),
+            ("MCP_AUTH_SCOPES", scopes.join(" ")),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
+    );
+    let document = json!({
+        "resource": resource,
+        "authorization_servers": [metadata.issuer],
+        "scopes_supported": scopes,
+        "bearer_methods_supported": ["header"],
+        "resource_name": name,
+    });
+    vec![
+        config_map(&namespace, &names::server_auth(&name), &owner, variables),
+        config_map(
+            &namespace,
+            &names::server_metadata(&name),
+            &owner,
+            BTreeMap::from([(METADATA_KEY.to_owned(), format!("{document:#}\n"))]),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> McpServer {
+        serde_json::from_value(json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer",
+            "metadata": {"namespace": "team", "name": "orders", "uid": "u"},
+            "spec": {"authorizationServerRef": {"name": "main"}, "resource": "https://h.example/mcp", "enforcement": {"mode": "External"},
+                     "scopes": [{"name": "read", "challenge": true}, {"name": "write"}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn metadata_and_variables_come_from_the_resource_alone() {
+        let metadata = DiscoveredMetadata {
+            issuer: "https://as/realms/r".into(),
+            jwks_uri: "https://as/certs".into(),
+            token_endpoint: "https://as/token".into(),
+            authorization_endpoint: None,
+        };
+        let maps = config_maps(&server(), &metadata);
+        let variables = maps[0].data.as_ref().unwrap();
+        assert_eq!(variables["MCP_AUTH_AUDIENCE"], "https://h.example/mcp");
+        assert_eq!(
+            variables["MCP_AUTH_METADATA_URL"],
+            "https://h.example/.well-known/oauth-protected-resource/mcp"
+        );
+        assert_eq!(variables["MCP_AUTH_SCOPES"], "read");
+        let document: serde_json::Value =
+            serde_json::from_str(&maps[1].data.as_ref().unwrap()["oauth-protected-resource"]).unwrap();
+        assert_eq!(document["resource"], "https://h.example/mcp");
+        assert_eq!(document["authorization_servers"], json!(["https://as/realms/r"]));
+        assert_eq!(document["scopes_supported"], json!(["read"]), "no full catalogue");
+        assert_eq!(document["bearer_methods_supported"], json!(["header"]));
+    }
+
+    #[test]
+    fn a_server_cannot_open_itself_to_clients_that_the_authorization_server_does_not_admit() {
+        let mut server = server();
+        server.spec.allowed_clients = serde_json::from_value(json!([{"selfRegistered": true}])).unwrap();
+        let authorization_server = serde_json::from_value(json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+            "metadata": {"namespace": "team", "name": "main"},
+            "spec": {"issuer": "https://as/realms/r", "credentials": {"secretRef": {"name": "c"}}},
+        }))
+        .unwrap();
+        let labels = BTreeMap::new();
+        let tenant = Tenant {
+            namespace: "team",
+            labels: &labels,
+        };
+        assert_eq!(
+            judge(&server, &authorization_server, tenant).unwrap_err().reason,
+            "SelfRegistrationOff"
+        );
+        server.spec.allowed_clients = None;
+        assert!(judge(&server, &authorization_server, tenant).is_ok());
+        server.spec.resource = "https://1/".into();
+        assert_eq!(
+            judge(&server, &authorization_server, tenant).unwrap_err().reason,
+            "ResourceNotCanonical"
+        );
+    }
+}

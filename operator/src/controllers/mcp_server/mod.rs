@@ -1,0 +1,296 @@
+//! McpServer: audience and scopes at the authorization server, ConfigMaps for the workload, and the credentials
+//! with which a server exchanges tokens by itself.
+
+mod desired;
+mod observe;
+mod probe;
+mod status;
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use kube::{Resource as _, ResourceExt as _};
+use mcp_auth_crds::v1alpha1::McpServer;
+
+use self::{
+    observe::{Home, Observed},
+    status::Progress,
+};
+use super::{
+    conflict, deletion,
+    halt::Halt,
+    home,
+    pass::{self, Next},
+    settle,
+};
+use crate::{
+    cluster::{self, has_finalizer, is_deleting},
+    context::Context,
+    credential::{self, Facts, flow},
+    error::Error,
+    metrics::Kind,
+    policy::{grants::Tenant, names},
+    provider::{Plan, Proof, Read, ResourceSpec},
+};
+
+pub use self::probe::Probes;
+
+/// One pass: look, decide, act, report.
+pub async fn reconcile(server: Arc<McpServer>, ctx: Arc<Context>) -> Result<Next, Error> {
+    if is_deleting(&*server) && !has_finalizer(&*server) {
+        return Ok(Next::Await);
+    }
+    let mut progress = Progress::default();
+    let result = if is_deleting(&*server) {
+        let cleaned = clean_up(&server, &ctx).await;
+        let reference = Some(&server.spec.authorization_server_ref);
+        deletion::conclude(Kind::McpServer, &*server, reference, cleaned, &ctx).await
+    } else {
+        advance(&server, &ctx, &mut progress).await
+    };
+    status::report(&server, progress, result, &ctx).await
+}
+
+/// Brings the server as far as it gets, and notes in `progress` how far that is.
+async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Progress) -> Result<Next, Halt> {
+    let namespace = server.namespace().unwrap_or_default();
+    let authorization_server =
+        home::authorization_server(ctx, &server.spec.authorization_server_ref, &namespace)?;
+    let facts = ctx.namespace(&namespace);
+    let tenant = Tenant {
+        namespace: &namespace,
+        labels: &facts.labels,
+    };
+    if let Err(refusal) = desired::judge(server, &authorization_server, tenant) {
+        let withdrawn = withdraw(server, &authorization_server, ctx).await;
+        return Err(withdrawn.err().unwrap_or(Halt::Refused(refusal)));
+    }
+    if !has_finalizer(&**server) {
+        home::stays(&authorization_server)?;
+    }
+    let connection = home::connection(ctx, &authorization_server)?;
+    let home = Home {
+        authorization_server,
+        connection,
+    };
+
+    let observed = observe::observe(
+        server,
+        &home,
+        tenant,
+        Read::Within(ctx.config.resync_interval / 2),
+        ctx,
+    )
+    .await?;
+    let want = desired::resource(server, &home, &observed, ctx);
+    let provider = &*home.connection.provider;
+    let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, None);
+    if let Some(refused) = conflict::refusal(
+        &plan.conflicts,
+        &namespace,
+        &ctx.installation,
+        &home.authorization_server,
+    ) {
+        return Err(refused);
+    }
+    if settle::is_paused(&**server) {
+        provider.execute(&plan.revocations()).await?;
+        return Err(Halt::Paused);
+    }
+    progress.accepted(server);
+
+    let held = hold(server, &want, &observed, ctx).await?;
+    let secret = held.as_ref().map(|held| &held.secret);
+    let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, secret);
+    let wrote = register(server, &home, &want, secret, plan, ctx).await?;
+    progress.registered(&want);
+
+    publish(server, &home, &observed, ctx).await?;
+    progress.published(server);
+    if let Some(held) = held {
+        hand_over(server, &home, &want, held, wrote, ctx, progress).await?;
+    } else {
+        take_back(server, &observed, ctx).await?;
+    }
+    progress.enforced(probe::enforcement(server, ctx));
+    Ok(Next::Resync)
+}
+
+/// Chooses the server's own credential, while a policy needs one.
+async fn hold(
+    server: &McpServer,
+    want: &ResourceSpec,
+    observed: &Observed,
+    ctx: &Context,
+) -> Result<Option<flow::Held>, Halt> {
+    if !observed.needs_secret {
+        return Ok(None);
+    }
+    ctx.cluster.add_finalizer(server).await?;
+    let facts = Facts {
+        journal: observed.journal.as_ref(),
+        at_server: observed.resource.secret.as_ref(),
+        request: None,
+        interval: None,
+        now: ctx.now(),
+    };
+    Ok(Some(flow::hold(ctx, &want.mark, facts).await?))
+}
+
+/// Carries out the plan and reads back until nothing is left to do. Returns whether anything was written.
+async fn register(
+    server: &McpServer,
+    home: &Home,
+    want: &ResourceSpec,
+    secret: Option<&crate::provider::Credential>,
+    plan: Plan,
+    ctx: &Context,
+) -> Result<bool, Halt> {
+    let provider = &*home.connection.provider;
+    let replan = || {
+        async move {
+            let resource = provider.observe_resource(&want.resource, Read::Fresh).await?;
+            let scopes = provider.observe_scopes(Read::Fresh).await?;
+            Ok(provider.plan_resource(want, &resource, &scopes, secret))
+        }
+        .boxed()
+    };
+    let version = format!("{want:?}");
+    settle::settle(Kind::McpServer, server, provider, plan, &version, replan, ctx).await
+}
+
+/// Writes the ConfigMaps that workloads and gateways read.
+async fn publish(server: &McpServer, home: &Home, observed: &Observed, ctx: &Context) -> Result<(), Halt> {
+    for (wanted, existing) in desired::config_maps(server, &home.connection.metadata)
+        .into_iter()
+        .zip(&observed.config_maps)
+    {
+        settle::config_map(Kind::McpServer, server, &wanted, existing.as_ref(), ctx).await?;
+    }
+    Ok(())
+}
+
+/// Gives the workload its credential, and proves that it works.
+async fn hand_over(
+    server: &McpServer,
+    home: &Home,
+    want: &ResourceSpec,
+    held: flow::Held,
+    wrote: bool,
+    ctx: &Context,
+    progress: &mut Progress,
+) -> Result<(), Halt> {
+    let Some(owner) = server.controller_owner_ref(&()) else {
+        return Ok(());
+    };
+    let name = names::server_auth(&server.name_any());
+    let content = credential::secret::Content {
+        client_id: &server.spec.resource,
+        secret: Some(&held.secret),
+        issuer: &home.connection.metadata.issuer,
+        token_endpoint: &home.connection.metadata.token_endpoint,
+        scope: None,
+        resource: None,
+    };
+    let wanted = flow::Wanted {
+        namespace: &want.mark.namespace,
+        name: &name,
+        owner: &owner,
+        labels: credential::secret::labels(None),
+        data: credential::secret::data(&content, None),
+    };
+    let last = server
+        .status
+        .as_ref()
+        .and_then(|status| status.secret_hash.as_deref());
+    let published = flow::publish(ctx, wanted, last).await?;
+    if published.repaired {
+        ctx.metrics.drift_repaired(Kind::McpServer, "Secret");
+    }
+    let proof = Proof::TokenExchange {
+        client_id: server.spec.resource.clone(),
+        secret: held.secret,
+    };
+    flow::prove(
+        ctx,
+        &want.mark,
+        &*home.connection.provider,
+        held.journal,
+        &proof,
+        wrote,
+    )
+    .await?;
+    progress.handed_over(name, published.hash);
+    Ok(())
+}
+
+/// Takes the credential away from the workload when no policy needs it any more.
+async fn take_back(server: &McpServer, observed: &Observed, ctx: &Context) -> Result<(), Halt> {
+    if let (Some(secret), Some(owner)) = (&observed.secret, server.controller_owner_ref(&()))
+        && cluster::ownership(Some(&secret.metadata), &owner) != cluster::Ownership::Foreign
+    {
+        ctx.cluster.delete(secret).await?;
+    }
+    if observed.journal.is_some() {
+        flow::forget(ctx, &home::mark(server, &ctx.installation)).await?;
+    }
+    Ok(())
+}
+
+/// Takes away at the authorization server what the server's namespace is not granted any more.
+async fn withdraw(
+    server: &McpServer,
+    authorization_server: &Arc<mcp_auth_crds::v1alpha1::AuthorizationServer>,
+    ctx: &Context,
+) -> Result<(), Halt> {
+    if !has_finalizer(server) {
+        return Ok(());
+    }
+    let connection = home::connection(ctx, authorization_server)?;
+    let provider = &*connection.provider;
+    let read = Read::Within(ctx.config.resync_interval / 2);
+    let resource = provider.observe_resource(&server.spec.resource, read).await?;
+    let scopes = provider.observe_scopes(read).await?;
+    let mark = home::mark(server, &ctx.installation);
+    if !resource.presence.claimable(&mark, false) || resource.presence == crate::provider::Presence::Absent {
+        return Ok(());
+    }
+    let want = home::withdrawn_resource(desired::bare_resource(server, mark));
+    provider
+        .execute(&provider.plan_resource(&want, &resource, &scopes, None))
+        .await?;
+    Ok(())
+}
+
+/// Removes what is ours at the authorization server, and the journal.
+async fn clean_up(server: &McpServer, ctx: &Context) -> Result<(), Halt> {
+    let namespace = server.namespace().unwrap_or_default();
+    let authorization_server =
+        home::authorization_server(ctx, &server.spec.authorization_server_ref, &namespace)?;
+    let connection = home::connection(ctx, &authorization_server)?;
+    let provider = &*connection.provider;
+    let resource = provider
+        .observe_resource(&server.spec.resource, Read::Fresh)
+        .await?;
+    let scopes = provider.observe_scopes(Read::Fresh).await?;
+    let mark = home::mark(server, &ctx.installation);
+    provider
+        .execute(&provider.plan_resource_removal(&mark, &resource, &scopes))
+        .await?;
+    flow::forget(ctx, &mark).await?;
+    Ok(())
+}
+
+/// The pass, measured and counted.
+pub async fn run(
+    server: Arc<McpServer>,
+    ctx: Arc<Context>,
+) -> Result<kube::runtime::controller::Action, Error> {
+    pass::run(
+        Kind::McpServer,
+        &*server,
+        &ctx,
+        reconcile(Arc::clone(&server), Arc::clone(&ctx)),
+    )
+    .await
+}

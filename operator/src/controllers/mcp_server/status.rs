@@ -1,0 +1,180 @@
+//! How far a pass got, and the status that follows from it.
+
+use k8s_openapi::jiff::Timestamp;
+use mcp_auth_crds::{
+    condition::{self, Report, types},
+    v1alpha1::{McpServer, McpServerStatus},
+};
+
+use crate::{
+    context::Context,
+    controllers::{
+        halt::{self, Halt},
+        pass::{self, Next},
+    },
+    error::Error,
+    metrics::Kind,
+    policy::{names, scopes},
+    provider::ResourceSpec,
+};
+
+/// The conditions in the order in which a pass reaches them.
+const ORDER: [&str; 4] = [
+    types::ACCEPTED,
+    types::REGISTERED,
+    types::METADATA_PUBLISHED,
+    types::ENFORCED,
+];
+
+/// How far a pass got.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    reports: Vec<Report>,
+    scopes: Option<Vec<String>>,
+    exchange_scopes: Option<Vec<String>>,
+    secret: Option<(String, String)>,
+}
+
+impl Progress {
+    pub(super) fn accepted(&mut self, server: &McpServer) {
+        let message = format!("{} may be registered", server.spec.resource);
+        self.reports
+            .push(Report::yes(types::ACCEPTED, "Accepted", message));
+    }
+
+    pub(super) fn registered(&mut self, want: &ResourceSpec) {
+        self.scopes = Some(want.scopes.keys().cloned().collect());
+        self.exchange_scopes = Some(want.exchange_scopes.iter().cloned().collect());
+        let message = "Audience and scopes exist at the authorization server as declared";
+        self.reports
+            .push(Report::yes(types::REGISTERED, "Registered", message));
+    }
+
+    pub(super) fn published(&mut self, server: &McpServer) {
+        let name = server.metadata.name.as_deref().unwrap_or_default();
+        let message = format!(
+            "ConfigMaps {} and {} are up to date",
+            names::server_auth(name),
+            names::server_metadata(name)
+        );
+        self.reports
+            .push(Report::yes(types::METADATA_PUBLISHED, "Published", message));
+    }
+
+    pub(super) fn handed_over(&mut self, name: String, hash: String) {
+        self.secret = Some((name, hash));
+    }
+
+    pub(super) fn enforced(&mut self, report: Report) {
+        self.reports.push(report);
+    }
+}
+
+/// The status after a pass. What the pass did not reach stays as it was.
+fn status(
+    server: &McpServer,
+    progress: Progress,
+    halt: Option<&Halt>,
+    now: Timestamp,
+) -> (McpServerStatus, Vec<Report>) {
+    let old = server.status.clone().unwrap_or_default();
+    let parts = halt::complete(&ORDER, progress.reports, halt);
+    let reports = condition::summarize(
+        parts,
+        &[types::ENFORCED],
+        "Registered, and its metadata is published",
+    );
+    let reached_end = halt.is_none();
+    let (secret_name, secret_hash) = match progress.secret {
+        Some((name, hash)) => (Some(name), Some(hash)),
+        None if reached_end => (None, None),
+        None => (old.secret_name, old.secret_hash),
+    };
+    let generation = server.metadata.generation;
+    let status = McpServerStatus {
+        observed_generation: generation,
+        conditions: condition::merge(&old.conditions, &reports, generation, now),
+        scopes: progress.scopes.unwrap_or(old.scopes),
+        challenge_scopes: scopes::challenged(server).into_iter().collect(),
+        metadata_url: names::metadata_url(&server.spec.resource),
+        exchange_scopes: progress.exchange_scopes.unwrap_or(old.exchange_scopes),
+        secret_name,
+        secret_hash,
+    };
+    (status, reports)
+}
+
+/// Writes the status if it differs, tells of a change of `Ready`, and hands the pass's result on.
+pub(super) async fn report(
+    server: &McpServer,
+    progress: Progress,
+    result: Result<Next, Halt>,
+    ctx: &Context,
+) -> Result<Next, Error> {
+    let now = ctx.now();
+    let build = |halt: Option<&Halt>| status(server, progress, halt, now);
+    pass::report(
+        Kind::McpServer,
+        server,
+        server.status.as_ref(),
+        result,
+        build,
+        ctx,
+    )
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> McpServer {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer",
+            "metadata": {"namespace": "team", "name": "orders", "generation": 3},
+            "spec": {"authorizationServerRef": {"name": "main"}, "resource": "https://h.example/mcp", "enforcement": {"mode": "External"}},
+            "status": {"scopes": ["read"], "secretName": "orders-mcp-auth", "secretHash": "abc"},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_a_pass_did_not_reach_stays_and_what_it_did_changes() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let halt = Halt::waiting("AuthorizationServerNotReady", "Wait");
+        let (stopped, _) = status(&server(), Progress::default(), Some(&halt), now);
+        assert_eq!(
+            (stopped.scopes.len(), stopped.secret_name.as_deref()),
+            (1, Some("orders-mcp-auth"))
+        );
+        assert!(condition::find(&stopped.conditions, types::RECONCILING).is_some());
+
+        let mut progress = Progress::default();
+        progress.accepted(&server());
+        progress.published(&server());
+        let (whole, _) = status(&server(), progress, None, now);
+        assert_eq!(whole.secret_name, None, "no policy needs it any more");
+        assert!(condition::is_true(&whole.conditions, types::READY));
+        assert_eq!(whole.observed_generation, Some(3));
+    }
+
+    #[test]
+    fn the_same_pass_at_another_time_gives_the_same_conditions() {
+        let halt = Halt::refused("HostNotGranted", "Ask");
+        let mut server = server();
+        let (first, _) = status(
+            &server,
+            Progress::default(),
+            Some(&halt),
+            "2026-01-01T00:00:00Z".parse().unwrap(),
+        );
+        server.status = Some(first.clone());
+        let (second, _) = status(
+            &server,
+            Progress::default(),
+            Some(&halt),
+            "2026-06-01T00:00:00Z".parse().unwrap(),
+        );
+        assert_eq!(first, second);
+    }
+}

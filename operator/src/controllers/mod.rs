@@ -1,0 +1,17 @@
+//! The controllers: one folder a kind, each of them observe (reads) → desired and status (pure) → apply (writes).
+
+pub mod authorization_server;
+pub mod conflict;
+pub mod deletion;
+pub mod halt;
+pub mod home;
+pub mod mcp_client;
+pub mod mcp_server;
+pub mod pass;
+mod run;
+pub mod service;
+pub mod settle;
+pub mod token_exchange_policy;
+pub mod triggers;
+
+pub use run::{Parts, run};

@@ -1,0 +1,98 @@
+//! How far a pass got, and the status that follows from it.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use mcp_auth_crds::{
+    condition::{self, Report, types},
+    v1alpha1::{McpServer, TokenExchangePolicy, TokenExchangePolicyStatus},
+};
+
+use crate::{
+    context::Context,
+    controllers::{
+        halt::{self, Halt},
+        pass::{self, Next},
+    },
+    error::Error,
+    metrics::Kind,
+    policy::exchange::Accepted,
+};
+
+/// The conditions in the order in which a pass reaches them.
+const ORDER: [&str; 2] = [types::ACCEPTED, types::PROGRAMMED];
+
+/// How far a pass got.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    reports: Vec<Report>,
+    audience: Option<String>,
+    accepted: Vec<String>,
+    unassigned: Vec<String>,
+    programmed: bool,
+}
+
+impl Progress {
+    pub(super) fn accepted(&mut self, accepted: &Accepted<'_>) {
+        self.audience = Some(accepted.target.audience().to_owned());
+        self.accepted = accepted.scopes.iter().cloned().collect();
+        self.unassigned = accepted.unassigned.iter().cloned().collect();
+        let message = format!("Tokens for {} may be exchanged", accepted.target.audience());
+        self.reports
+            .push(Report::yes(types::ACCEPTED, "Accepted", message));
+    }
+
+    pub(super) fn programmed(&mut self, server: &McpServer) {
+        self.programmed = true;
+        let message = format!(
+            "McpServer {} can exchange at the authorization server",
+            server.name_any()
+        );
+        self.reports
+            .push(Report::yes(types::PROGRAMMED, "Programmed", message));
+    }
+}
+
+/// The status after a pass.
+fn status(
+    policy: &TokenExchangePolicy,
+    progress: Progress,
+    halt: Option<&Halt>,
+    now: Timestamp,
+) -> (TokenExchangePolicyStatus, Vec<Report>) {
+    let old = policy.status.clone().unwrap_or_default();
+    let parts = halt::complete(&ORDER, progress.reports, halt);
+    let reports = condition::summarize(parts, &[], "Exchange is set up at the authorization server");
+    let generation = policy.metadata.generation;
+    let status = TokenExchangePolicyStatus {
+        observed_generation: generation,
+        conditions: condition::merge(&old.conditions, &reports, generation, now),
+        audience: progress.audience,
+        assigned_scopes: if progress.programmed {
+            progress.accepted
+        } else {
+            Vec::new()
+        },
+        unassigned_scopes: progress.unassigned,
+    };
+    (status, reports)
+}
+
+/// Writes the status if it differs, tells of a change of `Ready`, and hands the pass's result on.
+pub(super) async fn report(
+    policy: &TokenExchangePolicy,
+    progress: Progress,
+    result: Result<Next, Halt>,
+    ctx: &Context,
+) -> Result<Next, Error> {
+    let now = ctx.now();
+    let build = |halt: Option<&Halt>| status(policy, progress, halt, now);
+    pass::report(
+        Kind::TokenExchangePolicy,
+        policy,
+        policy.status.as_ref(),
+        result,
+        build,
+        ctx,
+    )
+    .await
+}

@@ -1,0 +1,303 @@
+//! Who wakes whom: a change of one object is looked at by everything that refers to it, at once rather than at the
+//! next resync.
+
+use std::sync::Arc;
+
+use futures::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream, SelectAll},
+};
+use k8s_openapi::api::core::v1::Service;
+use kube::{Resource, ResourceExt as _, runtime::reflector::ObjectRef};
+use mcp_auth_crds::v1alpha1::{
+    AuthorizationServer, McpClient, McpServer, ObjectReference, TokenExchangePolicy,
+};
+
+use crate::{
+    context::Context,
+    watch::{Feed, Touch},
+};
+
+/// The queue of a controller.
+pub type Queue<K> = SelectAll<BoxStream<'static, ObjectRef<K>>>;
+
+/// Every touch of `feed`, turned by `map` into the objects to look at.
+fn on<T, K, I>(
+    feed: &Feed<T>,
+    map: impl Fn(&Touch<T>) -> I + Send + 'static,
+) -> BoxStream<'static, ObjectRef<K>>
+where
+    T: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + 'static,
+    I: IntoIterator<Item = ObjectRef<K>>,
+    I::IntoIter: Send + 'static,
+{
+    feed.subscribe()
+        .flat_map(move |touch| stream::iter(map(&touch)))
+        .boxed()
+}
+
+/// The kind's own touches. What is gone needs no pass.
+fn own<K>(feed: &Feed<K>) -> BoxStream<'static, ObjectRef<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    on(feed, |touch| {
+        (!touch.deleted).then(|| ObjectRef::from_obj(&*touch.object))
+    })
+}
+
+/// Whether `reference`, written in an object, names `target`.
+fn names<K: Resource, T: Resource>(reference: &ObjectReference, from: &K, target: &T) -> bool {
+    let own = from.meta().namespace.as_deref().unwrap_or_default();
+    Some(reference.name.as_str()) == target.meta().name.as_deref()
+        && Some(reference.namespace_or(own)) == target.meta().namespace.as_deref()
+}
+
+/// The objects of a cache that satisfy `refers`.
+fn all<K>(feed: &Feed<K>, refers: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    feed.store()
+        .state()
+        .iter()
+        .filter(|object| refers(object))
+        .map(|object| ObjectRef::from_obj(&**object))
+        .collect()
+}
+
+/// The owner of this kind among the owner references.
+fn owner<T: Resource, K: Resource<DynamicType = ()>>(object: &T) -> Option<ObjectRef<K>> {
+    let namespace = object.meta().namespace.clone()?;
+    let references = object.meta().owner_references.as_deref().unwrap_or_default();
+    references
+        .iter()
+        .find(|owner| owner.kind == K::kind(&()))
+        .map(|owner| ObjectRef::new(&owner.name).within(&namespace))
+}
+
+/// Wakes of connections, turned by `map` into the objects to look at.
+fn on_connection<K: Resource<DynamicType = ()> + 'static>(
+    wakes: impl Stream<Item = ObjectRef<AuthorizationServer>> + Send + 'static,
+    map: impl Fn(&AuthorizationServer) -> Vec<ObjectRef<K>> + Send + 'static,
+    ctx: &Arc<Context>,
+) -> BoxStream<'static, ObjectRef<K>> {
+    let store = ctx.feeds.authorization_servers.store();
+    wakes
+        .flat_map(move |server| {
+            let objects = store.get(&server).map(|server| map(&server)).unwrap_or_default();
+            stream::iter(objects)
+        })
+        .boxed()
+}
+
+/// What wakes an AuthorizationServer.
+pub fn authorization_servers(ctx: &Arc<Context>) -> Queue<AuthorizationServer> {
+    let feeds = &ctx.feeds;
+    let (by_secret, by_map) = (
+        feeds.authorization_servers.clone(),
+        feeds.authorization_servers.clone(),
+    );
+    let reference = |reference: &ObjectReference, namespace: Option<String>| {
+        let namespace = namespace.unwrap_or_default();
+        Some(ObjectRef::new(&reference.name).within(reference.namespace_or(&namespace)))
+    };
+    stream::select_all([
+        own(&feeds.authorization_servers),
+        on(&feeds.secrets, move |touch| {
+            let secret = &touch.object.metadata;
+            all(&by_secret, |server| {
+                server.metadata.namespace == secret.namespace
+                    && Some(&server.spec.credentials.secret_ref.name) == secret.name.as_ref()
+            })
+        }),
+        on(&feeds.config_maps, move |touch| {
+            let map = &touch.object.metadata;
+            all(&by_map, |server| {
+                server.metadata.namespace == map.namespace
+                    && server
+                        .spec
+                        .ca_bundle_ref
+                        .as_ref()
+                        .is_some_and(|bundle| Some(&bundle.name) == map.name.as_ref())
+            })
+        }),
+        on(&feeds.servers, move |touch| {
+            reference(
+                &touch.object.spec.authorization_server_ref,
+                touch.object.namespace(),
+            )
+        }),
+        on(&feeds.clients, move |touch| {
+            reference(
+                &touch.object.spec.authorization_server_ref,
+                touch.object.namespace(),
+            )
+        }),
+    ])
+}
+
+/// What wakes an McpServer.
+pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
+    let feeds = &ctx.feeds;
+    let (by_server, by_namespace, by_connection) = (
+        feeds.servers.clone(),
+        feeds.servers.clone(),
+        feeds.servers.clone(),
+    );
+    let policies = feeds.policies.clone();
+    stream::select_all([
+        own(&feeds.servers),
+        ctx.probes.subscribe().boxed(),
+        on(&feeds.authorization_servers, move |touch| {
+            all(&by_server, |server| {
+                names(&server.spec.authorization_server_ref, server, &*touch.object)
+            })
+        }),
+        on_connection(
+            ctx.connections.subscribe(),
+            move |home| {
+                all(&by_connection, |server| {
+                    names(&server.spec.authorization_server_ref, server, home)
+                })
+            },
+            ctx,
+        ),
+        on(&feeds.policies, |touch| {
+            let namespace = touch.object.namespace()?;
+            Some(ObjectRef::new(&touch.object.spec.server_ref.name).within(&namespace))
+        }),
+        // A target that changes changes what its callers may exchange for.
+        on(&feeds.servers, move |touch| {
+            let targets = |policy: &TokenExchangePolicy| {
+                policy
+                    .spec
+                    .mcp_server_ref
+                    .as_ref()
+                    .is_some_and(|target| names(target, policy, &*touch.object))
+            };
+            let callers = policies.store().state();
+            callers
+                .iter()
+                .filter(|policy| targets(policy))
+                .filter_map(|policy| {
+                    Some(ObjectRef::new(&policy.spec.server_ref.name).within(&policy.namespace()?))
+                })
+                .collect::<Vec<_>>()
+        }),
+        on(&feeds.secrets, |touch| owner(&*touch.object)),
+        on(&feeds.config_maps, |touch| owner(&*touch.object)),
+        on(&feeds.namespaces, move |touch| {
+            all(&by_namespace, |server| {
+                server.metadata.namespace == touch.object.metadata.name
+            })
+        }),
+    ])
+}
+
+/// What wakes an McpClient.
+pub fn clients(ctx: &Arc<Context>) -> Queue<McpClient> {
+    let feeds = &ctx.feeds;
+    let (by_home, by_connection) = (feeds.clients.clone(), feeds.clients.clone());
+    let (by_server, by_secret, by_namespace) = (
+        feeds.clients.clone(),
+        feeds.clients.clone(),
+        feeds.clients.clone(),
+    );
+    stream::select_all([
+        own(&feeds.clients),
+        on(&feeds.authorization_servers, move |touch| {
+            all(&by_home, |client| {
+                names(&client.spec.authorization_server_ref, client, &*touch.object)
+            })
+        }),
+        on_connection(
+            ctx.connections.subscribe(),
+            move |home| {
+                all(&by_connection, |client| {
+                    names(&client.spec.authorization_server_ref, client, home)
+                })
+            },
+            ctx,
+        ),
+        on(&feeds.servers, move |touch| {
+            all(&by_server, |client| {
+                client
+                    .spec
+                    .access
+                    .iter()
+                    .any(|entry| names(&entry.server, client, &*touch.object))
+            })
+        }),
+        // By name too: a Secret that stood in the way has no owner of ours.
+        on(&feeds.secrets, move |touch| {
+            let secret = &touch.object.metadata;
+            let wants = |client: &McpClient| {
+                client.metadata.namespace == secret.namespace
+                    && client
+                        .status
+                        .as_ref()
+                        .and_then(|status| status.secret_name.as_ref())
+                        .or(client.spec.secret.as_ref().and_then(|spec| spec.name.as_ref()))
+                        == secret.name.as_ref()
+            };
+            owner(&*touch.object)
+                .into_iter()
+                .chain(all(&by_secret, wants))
+                .collect::<Vec<_>>()
+        }),
+        on(&feeds.namespaces, move |touch| {
+            all(&by_namespace, |client| {
+                client.metadata.namespace == touch.object.metadata.name
+            })
+        }),
+    ])
+}
+
+/// What wakes a TokenExchangePolicy.
+pub fn policies(ctx: &Arc<Context>) -> Queue<TokenExchangePolicy> {
+    let feeds = &ctx.feeds;
+    let (by_server, by_home, by_namespace) = (
+        feeds.policies.clone(),
+        feeds.policies.clone(),
+        feeds.policies.clone(),
+    );
+    stream::select_all([
+        own(&feeds.policies),
+        on(&feeds.servers, move |touch| {
+            let server = &*touch.object;
+            all(&by_server, |policy| {
+                let exchanges = policy.metadata.namespace == server.metadata.namespace
+                    && Some(&policy.spec.server_ref.name) == server.metadata.name.as_ref();
+                exchanges
+                    || policy
+                        .spec
+                        .mcp_server_ref
+                        .as_ref()
+                        .is_some_and(|target| names(target, policy, server))
+            })
+        }),
+        // The AuthorizationServer is the exchanging server's: which one that is, the pass finds out.
+        on(&feeds.authorization_servers, move |_| {
+            all(&by_home, |policy| policy.spec.api_ref.is_some())
+        }),
+        on(&feeds.namespaces, move |touch| {
+            all(&by_namespace, |policy| {
+                policy.metadata.namespace == touch.object.metadata.name
+            })
+        }),
+    ])
+}
+
+/// What wakes a Service: itself, and the McpServer of its name.
+pub fn services(ctx: &Arc<Context>) -> Queue<Service> {
+    let feeds = &ctx.feeds;
+    stream::select_all([
+        own(&feeds.services),
+        on(&feeds.servers, |touch| {
+            let server = &*touch.object;
+            Some(ObjectRef::new(&server.name_any()).within(&server.namespace()?))
+        }),
+    ])
+}

@@ -1,0 +1,221 @@
+//! The steps of a credential that write: journal, workload Secret, proof. What to do is decided in the parent module.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::Api;
+
+use super::{Choice, Facts, Reason, begin, choose, finish, journal, journal::Journal, make, secret};
+use crate::{
+    cluster::{self, Ownership, ownership},
+    context::Context,
+    controllers::halt::Halt,
+    error::Error,
+    policy::names,
+    provider::{Credential, Mark, Proof, Provider, ProviderError},
+};
+
+/// A credential that the journal holds, and so may be put in force.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The journal as it is now.
+    pub journal: Journal,
+    /// The credential.
+    pub secret: Credential,
+    /// Why it was made, if it was made in this pass.
+    pub made: Option<Reason>,
+}
+
+/// The journals of this installation.
+pub fn journals(ctx: &Context) -> Api<Secret> {
+    ctx.cluster.api(&ctx.config.namespace)
+}
+
+/// Reads the journal of an object.
+pub async fn read(ctx: &Context, mark: &Mark) -> Result<Option<Journal>, Error> {
+    Ok(journal::read(
+        &journals(ctx),
+        &journal::name(&mark.kind, &mark.namespace, &mark.name),
+    )
+    .await?)
+}
+
+/// Deletes the journal of an object, if there is one.
+pub async fn forget(ctx: &Context, mark: &Mark) -> Result<(), Error> {
+    let name = journal::name(&mark.kind, &mark.namespace, &mark.name);
+    if let Some(found) = journal::read(&journals(ctx), &name).await? {
+        ctx.cluster.fence()?;
+        journal::delete(&journals(ctx), &name, &found).await?;
+    }
+    Ok(())
+}
+
+/// Chooses the credential and journals the choice, before anything is written elsewhere.
+pub async fn hold(ctx: &Context, mark: &Mark, facts: Facts<'_>) -> Result<Held, Error> {
+    let choice = choose(facts);
+    let made = matches!(choice, Choice::Make(_)).then(make);
+    let journal = match begin(facts, &choice, made.clone()) {
+        Some(begun) => write(ctx, mark, &begun).await?,
+        None => facts.journal.cloned().unwrap_or_default(),
+    };
+    Ok(match (choice, made) {
+        (Choice::Keep(secret) | Choice::Finish(secret) | Choice::Adopt(secret), _) => Held {
+            journal,
+            secret,
+            made: None,
+        },
+        (Choice::Make(reason), made) => Held {
+            journal,
+            secret: made.unwrap_or_else(make),
+            made: Some(reason),
+        },
+    })
+}
+
+async fn write(ctx: &Context, mark: &Mark, journal: &Journal) -> Result<Journal, Error> {
+    ctx.cluster.fence()?;
+    let name = journal::name(&mark.kind, &mark.namespace, &mark.name);
+    let object = format!("{}/{}/{}", mark.kind, mark.namespace, mark.name);
+    Ok(journal::write(&journals(ctx), &name, &object, journal).await?)
+}
+
+/// The Secret that a workload reads, as it is to be.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The object that it belongs to.
+    pub owner: &'a OwnerReference,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its data. Holds secrets: never printed.
+    pub data: BTreeMap<String, String>,
+}
+
+/// What publishing came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Fingerprint of the data.
+    pub hash: String,
+    /// The Secret had this very content before and had lost it.
+    pub repaired: bool,
+}
+
+/// Makes the Secret hold `wanted`. `last` is the fingerprint of what it held last. A Secret that is not ours is
+/// never overwritten.
+pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> Result<Published, Halt> {
+    let api: Api<Secret> = ctx.cluster.api(wanted.namespace);
+    let existing = api.get_opt(wanted.name).await?;
+    let hash = secret::fingerprint(&wanted.data);
+    match ownership(existing.as_ref().map(|found| &found.metadata), wanted.owner) {
+        Ownership::Foreign => {
+            return Err(Halt::refused(
+                "SecretNotOwned",
+                format!(
+                    "Secret {} exists and does not belong to this {}: delete it, or choose another name",
+                    wanted.name, wanted.owner.kind
+                ),
+            ));
+        }
+        // The garbage collector would take it with its dead owner.
+        Ownership::Ours { alive: false } => {
+            if let Some(found) = &existing {
+                ctx.cluster.delete(found).await?;
+            }
+        }
+        Ownership::Ours { alive: true } => {
+            let found = existing.as_ref();
+            if last == Some(hash.as_str())
+                && found.is_some_and(|s| secret::matches(s, &wanted.data, &wanted.labels))
+            {
+                return Ok(Published {
+                    hash,
+                    repaired: false,
+                });
+            }
+        }
+        Ownership::Absent => {}
+    }
+    let desired = cluster::secret(
+        wanted.namespace,
+        wanted.name,
+        wanted.owner,
+        wanted.labels,
+        &wanted.data,
+    );
+    ctx.cluster.apply(&desired).await?;
+    Ok(Published {
+        repaired: last == Some(hash.as_str()),
+        hash,
+    })
+}
+
+/// Shows that the credential works, once per version of it and of what it gives, and notes in the journal that it
+/// is in force. `again` asks for the proof even if it was given before.
+pub async fn prove(
+    ctx: &Context,
+    mark: &Mark,
+    provider: &dyn Provider,
+    journal: Journal,
+    proof: &Proof,
+    again: bool,
+) -> Result<Journal, Halt> {
+    let fingerprint = fingerprint(proof);
+    let proved = journal.proved.as_ref() == Some(&fingerprint) && journal.pending.is_none();
+    if proved && !again {
+        return Ok(journal);
+    }
+    provider.prove(proof).await.map_err(unproved)?;
+    let settled = finish(&journal, ctx.now()).unwrap_or_else(|| journal.clone());
+    let settled = Journal {
+        proved: Some(fingerprint),
+        ..settled
+    };
+    if settled == journal {
+        Ok(journal)
+    } else {
+        Ok(write(ctx, mark, &settled).await?)
+    }
+}
+
+/// A proof that fails although what it proves was just set up is not the user's to mend: it is tried again.
+fn unproved(error: ProviderError) -> Halt {
+    Halt::Failed(Error::Provider(error))
+}
+
+fn fingerprint(proof: &Proof) -> String {
+    let join =
+        |names: &std::collections::BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(" ");
+    let parts = match proof {
+        Proof::ClientCredentials {
+            client_id,
+            secret,
+            scopes,
+            audiences,
+        } => [
+            client_id.clone(),
+            secret.expose().to_owned(),
+            join(scopes),
+            join(audiences),
+        ],
+        Proof::AuthorizationCode {
+            client_id,
+            secret,
+            redirect_uri,
+        } => [
+            client_id.clone(),
+            secret.expose().to_owned(),
+            redirect_uri.clone(),
+            "code".to_owned(),
+        ],
+        Proof::TokenExchange { client_id, secret } => [
+            client_id.clone(),
+            secret.expose().to_owned(),
+            String::new(),
+            "exchange".to_owned(),
+        ],
+    };
+    names::hash(parts.join("\n").as_bytes(), 16)
+}

@@ -1,0 +1,175 @@
+//! What a TokenExchangePolicy comes to.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt as _;
+use mcp_auth_crds::v1alpha1::{Api, AuthorizationServer, McpServer, TokenExchangePolicy};
+
+use super::{
+    Refusal,
+    access::{Caller, allowed, is_scope_of},
+    grants::{self, Tenant},
+};
+use crate::provider::{Holder, ObservedScopes};
+
+/// What the policy names, as far as it exists.
+#[derive(Clone, Copy, Debug)]
+pub struct Parties<'a> {
+    /// The McpServer that exchanges.
+    pub server: &'a McpServer,
+    /// Its AuthorizationServer.
+    pub authorization_server: &'a AuthorizationServer,
+    /// The namespace of policy and server.
+    pub tenant: Tenant<'a>,
+    /// The McpServer that `mcpServerRef` names, if it exists.
+    pub target: Option<&'a McpServer>,
+}
+
+/// What a policy may give, by the objects in the cluster alone.
+#[derive(Clone, Debug)]
+pub enum Target<'a> {
+    /// Another MCP server.
+    Server(&'a McpServer),
+    /// An internal API.
+    Api(&'a Api),
+}
+
+impl Target<'_> {
+    /// The audience of the exchanged tokens.
+    pub fn audience(&self) -> &str {
+        match self {
+            Self::Server(server) => &server.spec.resource,
+            Self::Api(api) => &api.audience,
+        }
+    }
+}
+
+/// A policy that its target's owner lets be.
+#[derive(Clone, Debug)]
+pub struct Accepted<'a> {
+    /// The target.
+    pub target: Target<'a>,
+    /// The scopes that the target gives to this server.
+    pub scopes: BTreeSet<String>,
+    /// The scopes that the policy asks for beyond them.
+    pub unassigned: BTreeSet<String>,
+}
+
+/// Judges a policy. `Err(None)` means that the target does not exist yet.
+pub fn judge<'a>(
+    policy: &TokenExchangePolicy,
+    parties: Parties<'a>,
+) -> Result<Accepted<'a>, Option<Refusal>> {
+    let asked: BTreeSet<String> = policy
+        .spec
+        .scopes
+        .iter()
+        .map(|scope| scope.name.0.clone())
+        .collect();
+    let (target, offered) = match (&policy.spec.mcp_server_ref, &policy.spec.api_ref) {
+        (Some(_), _) => {
+            let target = parties.target.ok_or(None)?;
+            (Target::Server(target), offered_by_server(target, parties)?)
+        }
+        (None, Some(reference)) => {
+            let api = grants::api(parties.authorization_server, parties.tenant, &reference.name)?;
+            (
+                Target::Api(api),
+                api.scopes.iter().map(|scope| scope.name.0.clone()).collect(),
+            )
+        }
+        (None, None) => {
+            return Err(Some(Refusal::new(
+                "TargetMissing",
+                "Name a target: mcpServerRef or apiRef",
+            )));
+        }
+    };
+    let (scopes, unassigned): (BTreeSet<_>, BTreeSet<_>) =
+        asked.into_iter().partition(|s| offered.contains(s));
+    if scopes.is_empty() {
+        let names = unassigned.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(Some(Refusal::new(
+            "ScopesNotOffered",
+            format!("The target offers none of these scopes: {names}"),
+        )));
+    }
+    Ok(Accepted {
+        target,
+        scopes,
+        unassigned,
+    })
+}
+
+fn offered_by_server(target: &McpServer, parties: Parties<'_>) -> Result<BTreeSet<String>, Refusal> {
+    let own = parties.tenant.namespace;
+    let used = |server: &McpServer, namespace: &str| {
+        let reference = &server.spec.authorization_server_ref;
+        (
+            reference.namespace_or(namespace).to_owned(),
+            reference.name.clone(),
+        )
+    };
+    let target_namespace = target.namespace().unwrap_or_default();
+    let named = format!("McpServer {target_namespace}/{}", target.name_any());
+    if used(target, &target_namespace) != used(parties.server, own) {
+        let message =
+            format!("{named} uses another AuthorizationServer, whose tokens this one cannot exchange");
+        return Err(Refusal::new("DifferentAuthorizationServer", message));
+    }
+    if target.metadata.uid == parties.server.metadata.uid {
+        return Err(Refusal::new(
+            "SameServer",
+            "A server needs no exchange for its own tokens",
+        ));
+    }
+    let name = parties.server.name_any();
+    let offered = allowed(
+        target,
+        Caller {
+            tenant: parties.tenant,
+            name: &name,
+            exchanges: true,
+        },
+    );
+    if offered.is_empty() {
+        let message = format!(
+            "{named} does not let {own}/{name} exchange tokens: ask for an entry with exchange: true in its allowedClients"
+        );
+        return Err(Refusal::new("ExchangeNotAllowed", message));
+    }
+    Ok(offered)
+}
+
+impl Accepted<'_> {
+    /// The scopes that exist at the authorization server as the target's own, and can be attached.
+    ///
+    /// A scope of a managed API carries the AuthorizationServer's mark; one that is only referred to carries none,
+    /// so that no policy can reach another server's scope through an API that happens to name it.
+    pub fn attachable(
+        &self,
+        installation: &str,
+        authorization_server: &AuthorizationServer,
+        at_server: &ObservedScopes,
+    ) -> BTreeSet<String> {
+        let belongs = |scope: &&String| match &self.target {
+            Target::Server(server) => is_scope_of(server, installation, scope, at_server),
+            Target::Api(api) => match at_server.get(*scope).map(|owner| &owner.holder) {
+                Some(Holder::Marked(mark)) => {
+                    api.manage == Some(true)
+                        && mark.installation == installation
+                        && mark.kind == "AuthorizationServer"
+                        && Some(&mark.namespace) == authorization_server.metadata.namespace.as_ref()
+                        && Some(&mark.name) == authorization_server.metadata.name.as_ref()
+                }
+                Some(Holder::Unmarked { .. }) => api.manage != Some(true),
+                Some(Holder::BuiltIn) | None => false,
+            },
+        };
+        self.scopes.iter().filter(belongs).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

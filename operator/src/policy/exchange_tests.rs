@@ -1,0 +1,246 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::json;
+
+use super::*;
+use crate::provider::{Mark, ScopeOwner};
+
+fn server(namespace: &str, name: &str, authorization_server: &str, allowed: serde_json::Value) -> McpServer {
+    serde_json::from_value(json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer",
+        "metadata": {"namespace": namespace, "name": name, "uid": format!("{namespace}/{name}")},
+        "spec": {"authorizationServerRef": {"namespace": "platform", "name": authorization_server},
+                 "resource": format!("https://{name}.example/"), "enforcement": {"mode": "External"},
+                 "scopes": [{"name": "t:read", "challenge": true}, {"name": "t:write"}], "allowedClients": allowed},
+    }))
+    .unwrap()
+}
+
+fn authorization_server(granted: &[&str]) -> AuthorizationServer {
+    serde_json::from_value(json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+        "metadata": {"namespace": "platform", "name": "main"},
+        "spec": {
+            "issuer": "https://as.example/realms/r", "keycloak": {"realm": "r"},
+            "credentials": {"secretRef": {"name": "c"}},
+            "grants": [{"namespaces": {"from": "All"}, "tokenExchange": {"apis": granted}}],
+            "apis": [
+                {"name": "orders", "audience": "urn:orders", "scopes": [{"name": "orders.read"}], "manage": true},
+                {"name": "legacy", "audience": "urn:legacy", "scopes": [{"name": "legacy.read"}]},
+            ],
+        },
+    }))
+    .unwrap()
+}
+
+fn policy(target: serde_json::Value, scopes: &[&str]) -> TokenExchangePolicy {
+    let scopes: Vec<_> = scopes.iter().map(|name| json!({"name": name})).collect();
+    let mut spec = json!({"serverRef": {"name": "caller"}, "scopes": scopes, "delivery": "Secret"});
+    spec.as_object_mut()
+        .unwrap()
+        .extend(target.as_object().unwrap().clone());
+    serde_json::from_value(json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "TokenExchangePolicy",
+        "metadata": {"namespace": "team", "name": "p"}, "spec": spec,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_policy_is_judged_by_what_the_target_says() {
+    let to_server = json!({"mcpServerRef": {"name": "target", "namespace": "other"}});
+    let to_api = |name: &str| json!({"apiRef": {"name": name}});
+    let open = json!([{"namespaces": {"from": "All"}, "exchange": true, "scopes": ["t:read"]}]);
+    let silent = json!([{"namespaces": {"from": "All"}}]);
+    let cases = [
+        (
+            "server that allows it",
+            to_server.clone(),
+            vec!["t:read"],
+            Some(("main", open.clone())),
+            "",
+            vec!["t:read"],
+        ),
+        (
+            "scope beyond",
+            to_server.clone(),
+            vec!["t:read", "t:write"],
+            Some(("main", open.clone())),
+            "",
+            vec!["t:read"],
+        ),
+        (
+            "only scopes beyond",
+            to_server.clone(),
+            vec!["t:write"],
+            Some(("main", open.clone())),
+            "ScopesNotOffered",
+            vec![],
+        ),
+        (
+            "server that did not say exchange",
+            to_server.clone(),
+            vec!["t:read"],
+            Some(("main", silent)),
+            "ExchangeNotAllowed",
+            vec![],
+        ),
+        (
+            "server that said nothing",
+            to_server.clone(),
+            vec!["t:read"],
+            Some(("main", json!(null))),
+            "ExchangeNotAllowed",
+            vec![],
+        ),
+        (
+            "another authorization server",
+            to_server.clone(),
+            vec!["t:read"],
+            Some(("second", open)),
+            "DifferentAuthorizationServer",
+            vec![],
+        ),
+        ("no such server", to_server, vec!["t:read"], None, "waits", vec![]),
+        (
+            "granted api",
+            to_api("orders"),
+            vec!["orders.read"],
+            None,
+            "",
+            vec!["orders.read"],
+        ),
+        (
+            "api not granted",
+            to_api("legacy"),
+            vec!["legacy.read"],
+            None,
+            "ApiNotGranted",
+            vec![],
+        ),
+        (
+            "scope of another api",
+            to_api("orders"),
+            vec!["legacy.read"],
+            None,
+            "ScopesNotOffered",
+            vec![],
+        ),
+    ];
+    let labels = BTreeMap::new();
+    let caller = server("team", "caller", "main", json!(null));
+    let authorization_server = authorization_server(&["orders"]);
+    for (name, target, scopes, target_server, reason, assigned) in cases {
+        let target_server = target_server.map(|(used, allowed)| server("other", "target", used, allowed));
+        let parties = Parties {
+            server: &caller,
+            authorization_server: &authorization_server,
+            tenant: Tenant {
+                namespace: "team",
+                labels: &labels,
+            },
+            target: target_server.as_ref(),
+        };
+        match judge(&policy(target, &scopes), parties) {
+            Ok(accepted) => {
+                assert_eq!(reason, "", "{name}");
+                assert_eq!(
+                    accepted.scopes.iter().map(String::as_str).collect::<Vec<_>>(),
+                    assigned,
+                    "{name}"
+                );
+            }
+            Err(refusal) => assert_eq!(refusal.map_or("waits", |r| r.reason), reason, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn scopes_are_attached_only_where_the_mark_there_is_the_targets() {
+    let marked = |kind: &str, name: &str| {
+        Holder::Marked(Mark {
+            installation: "i".into(),
+            kind: kind.into(),
+            namespace: "platform".into(),
+            name: name.into(),
+            uid: "u".into(),
+        })
+    };
+    let unmarked = Holder::Unmarked { adopter: None };
+    let cases = [
+        (
+            "managed and ours",
+            "orders",
+            "orders.read",
+            Some(marked("AuthorizationServer", "main")),
+            true,
+        ),
+        (
+            "managed and another's",
+            "orders",
+            "orders.read",
+            Some(marked("McpServer", "main")),
+            false,
+        ),
+        (
+            "managed and unmarked",
+            "orders",
+            "orders.read",
+            Some(unmarked.clone()),
+            false,
+        ),
+        (
+            "referred to and unmarked",
+            "legacy",
+            "legacy.read",
+            Some(unmarked),
+            true,
+        ),
+        (
+            "referred to and a server's",
+            "legacy",
+            "legacy.read",
+            Some(marked("McpServer", "victim")),
+            false,
+        ),
+        ("built in", "legacy", "legacy.read", Some(Holder::BuiltIn), false),
+        ("absent", "legacy", "legacy.read", None, false),
+    ];
+    let labels = BTreeMap::new();
+    let caller = server("team", "caller", "main", json!(null));
+    let authorization_server = authorization_server(&["orders", "legacy"]);
+    let parties = Parties {
+        server: &caller,
+        authorization_server: &authorization_server,
+        tenant: Tenant {
+            namespace: "team",
+            labels: &labels,
+        },
+        target: None,
+    };
+    for (name, api, scope, holder, attached) in cases {
+        let policy = policy(json!({"apiRef": {"name": api}}), &[scope]);
+        let accepted = judge(&policy, parties).unwrap();
+        let scopes: ObservedScopes = Arc::new(
+            holder
+                .into_iter()
+                .map(|holder| {
+                    (
+                        scope.to_owned(),
+                        ScopeOwner {
+                            holder,
+                            raw: json!({}),
+                        },
+                    )
+                })
+                .collect(),
+        );
+        assert_eq!(
+            !accepted
+                .attachable("i", &authorization_server, &scopes)
+                .is_empty(),
+            attached,
+            "{name}"
+        );
+    }
+}

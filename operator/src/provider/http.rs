@@ -1,0 +1,218 @@
+//! One call to an authorization server: fenced, limited, bounded in time and size, counted, repeated only where that is
+//! safe. What it answers is never quoted: of an error only its code survives.
+
+mod answer;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use backon::{ExponentialBuilder, Retryable as _};
+use reqwest::{Method, RequestBuilder, header};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use super::{
+    ProviderError,
+    realm::{Pass, RealmLimits},
+};
+use crate::{
+    egress::{EgressClient, EgressError, read_bounded},
+    lease::Leadership,
+    metrics::{CallOutcome, Metrics},
+};
+pub(crate) use answer::Answer;
+use answer::retry_after;
+
+/// The most that is read of an answer about one thing: 1 MiB.
+pub(crate) const ONE: usize = 1024 * 1024;
+
+/// The most that is read of a list: 8 MiB, some thousands of scopes, which Keycloak does not page.
+pub(crate) const LIST: usize = 8 * ONE;
+
+/// Repetitions within one call: two, after about 0.2 s and 0.6 s. Longer pauses are the reconciler's matter.
+const RETRIES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(200))
+    .with_factor(3.0)
+    .with_max_times(2)
+    .with_jitter();
+
+/// A `Retry-After` up to this is waited for within the call.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What it means to send a request twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing: it changes nothing.
+    Read,
+    /// Nothing more than to send it once: it sets or removes something.
+    Replace,
+    /// Perhaps a second thing. Never repeated blindly.
+    Create,
+}
+
+/// The content of a request.
+#[derive(Clone, Copy)]
+pub(crate) enum Body<'a> {
+    Empty,
+    Json(&'a Value),
+    Form(&'a [(&'a str, &'a str)]),
+}
+
+/// A request.
+#[derive(Clone)]
+pub(crate) struct Request<'a> {
+    /// The operation, as metrics count it.
+    pub(crate) operation: &'static str,
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) effect: Effect,
+    pub(crate) bearer: Option<&'a SecretString>,
+    pub(crate) body: Body<'a>,
+    /// How many bytes of the answer are read at most.
+    pub(crate) limit: usize,
+}
+
+/// Speaks to one realm.
+#[derive(Debug)]
+pub(crate) struct HttpClient {
+    pub(crate) egress: EgressClient,
+    pub(crate) limits: Arc<RealmLimits>,
+    pub(crate) metrics: Metrics,
+    pub(crate) leadership: Leadership,
+}
+
+impl HttpClient {
+    /// Makes a call and returns the answer, whatever its status, unless the status says that the server cannot now.
+    ///
+    /// # Errors
+    /// Unreachable, Untrusted, Refused, Unavailable, Malformed, NotLeading.
+    pub(crate) async fn call(&self, request: &Request<'_>) -> Result<Answer, ProviderError> {
+        let pass = self.limits.admit()?;
+        let result = if pass.is_probe() {
+            self.attempt(&pass, request).await
+        } else {
+            (|| self.attempt(&pass, request))
+                .retry(RETRIES)
+                .sleep(sleep)
+                .when(|error| may_repeat(request.effect, error))
+                .adjust(|error, pause| wait(error, pause))
+                .await
+        };
+        pass.conclude(result.as_ref().err());
+        result
+    }
+
+    async fn attempt(&self, pass: &Pass<'_>, request: &Request<'_>) -> Result<Answer, ProviderError> {
+        let _slot = self.limits.turn(pass).await?;
+        // After all waiting and right before sending: this is the last look at the lease.
+        if request.effect != Effect::Read && !self.leadership.is_held() {
+            return Err(ProviderError::NotLeading);
+        }
+        let begun = Instant::now();
+        let result = self.exchange(request).await;
+        let outcome = match &result {
+            Ok(answer) => CallOutcome::Status(answer.status.as_u16()),
+            Err(_) => CallOutcome::NoAnswer,
+        };
+        self.metrics
+            .authorization_server_called(request.operation, outcome, begun.elapsed());
+        tracing::debug!(
+            operation = request.operation,
+            ?outcome,
+            "authorization server called"
+        );
+        match result {
+            Ok(answer) if answer.status.is_server_error() || answer.status.as_u16() == 429 => {
+                Err(ProviderError::Unavailable {
+                    status: answer.status.as_u16(),
+                    retry_after: answer.retry_after,
+                })
+            }
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(classify(request.operation, &error)),
+        }
+    }
+
+    async fn exchange(&self, request: &Request<'_>) -> Result<Answer, EgressError> {
+        let built = self.egress.request(request.method.clone(), &request.url)?;
+        let response = self.egress.send(prepare(built, request)).await?;
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        let body = read_bounded(response, request.limit).await?;
+        Ok(Answer {
+            status,
+            retry_after,
+            body,
+        })
+    }
+}
+
+fn prepare(builder: RequestBuilder, request: &Request<'_>) -> RequestBuilder {
+    let builder = builder.header(header::ACCEPT, "application/json");
+    let builder = match request.bearer {
+        // Marked as sensitive by reqwest.
+        Some(token) => builder.bearer_auth(token.expose_secret()),
+        None => builder,
+    };
+    match request.body {
+        Body::Empty => builder,
+        Body::Json(value) => builder.json(value),
+        Body::Form(fields) => builder.form(fields),
+    }
+}
+
+/// Whether a request may be sent again after this failure. The breaker's refusal of a waiting attempt also lands here
+/// and ends at the next look at the breaker.
+fn may_repeat(effect: Effect, error: &ProviderError) -> bool {
+    effect != Effect::Create
+        && matches!(
+            error,
+            ProviderError::Unreachable { .. } | ProviderError::Unavailable { .. }
+        )
+}
+
+/// How long to wait before repeating; `None`: too long for this call.
+fn wait(error: &ProviderError, pause: Option<Duration>) -> Option<Duration> {
+    let asked = error.retry_after().unwrap_or_default();
+    pause.filter(|_| asked <= PATIENCE).map(|pause| pause.max(asked))
+}
+
+/// Our words for an exchange that failed.
+fn classify(operation: &'static str, error: &EgressError) -> ProviderError {
+    match error {
+        EgressError::Refused(refusal) => ProviderError::Refused {
+            why: refusal.to_string(),
+        },
+        EgressError::Tls(problem) => ProviderError::Untrusted {
+            why: problem.to_string(),
+        },
+        EgressError::TooLarge { .. } => ProviderError::Malformed {
+            operation,
+            why: "it is too long",
+        },
+        EgressError::Redirect => ProviderError::Malformed {
+            operation,
+            why: "it is a redirect, which is not followed",
+        },
+        EgressError::NotJson => ProviderError::Malformed {
+            operation,
+            why: "it is not the expected JSON",
+        },
+        EgressError::Request => ProviderError::Malformed {
+            operation,
+            why: "the request could not be built",
+        },
+        EgressError::Timeout
+        | EgressError::Unreachable
+        | EgressError::UnknownHost
+        | EgressError::Status(_)
+        | EgressError::CaBundle
+        | EgressError::Client => ProviderError::Unreachable {
+            why: error.to_string(),
+            retry_after: None,
+        },
+    }
+}

@@ -1,0 +1,258 @@
+//! Whose a client or a client scope is, as its attributes say.
+
+use std::collections::BTreeMap;
+
+use mcp_auth_crds::v1alpha1::BUILT_IN_SCOPES;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::provider::{Holder, Mark, Presence};
+
+/// `true` on everything of ours.
+const MANAGED: &str = "mcpauth.managed";
+/// The installation.
+const INSTALLATION: &str = "mcpauth.installation";
+/// The kind of the Kubernetes object.
+const KIND: &str = "mcpauth.kind";
+/// The Kubernetes object as `<namespace>/<name>`.
+const OBJECT: &str = "mcpauth.object";
+/// The UID of the Kubernetes object.
+const UID: &str = "mcpauth.uid";
+/// On what is not ours: who may take it over, as `<kind>/<namespace>/<name>`.
+pub(super) const ADOPT: &str = "mcpauth.adopt";
+
+/// Clients that every realm has.
+const BUILT_IN_CLIENTS: [&str; 6] = [
+    "account",
+    "account-console",
+    "admin-cli",
+    "broker",
+    "realm-management",
+    "security-admin-console",
+];
+
+/// Scopes of SAML, and those that only some versions or features bring.
+const MORE_BUILT_IN_SCOPES: [&str; 2] = ["saml_organization", "AuthnContextClassRef"];
+
+/// The mark as attributes.
+pub(super) fn attributes(mark: &Mark) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        (MANAGED, "true".to_owned()),
+        (INSTALLATION, mark.installation.clone()),
+        (KIND, mark.kind.clone()),
+        (OBJECT, format!("{}/{}", mark.namespace, mark.name)),
+        (UID, mark.uid.clone()),
+    ])
+}
+
+/// An attribute of a representation; empty counts as absent, because Keycloak treats it so.
+pub(super) fn attribute<'a>(raw: &'a Value, name: &str) -> Option<&'a str> {
+    raw.get("attributes")?
+        .get(name)?
+        .as_str()
+        .filter(|value| !value.is_empty())
+}
+
+/// A text field of a representation.
+pub(super) fn text<'a>(raw: &'a Value, field: &str) -> Option<&'a str> {
+    raw.get(field)?.as_str()
+}
+
+/// The mark of a representation, if it has a whole one. The UID alone may be missing: it does not say whose a thing is.
+fn read(raw: &Value) -> Option<Mark> {
+    attribute(raw, MANAGED).filter(|managed| *managed == "true")?;
+    let (namespace, name) = attribute(raw, OBJECT)?.split_once('/')?;
+    Some(Mark {
+        installation: attribute(raw, INSTALLATION)?.to_owned(),
+        kind: attribute(raw, KIND)?.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: attribute(raw, UID).unwrap_or_default().to_owned(),
+    })
+}
+
+fn marked_or_not(raw: &Value) -> Holder {
+    match read(raw) {
+        Some(mark) => Holder::Marked(mark),
+        None => Holder::Unmarked {
+            adopter: attribute(raw, ADOPT).map(str::to_owned),
+        },
+    }
+}
+
+/// Who holds a client. `own` is the client id of the operator's credential.
+pub(super) fn client_holder(raw: &Value, own: &str) -> Holder {
+    let id = text(raw, "clientId").unwrap_or_default();
+    // Keycloak itself marks the clients that stand for the administration of a realm, as `master` has for each.
+    let administration = attribute(raw, "realm_client") == Some("true");
+    if id == own || BUILT_IN_CLIENTS.contains(&id) || administration {
+        return Holder::BuiltIn;
+    }
+    marked_or_not(raw)
+}
+
+/// Who holds a client scope.
+pub(super) fn scope_holder(raw: &Value) -> Holder {
+    let name = text(raw, "name").unwrap_or_default();
+    if BUILT_IN_SCOPES.contains(&name) || MORE_BUILT_IN_SCOPES.contains(&name) {
+        return Holder::BuiltIn;
+    }
+    marked_or_not(raw)
+}
+
+/// Whether the thing with this id and holder is the marked object's, or may become so.
+///
+/// An id that derives from the object is as good as a mark: only we make such ids. So an object whose attributes
+/// somebody cleared is found again instead of being in its own way.
+pub(super) fn claimable(
+    mark: &Mark,
+    presence: &Presence,
+    id: Option<&str>,
+    derived: Uuid,
+    consent: bool,
+) -> bool {
+    presence.claimable(mark, consent) || is_derived(presence, id, derived)
+}
+
+/// Whether the thing is the object's already.
+pub(super) fn is_ours(mark: &Mark, holder: &Holder, id: Option<&str>, derived: Uuid) -> bool {
+    match holder {
+        Holder::Marked(holder) => holder.same_object(mark),
+        Holder::Unmarked { .. } => id == Some(derived.to_string().as_str()),
+        Holder::BuiltIn => false,
+    }
+}
+
+fn is_derived(presence: &Presence, id: Option<&str>, derived: Uuid) -> bool {
+    matches!(presence, Presence::Held(Holder::Unmarked { .. })) && id == Some(derived.to_string().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn mark() -> Mark {
+        Mark {
+            installation: "prod".into(),
+            kind: "McpClient".into(),
+            namespace: "team-a".into(),
+            name: "agent".into(),
+            uid: "1".into(),
+        }
+    }
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written() {
+        let raw = json!({"clientId": "prod.team-a.agent", "attributes": attributes(&mark())});
+        assert_eq!(client_holder(&raw, "own"), Holder::Marked(mark()));
+        assert_eq!(
+            scope_holder(&json!({"name": "s", "attributes": attributes(&mark())})),
+            Holder::Marked(mark())
+        );
+    }
+
+    #[test]
+    fn holders() {
+        let client = |id: &str, attributes: Value| {
+            client_holder(&json!({"clientId": id, "attributes": attributes}), "own")
+        };
+        let unmarked = |adopter: Option<&str>| Holder::Unmarked {
+            adopter: adopter.map(str::to_owned),
+        };
+        let whole = attributes(&mark());
+        let without = |key: &str, value: &str| {
+            let mut attributes = whole.clone();
+            *attributes.get_mut(key).unwrap() = value.to_owned();
+            json!(attributes)
+        };
+        let no_uid = Mark {
+            uid: String::new(),
+            ..mark()
+        };
+        for (name, holder, expected) in [
+            (
+                "no attributes",
+                client_holder(&json!({"clientId": "x"}), "own"),
+                unmarked(None),
+            ),
+            (
+                "foreign attributes",
+                client("x", json!({"a": "b"})),
+                unmarked(None),
+            ),
+            (
+                "consent",
+                client("x", json!({ADOPT: "McpClient/a/b"})),
+                unmarked(Some("McpClient/a/b")),
+            ),
+            ("empty consent", client("x", json!({ADOPT: ""})), unmarked(None)),
+            (
+                "not managed",
+                client("x", without(MANAGED, "false")),
+                unmarked(None),
+            ),
+            (
+                "no installation",
+                client("x", without(INSTALLATION, "")),
+                unmarked(None),
+            ),
+            ("no kind", client("x", without(KIND, "")), unmarked(None)),
+            (
+                "odd object",
+                client("x", without(OBJECT, "agent")),
+                unmarked(None),
+            ),
+            ("no uid", client("x", without(UID, "")), Holder::Marked(no_uid)),
+            ("own", client("own", json!(whole)), Holder::BuiltIn),
+            (
+                "built in, even if marked",
+                client("admin-cli", json!(whole)),
+                Holder::BuiltIn,
+            ),
+            (
+                "of a realm",
+                client("t1-realm", json!({"realm_client": "true"})),
+                Holder::BuiltIn,
+            ),
+            (
+                "of no realm",
+                client("t1-realm", json!({"realm_client": "false"})),
+                unmarked(None),
+            ),
+            (
+                "scope",
+                scope_holder(&json!({"name": "offline_access", "attributes": whole})),
+                Holder::BuiltIn,
+            ),
+        ] {
+            assert_eq!(holder, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_derived_id_is_as_good_as_a_mark_unless_another_mark_contradicts() {
+        let derived = super::super::ids::client(&mark());
+        let id = derived.to_string();
+        let other = Mark {
+            namespace: "team-b".into(),
+            ..mark()
+        };
+        for (holder, id, ours) in [
+            (Holder::Unmarked { adopter: None }, Some(id.as_str()), true),
+            (Holder::Unmarked { adopter: None }, Some("other"), false),
+            (Holder::Unmarked { adopter: None }, None, false),
+            (Holder::Marked(mark()), Some("other"), true),
+            (Holder::Marked(other), Some(id.as_str()), false),
+            (Holder::BuiltIn, Some(id.as_str()), false),
+        ] {
+            assert_eq!(is_ours(&mark(), &holder, id, derived), ours, "{holder:?}");
+            assert_eq!(
+                claimable(&mark(), &Presence::Held(holder.clone()), id, derived, false),
+                ours,
+                "{holder:?}"
+            );
+        }
+    }
+}

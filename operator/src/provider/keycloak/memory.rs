@@ -1,0 +1,204 @@
+//! What was read of a realm and may be answered again without asking. Pure: times are arguments.
+//!
+//! Every answer is worth as much as the moment at which its *question* was sent: what was written after that moment may
+//! be missing in it. So each write leaves a note of its own moment, and older answers about the same thing do not count.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::mark::{scope_holder, text};
+use crate::provider::{ObservedScopes, ScopeOwner};
+
+/// Notes of writes and single answers older than this are dropped with the next list. No request takes so long.
+const KEEP: Duration = Duration::from_secs(600);
+
+/// A client as Keycloak told it; `None`: there is none.
+pub(super) type Known = Option<Arc<Value>>;
+
+/// What is known of the realm's clients, by client id.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    single: HashMap<String, (Instant, Known)>,
+    list: Option<(Instant, HashMap<String, Arc<Value>>)>,
+    written: HashMap<String, Instant>,
+    all_written: Option<Instant>,
+    /// Which client an id stands for, so that a write by id can be noted.
+    by_id: HashMap<String, String>,
+    /// Clients that we could not create although none has their client id: somebody renamed ours, which still has its
+    /// id.
+    renamed: HashMap<String, String>,
+}
+
+impl Clients {
+    /// What is known of a client from a question that is at most `age` old. The outer `None`: nothing.
+    pub(super) fn recall(&self, client_id: &str, now: Instant, age: Duration) -> Option<Known> {
+        let valid = |asked: Instant| now.duration_since(asked) <= age && !self.is_outdated(client_id, asked);
+        if let Some((_, known)) = self.single.get(client_id).filter(|(asked, _)| valid(*asked)) {
+            return Some(known.clone());
+        }
+        // A list read in pages may miss a client while others are deleted, so it only tells what there is.
+        let (_, clients) = self.list.as_ref().filter(|(asked, _)| valid(*asked))?;
+        clients.get(client_id).map(|client| Some(Arc::clone(client)))
+    }
+
+    /// Whether the list is at most `age` old.
+    pub(super) fn has_list(&self, now: Instant, age: Duration) -> bool {
+        self.list
+            .as_ref()
+            .is_some_and(|(asked, _)| now.duration_since(*asked) <= age)
+    }
+
+    /// Keeps the answer to a question about one client.
+    pub(super) fn keep(&mut self, client_id: &str, asked: Instant, known: Known) {
+        self.note_id(client_id, known.as_deref());
+        self.single.insert(client_id.to_owned(), (asked, known));
+    }
+
+    /// Keeps a list of clients.
+    pub(super) fn keep_list(&mut self, asked: Instant, clients: Vec<Value>) {
+        let recent = |then: &Instant| asked.duration_since(*then) < KEEP;
+        self.single.retain(|_, (then, _)| recent(then));
+        self.written.retain(|_, then| recent(then));
+        let mut list = HashMap::with_capacity(clients.len());
+        for client in clients {
+            if let Some(client_id) = text(&client, "clientId").map(str::to_owned) {
+                self.note_id(&client_id, Some(&client));
+                list.insert(client_id, Arc::new(client));
+            }
+        }
+        self.list = Some((asked, list));
+    }
+
+    /// Notes that a client was written to, or may have been.
+    pub(super) fn wrote(&mut self, client_id: &str, now: Instant) {
+        self.single.remove(client_id);
+        self.written.insert(client_id.to_owned(), now);
+    }
+
+    /// The same for a client of which only the id is known.
+    pub(super) fn wrote_id(&mut self, id: &str, now: Instant) {
+        match self.by_id.get(id).cloned() {
+            Some(client_id) => self.wrote(&client_id, now),
+            None => self.all_written = Some(now),
+        }
+    }
+
+    /// Notes that the client with this id exists under another client id.
+    pub(super) fn note_renamed(&mut self, client_id: &str, id: &str) {
+        self.renamed.insert(client_id.to_owned(), id.to_owned());
+    }
+
+    /// The id under which to look for a client that was renamed.
+    pub(super) fn renamed(&self, client_id: &str) -> Option<String> {
+        self.renamed.get(client_id).cloned()
+    }
+
+    fn note_id(&mut self, client_id: &str, client: Option<&Value>) {
+        match client.and_then(|client| text(client, "id")) {
+            Some(id) => {
+                self.by_id.insert(id.to_owned(), client_id.to_owned());
+                self.renamed.remove(client_id);
+            }
+            None => self.by_id.retain(|_, known| known != client_id),
+        }
+    }
+
+    fn is_outdated(&self, client_id: &str, asked: Instant) -> bool {
+        let written = self.written.get(client_id).copied().max(self.all_written);
+        written.is_some_and(|written| asked <= written)
+    }
+}
+
+/// Above this, reading the whole list again is less work than reading what changed.
+const FEW: usize = 16;
+
+/// What is known of the realm's client scopes.
+#[derive(Debug, Default)]
+pub(super) struct Scopes {
+    list: Option<(Instant, ObservedScopes)>,
+    /// When each id was written to, since the list was read.
+    written: BTreeMap<String, Instant>,
+}
+
+/// What is known of the scopes, or has to be read for that.
+#[derive(Debug)]
+pub(super) enum Recall {
+    /// All of them.
+    Known(ObservedScopes),
+    /// The scopes with these ids are to be read.
+    Few(Vec<String>),
+    /// The list is to be read.
+    All,
+}
+
+impl Scopes {
+    /// The scopes as they were at most `age` ago, or what is missing for that.
+    pub(super) fn recall(&self, now: Instant, age: Duration) -> Recall {
+        match &self.list {
+            Some((asked, scopes)) if now.duration_since(*asked) <= age => {
+                if self.written.is_empty() {
+                    Recall::Known(Arc::clone(scopes))
+                } else if self.written.len() <= FEW {
+                    Recall::Few(self.written.keys().cloned().collect())
+                } else {
+                    Recall::All
+                }
+            }
+            _ => Recall::All,
+        }
+    }
+
+    /// Keeps the list.
+    pub(super) fn keep_list(&mut self, asked: Instant, scopes: Vec<Value>) -> ObservedScopes {
+        let scopes: ObservedScopes = Arc::new(scopes.into_iter().filter_map(owned).collect());
+        self.written.retain(|_, written| asked <= *written);
+        self.list = Some((asked, Arc::clone(&scopes)));
+        scopes
+    }
+
+    /// Keeps the answer to a question about one scope.
+    pub(super) fn keep(&mut self, id: &str, asked: Instant, scope: Option<Value>) {
+        let Some((_, scopes)) = &mut self.list else { return };
+        if self.written.get(id).is_some_and(|written| asked <= *written) {
+            return;
+        }
+        let scopes = Arc::make_mut(scopes);
+        scopes.retain(|_, owner| text(&owner.raw, "id") != Some(id));
+        scopes.extend(scope.and_then(owned));
+        self.written.remove(id);
+    }
+
+    /// Notes that a scope was written to, or may have been.
+    pub(super) fn wrote(&mut self, id: &str, now: Instant) {
+        self.written.insert(id.to_owned(), now);
+    }
+
+    /// The list is not to be used again.
+    pub(super) fn forget(&mut self) {
+        self.list = None;
+    }
+
+    /// Whether the list, if there is one, has all these scopes.
+    pub(super) fn knows<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
+        self.list
+            .as_ref()
+            .is_none_or(|(_, scopes)| names.all(|name| scopes.contains_key(name)))
+    }
+}
+
+fn owned(raw: Value) -> Option<(String, ScopeOwner)> {
+    let name = text(&raw, "name")?.to_owned();
+    Some((
+        name,
+        ScopeOwner {
+            holder: scope_holder(&raw),
+            raw,
+        },
+    ))
+}

@@ -1,0 +1,335 @@
+//! Keycloak, by its Admin REST API of the realm that it administers.
+//!
+//! ```text
+//!  observe ─▶ memory ─▶ admin ─▶ token        render ─▶ diff ─▶ plan, scopes        prove
+//!             (pure)      │        │                  (pure)                          │
+//!                         └────────┴──────────────▶ http, realm ◀────────────────────┘
+//! ```
+//!
+//! An McpServer is a confidential client whose client id is the resource, and one client scope per scope with a mapper
+//! that adds the resource to the audience. A client has access to a server when that server's scopes are among its
+//! optional client scopes. So a token gets an audience only by a scope that was asked for and granted.
+
+mod admin;
+mod diff;
+mod ids;
+mod mark;
+mod memory;
+mod observe;
+mod plan;
+mod prove;
+mod render;
+mod scopes;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use k8s_openapi::jiff::Timestamp;
+use mcp_auth_crds::v1alpha1::Endpoints;
+use serde_json::json;
+use thiserror::Error;
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    Access, Call, Capability, ClientSpec, Credential, Mark, ObservedClient, ObservedResource, ObservedScopes,
+    Plan, Proof, Provider, ProviderError, Read, RealmRegistry, ResourceSpec, ScopeSpec,
+    discovery::Discovered, http::HttpClient, realm::canonical,
+};
+use crate::{
+    egress::{Audience, Egress, EgressError},
+    lease::Leadership,
+    metrics::Metrics,
+};
+use admin::Admin;
+use prove::Prover;
+use token::Tokens;
+
+/// The grant type of RFC 8693, which Keycloak names in its metadata when its feature is on.
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// What a connection to a realm is made of.
+pub struct Settings<'a> {
+    /// Name of the realm.
+    pub realm: &'a str,
+    /// Where to connect instead of where the metadata says.
+    pub endpoints: &'a Endpoints,
+    /// What the realm says of itself.
+    pub discovered: &'a Discovered,
+    /// Client id of the operator's credential.
+    pub client_id: String,
+    /// Secret of the operator's credential.
+    pub client_secret: Credential,
+    /// Certificates (PEM) to trust for this server, beside those of the platform.
+    pub ca_bundle: Option<&'a [u8]>,
+    /// What the client ids of this installation begin with, up to and with the dot.
+    pub client_ids: String,
+    /// Limits of all realms.
+    pub realms: &'a RealmRegistry,
+    /// The way out.
+    pub egress: &'a Egress,
+    /// Counts the calls.
+    pub metrics: Metrics,
+    /// Asked before every write.
+    pub leadership: Leadership,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum SetupError {
+    /// An address is none.
+    #[error("{which} is not a URL")]
+    Address {
+        /// `issuer`, `endpoints.admin` or `endpoints.token`.
+        which: &'static str,
+    },
+    /// The CA bundle cannot be used.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+}
+
+/// The address of the server whose administration API is at `<address>/admin`: as `endpoints` says, else the issuer
+/// without its realm.
+///
+/// # Errors
+/// [`SetupError::Address`].
+pub fn server_address(issuer: &str, realm: &str, endpoints: &Endpoints) -> Result<Url, SetupError> {
+    let (which, text) = match &endpoints.admin {
+        Some(admin) => ("endpoints.admin", admin.as_str()),
+        None => (
+            "issuer",
+            issuer.strip_suffix(&format!("/realms/{realm}")).unwrap_or(issuer),
+        ),
+    };
+    Url::parse(text.trim_end_matches('/')).map_err(|_| SetupError::Address { which })
+}
+
+/// The one spelling of a realm, by which AuthorizationServers that mean the same one are recognised.
+///
+/// # Errors
+/// [`SetupError::Address`].
+pub fn canonical_realm(issuer: &str, realm: &str, endpoints: &Endpoints) -> Result<String, SetupError> {
+    Ok(canonical(&server_address(issuer, realm, endpoints)?, realm))
+}
+
+/// A realm of Keycloak.
+#[derive(Debug)]
+pub struct Keycloak {
+    admin: Admin,
+    token_endpoint: Url,
+    issuer: String,
+    exchanges_tokens: bool,
+    client_ids: String,
+    clients: Mutex<memory::Clients>,
+    scopes: Mutex<memory::Scopes>,
+    listing_clients: tokio::sync::Mutex<()>,
+    listing_scopes: tokio::sync::Mutex<()>,
+    /// When the server last showed us any client.
+    saw_clients: Mutex<Option<Instant>>,
+}
+
+impl Keycloak {
+    /// A connection to a realm. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When an address or the CA bundle cannot be used.
+    pub fn new(settings: Settings<'_>) -> Result<Self, SetupError> {
+        let Settings {
+            realm,
+            endpoints,
+            discovered,
+            ..
+        } = settings;
+        let issuer = discovered.metadata.issuer.clone();
+        let server = server_address(&issuer, realm, endpoints)?;
+        let (which, token) = match &endpoints.token {
+            Some(token) => ("endpoints.token", token),
+            None => ("token_endpoint", &discovered.metadata.token_endpoint),
+        };
+        let token_endpoint = Url::parse(token).map_err(|_| SetupError::Address { which })?;
+        let base = format!("{}/admin/realms/{realm}", server.as_str().trim_end_matches('/'));
+        let base = Url::parse(&base).map_err(|_| SetupError::Address { which: "issuer" })?;
+        let http = HttpClient {
+            egress: settings
+                .egress
+                .client(Audience::AuthorizationServer, settings.ca_bundle)?,
+            limits: settings.realms.limits(&canonical(&server, realm)),
+            metrics: settings.metrics,
+            leadership: settings.leadership,
+        };
+        let tokens = Tokens::new(token_endpoint.clone(), settings.client_id, settings.client_secret);
+        Ok(Self {
+            admin: Admin::new(http, tokens, base),
+            token_endpoint,
+            issuer,
+            exchanges_tokens: discovered.grant_types.contains(TOKEN_EXCHANGE),
+            client_ids: settings.client_ids,
+            clients: Mutex::default(),
+            scopes: Mutex::default(),
+            listing_clients: tokio::sync::Mutex::default(),
+            listing_scopes: tokio::sync::Mutex::default(),
+            saw_clients: Mutex::default(),
+        })
+    }
+
+    fn clients(&self) -> MutexGuard<'_, memory::Clients> {
+        // Nothing in the critical sections can leave the memory half-changed.
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_scopes(&self) -> MutexGuard<'_, memory::Scopes> {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what a call touched. Also after a failure: it may have been carried out.
+    fn forget(&self, call: &Call, result: &Result<(), ProviderError>) {
+        let now = Instant::now();
+        let created = |field: &str| call.body.as_ref().and_then(|body| mark::text(body, field));
+        let mut path = call.path.trim_start_matches('/').split('/');
+        match (path.next(), path.next()) {
+            (Some("clients"), Some(id)) => {
+                self.clients().wrote_id(id, now);
+                // …/{list}/{scope}: if that failed, the scope may be another by now.
+                if let (Some(scope), true) = (path.nth(1), result.is_err()) {
+                    self.known_scopes().wrote(scope, now);
+                }
+            }
+            (Some("clients"), None) => {
+                let (Some(client_id), Some(id)) = (created("clientId"), created("id")) else {
+                    return;
+                };
+                self.clients().wrote(client_id, now);
+                if matches!(result, Err(ProviderError::Conflict { .. })) {
+                    self.clients().note_renamed(client_id, id);
+                }
+            }
+            (Some("client-scopes"), Some(id)) => self.known_scopes().wrote(id, now),
+            (Some("client-scopes"), None) => {
+                // Somebody else's scope of this name has another id.
+                if result.is_err() {
+                    self.known_scopes().forget();
+                } else if let Some(id) = created("id") {
+                    self.known_scopes().wrote(id, now);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Keycloak {
+    async fn check_access(&self) -> Result<Access, ProviderError> {
+        self.admin.http.limits.try_again_now();
+        self.admin.tokens.forget_any().await;
+        // Each representation says what its reader may do with it. That holds for every kind of token, and is what the
+        // server will judge by; the roles in the token are neither.
+        let own = match self.find_client(self.own_client_id()).await {
+            Ok(own) => own,
+            Err(ProviderError::Forbidden { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let manages = own.is_some_and(|own| own["access"]["manage"] == json!(true));
+        let mut capabilities = BTreeSet::from([
+            Capability::Resources,
+            Capability::ManagedClients,
+            Capability::ReadableSecrets,
+        ]);
+        if self.exchanges_tokens {
+            capabilities.insert(Capability::TokenExchange);
+        }
+        let missing = if manages {
+            Vec::new()
+        } else {
+            vec![admin::ROLE.to_owned()]
+        };
+        Ok(Access {
+            capabilities,
+            missing,
+        })
+    }
+
+    fn own_client_id(&self) -> &str {
+        &self.admin.tokens.client_id
+    }
+
+    async fn observe_client(&self, client_id: &str, read: Read) -> Result<ObservedClient, ProviderError> {
+        self.client(client_id, read).await
+    }
+
+    fn plan_client(
+        &self,
+        want: &ClientSpec,
+        observed: &ObservedClient,
+        scopes: &ObservedScopes,
+        secret: Option<&Credential>,
+        now: Timestamp,
+    ) -> Plan {
+        plan::client(want, observed, scopes, secret, now)
+    }
+
+    fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
+        plan::client_removal(mark, observed)
+    }
+
+    async fn observe_scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError> {
+        self.scopes(read).await
+    }
+
+    async fn observe_resource(&self, resource: &str, read: Read) -> Result<ObservedResource, ProviderError> {
+        self.client(resource, read).await
+    }
+
+    fn plan_resource(
+        &self,
+        want: &ResourceSpec,
+        observed: &ObservedResource,
+        scopes: &ObservedScopes,
+        secret: Option<&Credential>,
+    ) -> Plan {
+        plan::resource(want, observed, scopes, secret)
+    }
+
+    fn plan_resource_removal(
+        &self,
+        mark: &Mark,
+        observed: &ObservedResource,
+        scopes: &ObservedScopes,
+    ) -> Plan {
+        plan::resource_removal(mark, observed, scopes)
+    }
+
+    fn plan_scopes(
+        &self,
+        mark: &Mark,
+        want: &[ScopeSpec],
+        scopes: &ObservedScopes,
+        consent: &dyn Fn(&str) -> bool,
+    ) -> Plan {
+        plan::api_scopes(mark, want, scopes, consent)
+    }
+
+    async fn execute(&self, plan: &Plan) -> Result<(), ProviderError> {
+        for call in &plan.calls {
+            let result = self.admin.write(call).await;
+            self.forget(call, &result);
+            result?;
+        }
+        Ok(())
+    }
+
+    async fn prove(&self, proof: &Proof) -> Result<(), ProviderError> {
+        let prover = Prover {
+            http: &self.admin.http,
+            endpoint: &self.token_endpoint,
+            issuer: &self.issuer,
+        };
+        prover.prove(proof).await
+    }
+}

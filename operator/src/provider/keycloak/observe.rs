@@ -1,0 +1,251 @@
+//! Reading, with the least work: what many ask for is read once for all, and what was read a moment ago is not read
+//! again.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    Keycloak,
+    admin::{Get, ROLE},
+    mark::client_holder,
+    memory::{Known, Recall},
+};
+use crate::provider::{
+    Credential, ObservedClient, ObservedScopes, Presence, ProviderError, Read,
+    http::{LIST, ONE},
+};
+
+/// How many clients are asked for at a time.
+const PAGE: usize = 100;
+
+/// For how long having seen any client proves that the operator sees clients at all.
+const SIGHT: Duration = Duration::from_secs(10);
+
+impl Keycloak {
+    pub(super) async fn client(&self, client_id: &str, read: Read) -> Result<ObservedClient, ProviderError> {
+        let known = match read {
+            Read::Fresh => self.ask_for_client(client_id, Duration::ZERO).await?,
+            Read::Within(age) => match self.recall_client(client_id, age).await? {
+                Some(known) => known,
+                None => self.ask_for_client(client_id, SIGHT).await?,
+            },
+        };
+        Ok(self.observed(known))
+    }
+
+    /// From memory; the list of our clients is renewed for that if it is too old.
+    async fn recall_client(&self, client_id: &str, age: Duration) -> Result<Option<Known>, ProviderError> {
+        let recall = || self.clients().recall(client_id, Instant::now(), age);
+        let known = recall();
+        if known.is_some() || !client_id.starts_with(&self.client_ids) {
+            return Ok(known);
+        }
+        let _one_at_a_time = self.listing_clients.lock().await;
+        if !self.clients().has_list(Instant::now(), age) {
+            self.list_clients().await?;
+        }
+        Ok(recall())
+    }
+
+    async fn list_clients(&self) -> Result<(), ProviderError> {
+        let asked = Instant::now();
+        let mut clients = Vec::new();
+        for page in 0.. {
+            let first = (page * PAGE).to_string();
+            let found = self
+                .find_clients(
+                    "list_clients",
+                    &[
+                        ("clientId", self.client_ids.as_str()),
+                        ("search", "true"),
+                        ("first", &first),
+                        ("max", &PAGE.to_string()),
+                    ],
+                )
+                .await?;
+            let last = found.len() < PAGE;
+            clients.extend(found);
+            if last {
+                break;
+            }
+        }
+        self.clients().keep_list(asked, clients);
+        Ok(())
+    }
+
+    /// Asks for exactly one client. That there is none is believed only if the operator has seen any client within
+    /// `sight`: who may only query clients is answered by an empty list, not by a refusal.
+    async fn ask_for_client(&self, client_id: &str, sight: Duration) -> Result<Known, ProviderError> {
+        let asked = Instant::now();
+        let mut found = self.find_client(client_id).await?;
+        let renamed = self.clients().renamed(client_id);
+        if let (None, Some(id)) = (&found, renamed) {
+            found = self.read_one("read_client", &format!("/clients/{id}")).await?;
+        }
+        if found.is_none() && !self.has_seen_clients_within(sight) && !self.sees_itself().await? {
+            // Roles are those of the token's issue time.
+            self.admin.tokens.forget_any().await;
+            if !self.sees_itself().await? {
+                return Err(ProviderError::Forbidden {
+                    operation: "read_client",
+                    permission: ROLE,
+                });
+            }
+            found = self.find_client(client_id).await?;
+        }
+        let known: Known = found.map(Arc::new);
+        self.clients().keep(client_id, asked, known.clone());
+        Ok(known)
+    }
+
+    /// The client with exactly this client id.
+    pub(super) async fn find_client(&self, client_id: &str) -> Result<Option<Value>, ProviderError> {
+        let found = self
+            .find_clients("read_client", &[("clientId", client_id)])
+            .await?;
+        Ok(found
+            .into_iter()
+            .find(|client| super::mark::text(client, "clientId") == Some(client_id)))
+    }
+
+    async fn find_clients(
+        &self,
+        operation: &'static str,
+        query: &[(&str, &str)],
+    ) -> Result<Vec<Value>, ProviderError> {
+        let found = self
+            .list(&Get {
+                operation,
+                path: "/clients",
+                query,
+                limit: LIST,
+            })
+            .await?;
+        if !found.is_empty() {
+            *self
+                .saw_clients
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
+        }
+        Ok(found)
+    }
+
+    fn has_seen_clients_within(&self, sight: Duration) -> bool {
+        let saw = *self
+            .saw_clients
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        !sight.is_zero() && saw.is_some_and(|saw| saw.elapsed() < sight)
+    }
+
+    async fn sees_itself(&self) -> Result<bool, ProviderError> {
+        Ok(self.find_client(&self.admin.tokens.client_id).await?.is_some())
+    }
+
+    pub(super) async fn scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError> {
+        let age = match read {
+            Read::Fresh => return self.list_scopes().await,
+            Read::Within(age) => age,
+        };
+        let recall = || self.known_scopes().recall(Instant::now(), age);
+        if let Recall::Known(scopes) = recall() {
+            return Ok(scopes);
+        }
+        let _one_at_a_time = self.listing_scopes.lock().await;
+        match recall() {
+            Recall::Known(scopes) => return Ok(scopes),
+            Recall::All => {}
+            Recall::Few(ids) => {
+                for id in ids {
+                    let asked = Instant::now();
+                    let scope = self
+                        .read_one("read_scope", &format!("/client-scopes/{id}"))
+                        .await?;
+                    self.known_scopes().keep(&id, asked, scope);
+                }
+                if let Recall::Known(scopes) = recall() {
+                    return Ok(scopes);
+                }
+            }
+        }
+        self.list_scopes().await
+    }
+
+    async fn list_scopes(&self) -> Result<ObservedScopes, ProviderError> {
+        let asked = Instant::now();
+        let get = Get {
+            operation: "list_scopes",
+            path: "/client-scopes",
+            query: &[],
+            limit: LIST,
+        };
+        let mut scopes = self.list(&get).await?;
+        // Every realm has some. Who may only query clients is shown none.
+        if scopes.is_empty() && !self.sees_itself().await? {
+            self.admin.tokens.forget_any().await;
+            if !self.sees_itself().await? {
+                return Err(ProviderError::Forbidden {
+                    operation: "list_scopes",
+                    permission: ROLE,
+                });
+            }
+            scopes = self.list(&get).await?;
+        }
+        Ok(self.known_scopes().keep_list(asked, scopes))
+    }
+
+    async fn list(&self, get: &Get<'_>) -> Result<Vec<Value>, ProviderError> {
+        match self.admin.get(get).await? {
+            Some(Value::Array(found)) => Ok(found),
+            Some(_) => Err(ProviderError::Malformed {
+                operation: get.operation,
+                why: "it is no list",
+            }),
+            // The realm itself is missing.
+            None => Err(ProviderError::Rejected {
+                operation: get.operation,
+                status: 404,
+                code: String::new(),
+            }),
+        }
+    }
+
+    async fn read_one(&self, operation: &'static str, path: &str) -> Result<Option<Value>, ProviderError> {
+        self.admin
+            .get(&Get {
+                operation,
+                path,
+                query: &[],
+                limit: ONE,
+            })
+            .await
+    }
+
+    /// What a client's representation says. A scope on it that the list of scopes does not have means that the list is
+    /// old: the next who needs scopes reads it again.
+    fn observed(&self, known: Known) -> ObservedClient {
+        let Some(raw) = known else {
+            return ObservedClient {
+                presence: Presence::Absent,
+                secret: None,
+                raw: None,
+            };
+        };
+        let names = ["defaultClientScopes", "optionalClientScopes"];
+        let mut known_scopes = self.known_scopes();
+        if !known_scopes.knows(
+            names
+                .into_iter()
+                .flat_map(|list| super::diff::texts(raw.get(list))),
+        ) {
+            known_scopes.forget();
+        }
+        ObservedClient {
+            presence: Presence::Held(client_holder(&raw, &self.admin.tokens.client_id)),
+            secret: super::mark::text(&raw, "secret").map(Credential::new),
+            raw: Some(Value::clone(&raw)),
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Showing at the token endpoint, as the workload would, that a credential works. No token of the operator is used.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use reqwest::StatusCode;
+use serde::Deserialize;
+use url::Url;
+
+use super::token::{self, TokenAnswer};
+use crate::provider::{
+    Credential, Proof, ProviderError,
+    http::{Answer, HttpClient},
+};
+
+/// What metrics call it.
+const OPERATION: &str = "prove";
+
+/// A code and a token that no server has issued. The verifier has the shortest form that RFC 7636 allows.
+const MADE_UP: &str = "mcp-auth-operator-asks-whether-the-secret-works";
+
+/// Where to prove, and what tokens from there say of their issuer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prover<'a> {
+    pub(super) http: &'a HttpClient,
+    pub(super) endpoint: &'a Url,
+    pub(super) issuer: &'a str,
+}
+
+impl Prover<'_> {
+    pub(super) async fn prove(self, proof: &Proof) -> Result<(), ProviderError> {
+        match proof {
+            Proof::ClientCredentials {
+                client_id,
+                secret,
+                scopes,
+                audiences,
+            } => {
+                let scope = scopes.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+                let form = [("grant_type", "client_credentials"), ("scope", scope.as_str())];
+                // An empty scope would be a scope without a name.
+                let form = if scopes.is_empty() { &form[..1] } else { &form[..] };
+                let answer = self.ask(client_id, secret, form).await?;
+                let token: TokenAnswer = granted(&answer)?;
+                judge(&claims(&token.access_token)?, self.issuer, scopes, audiences)
+            }
+            Proof::AuthorizationCode {
+                client_id,
+                secret,
+                redirect_uri,
+            } => {
+                let form = [
+                    ("grant_type", "authorization_code"),
+                    ("code", MADE_UP),
+                    ("code_verifier", MADE_UP),
+                    ("redirect_uri", redirect_uri.as_str()),
+                ];
+                code_refused(&self.ask(client_id, secret, &form).await?)
+            }
+            Proof::TokenExchange { client_id, secret } => {
+                let form = [
+                    ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+                    ("subject_token", MADE_UP),
+                    (
+                        "subject_token_type",
+                        "urn:ietf:params:oauth:token-type:access_token",
+                    ),
+                ];
+                subject_refused(&self.ask(client_id, secret, &form).await?)
+            }
+        }
+    }
+
+    async fn ask(
+        self,
+        client_id: &str,
+        secret: &Credential,
+        form: &[(&str, &str)],
+    ) -> Result<Answer, ProviderError> {
+        let credential = [("client_id", client_id), ("client_secret", secret.expose())];
+        token::request(self.http, OPERATION, self.endpoint, &[form, &credential].concat()).await
+    }
+}
+
+fn unproved(why: impl Into<String>) -> ProviderError {
+    ProviderError::Unproved { why: why.into() }
+}
+
+/// Why an answer is not the one that proves the secret.
+fn not_proved(answer: &Answer) -> ProviderError {
+    let code = answer.code();
+    let status = answer.status.as_u16();
+    match code.as_str() {
+        "invalid_client" | "unauthorized_client" => unproved(format!(
+            "the authorization server refuses the client or its secret ({code})"
+        )),
+        "invalid_scope" => {
+            unproved("the client may not ask for the scopes that it was granted (invalid_scope)")
+        }
+        "" => unproved(format!("the token endpoint answered HTTP {status}")),
+        _ => unproved(format!("the token endpoint answered HTTP {status} ({code})")),
+    }
+}
+
+fn granted(answer: &Answer) -> Result<TokenAnswer, ProviderError> {
+    if answer.status == StatusCode::OK {
+        answer.json(OPERATION)
+    } else {
+        Err(not_proved(answer))
+    }
+}
+
+/// The code was looked at, so the secret was accepted.
+fn code_refused(answer: &Answer) -> Result<(), ProviderError> {
+    if answer.status == StatusCode::BAD_REQUEST && answer.code() == "invalid_grant" {
+        Ok(())
+    } else {
+        Err(not_proved(answer))
+    }
+}
+
+/// The subject token was looked at, so the secret was accepted and the client may exchange tokens. Keycloak has one
+/// code for a bad token and for a client that may not.
+fn subject_refused(answer: &Answer) -> Result<(), ProviderError> {
+    match (answer.status, answer.code().as_str()) {
+        (StatusCode::BAD_REQUEST, "invalid_request") if answer.describes("not enabled") => {
+            Err(unproved("token exchange is not switched on for the client"))
+        }
+        (StatusCode::BAD_REQUEST, "invalid_request" | "invalid_token" | "invalid_grant") => Ok(()),
+        _ => Err(not_proved(answer)),
+    }
+}
+
+/// What a token says, as far as a proof asks.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Claims {
+    iss: String,
+    #[serde(default)]
+    aud: Audience,
+    #[serde(default)]
+    scope: String,
+}
+
+/// RFC 7519 section 4.1.3: one, or a list.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(BTreeSet<String>),
+}
+
+impl Default for Audience {
+    fn default() -> Self {
+        Self::Many(BTreeSet::new())
+    }
+}
+
+/// Reads a token that came from the token endpoint itself over TLS; its signature would say nothing more about it.
+fn claims(token: &str) -> Result<Claims, ProviderError> {
+    token
+        .split('.')
+        .nth(1)
+        .and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok())
+        .and_then(|payload| serde_json::from_slice(&payload).ok())
+        .ok_or(ProviderError::Malformed {
+            operation: OPERATION,
+            why: "its access token is no JWT",
+        })
+}
+
+fn judge(
+    claims: &Claims,
+    issuer: &str,
+    scopes: &BTreeSet<String>,
+    audiences: &BTreeSet<String>,
+) -> Result<(), ProviderError> {
+    if claims.iss != issuer {
+        return Err(unproved("the token names another issuer than the metadata"));
+    }
+    let exact = match &claims.aud {
+        Audience::One(one) => audiences.len() == 1 && audiences.contains(one),
+        Audience::Many(many) => many == audiences,
+    };
+    if !exact {
+        let wanted = audiences.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+        return Err(unproved(format!(
+            "the audience of the token is not exactly [{wanted}]"
+        )));
+    }
+    let has: BTreeSet<&str> = claims.scope.split_ascii_whitespace().collect();
+    match scopes.iter().find(|scope| !has.contains(scope.as_str())) {
+        Some(scope) => Err(unproved(format!("the token lacks the scope {scope}"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_token_must_be_exactly_what_was_declared() {
+        let token = |claims: serde_json::Value| {
+            format!("e30.{}.signature", URL_SAFE_NO_PAD.encode(claims.to_string()))
+        };
+        let ok = Ok(());
+        for (name, payload, scopes, audiences, expected) in [
+            (
+                "one audience",
+                json!({"iss": "i", "aud": "a", "scope": "s"}),
+                set(&["s"]),
+                set(&["a"]),
+                ok.clone(),
+            ),
+            (
+                "a list of one",
+                json!({"iss": "i", "aud": ["a"], "scope": "s t"}),
+                set(&["s"]),
+                set(&["a"]),
+                ok.clone(),
+            ),
+            (
+                "any order",
+                json!({"iss": "i", "aud": ["b", "a"], "scope": "t s"}),
+                set(&["s", "t"]),
+                set(&["a", "b"]),
+                ok.clone(),
+            ),
+            (
+                "no audience",
+                json!({"iss": "i", "scope": ""}),
+                set(&[]),
+                set(&[]),
+                ok,
+            ),
+            (
+                "issuer",
+                json!({"iss": "i/", "aud": "a", "scope": "s"}),
+                set(&["s"]),
+                set(&["a"]),
+                Err(unproved("the token names another issuer than the metadata")),
+            ),
+            (
+                "one audience too many",
+                json!({"iss": "i", "aud": ["a", "account"], "scope": "s"}),
+                set(&["s"]),
+                set(&["a"]),
+                Err(unproved("the audience of the token is not exactly [a]")),
+            ),
+            (
+                "one audience too few",
+                json!({"iss": "i", "aud": "a", "scope": "s"}),
+                set(&["s"]),
+                set(&["a", "b"]),
+                Err(unproved("the audience of the token is not exactly [a b]")),
+            ),
+            (
+                "an audience where none is due",
+                json!({"iss": "i", "aud": "a"}),
+                set(&[]),
+                set(&[]),
+                Err(unproved("the audience of the token is not exactly []")),
+            ),
+            (
+                "a scope that merely begins alike",
+                json!({"iss": "i", "aud": "a", "scope": "orders:readers"}),
+                set(&["orders:read"]),
+                set(&["a"]),
+                Err(unproved("the token lacks the scope orders:read")),
+            ),
+        ] {
+            let judged = judge(&claims(&token(payload)).unwrap(), "i", &scopes, &audiences);
+            assert_eq!(judged, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_jwt_is_not_repeated() {
+        for token in ["", "hunter2", "a.hunter2.c", "a.e30.c", "a.aHVudGVyMg.c"] {
+            let error = claims(token).unwrap_err();
+            assert!(matches!(error, ProviderError::Malformed { .. }), "{token}");
+            assert!(!error.to_string().contains("hunter2"));
+        }
+    }
+
+    /// Answers as Keycloak 26.7.3 gives them.
+    #[test]
+    fn refusals_that_prove_and_refusals_that_do_not() {
+        let refused = "the authorization server refuses the client or its secret (unauthorized_client)";
+        let invalid_grant = r#"{"error":"invalid_grant","error_description":"Code not valid"}"#;
+        let wrong_secret = r#"{"error":"unauthorized_client","error_description":"hunter2"}"#;
+        for (status, body, expected) in [
+            (400, invalid_grant, Ok(())),
+            (401, wrong_secret, Err(unproved(refused))),
+            (200, "{}", Err(unproved("the token endpoint answered HTTP 200"))),
+            (
+                404,
+                r#"{"error":"Realm does not exist"}"#,
+                Err(unproved("the token endpoint answered HTTP 404")),
+            ),
+        ] {
+            assert_eq!(code_refused(&Answer::of(status, body)), expected, "{body}");
+        }
+        let off = r#"{"error":"invalid_request","error_description":"Standard token exchange is not enabled for the requested client"}"#;
+        for (status, body, expected) in [
+            (
+                400,
+                r#"{"error":"invalid_request","error_description":"Invalid token"}"#,
+                Ok(()),
+            ),
+            (
+                400,
+                off,
+                Err(unproved("token exchange is not switched on for the client")),
+            ),
+            (401, wrong_secret, Err(unproved(refused))),
+            (
+                400,
+                r#"{"error":"unsupported_grant_type"}"#,
+                Err(unproved(
+                    "the token endpoint answered HTTP 400 (unsupported_grant_type)",
+                )),
+            ),
+        ] {
+            assert_eq!(subject_refused(&Answer::of(status, body)), expected, "{body}");
+        }
+    }
+}

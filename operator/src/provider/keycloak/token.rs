@@ -1,0 +1,180 @@
+//! The operator's own access token: one per realm, fetched by one at a time, renewed before it expires.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{Method, StatusCode};
+use secrecy::SecretString;
+use serde::Deserialize;
+use tokio::{sync::Mutex, time::Instant};
+use url::Url;
+
+use crate::provider::{
+    Credential, ProviderError,
+    http::{Answer, Body, Effect, HttpClient, ONE, Request},
+};
+
+/// What metrics call it.
+const OPERATION: &str = "operator_token";
+
+/// A token is used for this part of its life.
+const USED: f64 = 0.75;
+
+/// An access token.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub(super) access: SecretString,
+    renew_at: Instant,
+}
+
+/// What the token endpoint answers (RFC 6749 section 5.1), as far as it matters here.
+#[derive(Deserialize)]
+pub(super) struct TokenAnswer {
+    pub(super) access_token: String,
+    #[serde(default)]
+    expires_in: u64,
+}
+
+/// Signs the operator in.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    endpoint: Url,
+    pub(super) client_id: String,
+    secret: Credential,
+    current: Mutex<Option<Arc<Token>>>,
+}
+
+impl Tokens {
+    pub(super) fn new(endpoint: Url, client_id: String, secret: Credential) -> Self {
+        Self {
+            endpoint,
+            client_id,
+            secret,
+            current: Mutex::default(),
+        }
+    }
+
+    /// A token with some life left. Whoever comes while one is fetched waits for that one.
+    pub(super) async fn current(&self, http: &HttpClient) -> Result<Arc<Token>, ProviderError> {
+        let mut current = self.current.lock().await;
+        if let Some(token) = current.as_ref().filter(|token| Instant::now() < token.renew_at) {
+            return Ok(Arc::clone(token));
+        }
+        // An old token is not worth keeping while a new one cannot be had: the same server would judge it.
+        *current = None;
+        let token = Arc::new(self.fetch(http).await?);
+        *current = Some(Arc::clone(&token));
+        Ok(token)
+    }
+
+    /// Drops this token: the server did not accept it, or it may know less than it should of our roles, which are
+    /// those of its issue time. One that others have fetched since stays.
+    pub(super) async fn forget(&self, token: &Arc<Token>) {
+        let mut current = self.current.lock().await;
+        if current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, token))
+        {
+            *current = None;
+        }
+    }
+
+    /// Drops whatever token there is.
+    pub(super) async fn forget_any(&self) {
+        *self.current.lock().await = None;
+    }
+
+    async fn fetch(&self, http: &HttpClient) -> Result<Token, ProviderError> {
+        let sent = Instant::now();
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &self.client_id),
+            ("client_secret", self.secret.expose()),
+        ];
+        let answer = request(http, OPERATION, &self.endpoint, &form).await?;
+        if answer.status != StatusCode::OK {
+            return Err(refused(&answer));
+        }
+        let TokenAnswer {
+            access_token,
+            expires_in,
+        } = answer.json(OPERATION)?;
+        let life = Duration::from_secs(expires_in);
+        Ok(Token {
+            access: access_token.into(),
+            renew_at: sent + life.mul_f64(USED),
+        })
+    }
+}
+
+/// Why there is no token for the operator.
+fn refused(answer: &Answer) -> ProviderError {
+    let code = answer.code();
+    match (answer.status.as_u16(), code.as_str()) {
+        (401, "") => ProviderError::Unauthenticated {
+            code: "HTTP 401".to_owned(),
+        },
+        // Keycloak says unauthorized_client both for a wrong secret and for a client without service account.
+        (401, _) | (400, "invalid_client" | "unauthorized_client") => ProviderError::Unauthenticated { code },
+        _ => answer.rejected(OPERATION),
+    }
+}
+
+/// Posts a form to a token endpoint. Sending it twice does no harm: at worst there is a second token.
+pub(super) async fn request(
+    http: &HttpClient,
+    operation: &'static str,
+    endpoint: &Url,
+    form: &[(&str, &str)],
+) -> Result<Answer, ProviderError> {
+    let request = Request {
+        operation,
+        method: Method::POST,
+        url: endpoint.clone(),
+        effect: Effect::Read,
+        bearer: None,
+        body: Body::Form(form),
+        limit: ONE,
+    };
+    http.call(&request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_of_the_credential_are_told_from_others() {
+        let unauthenticated = |code: &str| ProviderError::Unauthenticated { code: code.into() };
+        let rejected = |status, code: &str| ProviderError::Rejected {
+            operation: OPERATION,
+            status,
+            code: code.into(),
+        };
+        for (status, body, expected) in [
+            (
+                401,
+                r#"{"error":"invalid_client"}"#,
+                unauthenticated("invalid_client"),
+            ),
+            (
+                401,
+                r#"{"error":"unauthorized_client"}"#,
+                unauthenticated("unauthorized_client"),
+            ),
+            (
+                400,
+                r#"{"error":"unauthorized_client"}"#,
+                unauthenticated("unauthorized_client"),
+            ),
+            (401, "<html>hunter2</html>", unauthenticated("HTTP 401")),
+            (
+                400,
+                r#"{"error":"invalid_scope"}"#,
+                rejected(400, "invalid_scope"),
+            ),
+            (404, r#"{"error":"Realm does not exist"}"#, rejected(404, "")),
+        ] {
+            assert_eq!(refused(&Answer::of(status, body)), expected, "{status} {body}");
+        }
+    }
+}

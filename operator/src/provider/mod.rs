@@ -1,0 +1,134 @@
+//! What an authorization server can hold for us, whichever product it is.
+//!
+//! A provider is asked in three steps, which are the steps of every reconciler: `observe_*` reads, `plan_*`
+//! decides (pure: it compares what is wanted with what was observed and answers with calls as data), `execute`
+//! writes. What a server cannot do is a missing [`Capability`], never a method that fails.
+
+pub mod discovery;
+pub mod error;
+mod http;
+pub mod keycloak;
+pub mod model;
+pub mod plan;
+pub mod realm;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+use k8s_openapi::jiff::Timestamp;
+
+pub use error::ProviderError;
+pub use model::{
+    Authentication, ClientSpec, Credential, Grant, Holder, Mark, ObservedClient, ObservedResource,
+    ObservedScopes, Presence, Proof, ResourceSpec, ScopeOwner, ScopeSpec,
+};
+pub use plan::{Call, Change, Conflict, Plan, Verb};
+pub use realm::{LimitSettings, RealmRegistry};
+
+/// How old an answer from memory may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Ask the server now.
+    Fresh,
+    /// An answer of at most this age will do. Realm-wide lists are read once for all who ask.
+    Within(Duration),
+}
+
+/// Something that not every authorization server can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    /// Resources with scopes and an audience can be created.
+    Resources,
+    /// Clients can be created, read back, changed and deleted.
+    ManagedClients,
+    /// RFC 8693 for registered resources.
+    TokenExchange,
+    /// The secret of a client can be read back.
+    ReadableSecrets,
+}
+
+impl Capability {
+    /// The name that status shows.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resources => "Resources",
+            Self::ManagedClients => "ManagedClients",
+            Self::TokenExchange => "TokenExchange",
+            Self::ReadableSecrets => "ReadableSecrets",
+        }
+    }
+}
+
+/// What signing in to the administration API showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// What this server can do.
+    pub capabilities: BTreeSet<Capability>,
+    /// Permissions that the operator's credential lacks, by the name that the server's administrator knows.
+    pub missing: Vec<String>,
+}
+
+/// An authorization server of one realm or tenant, with the operator's credential for it.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Signs in and finds out what the credential may do. Always asks the server.
+    async fn check_access(&self) -> Result<Access, ProviderError>;
+
+    /// The client id of the operator's own credential: never adopted, changed or deleted.
+    fn own_client_id(&self) -> &str;
+
+    /// A client by its client id.
+    async fn observe_client(&self, client_id: &str, read: Read) -> Result<ObservedClient, ProviderError>;
+
+    /// The calls that turn `observed` into `want`; `secret` is the credential to have, `None` leaves it alone.
+    fn plan_client(
+        &self,
+        want: &ClientSpec,
+        observed: &ObservedClient,
+        scopes: &ObservedScopes,
+        secret: Option<&Credential>,
+        now: Timestamp,
+    ) -> Plan;
+
+    /// The calls that delete the client if it is ours.
+    fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan;
+
+    /// All scopes of the realm, by name, with their owners.
+    async fn observe_scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError>;
+
+    /// An MCP server's audience; its scopes come from [`Provider::observe_scopes`].
+    async fn observe_resource(&self, resource: &str, read: Read) -> Result<ObservedResource, ProviderError>;
+
+    /// The calls that turn what was observed into `want`; `secret` as in [`Provider::plan_client`].
+    fn plan_resource(
+        &self,
+        want: &ResourceSpec,
+        observed: &ObservedResource,
+        scopes: &ObservedScopes,
+        secret: Option<&Credential>,
+    ) -> Plan;
+
+    /// The calls that delete the resource and those of its scopes that are ours.
+    fn plan_resource_removal(
+        &self,
+        mark: &Mark,
+        observed: &ObservedResource,
+        scopes: &ObservedScopes,
+    ) -> Plan;
+
+    /// The calls that make exactly `want` exist among the scopes that carry `mark` (internal APIs).
+    fn plan_scopes(
+        &self,
+        mark: &Mark,
+        want: &[ScopeSpec],
+        scopes: &ObservedScopes,
+        consent: &dyn Fn(&str) -> bool,
+    ) -> Plan;
+
+    /// Carries out the calls in their order and stops at the first that fails. What was read before is forgotten
+    /// as far as the calls touch it.
+    async fn execute(&self, plan: &Plan) -> Result<(), ProviderError>;
+
+    /// Shows at the token endpoint, as the workload would, that a credential works.
+    async fn prove(&self, proof: &Proof) -> Result<(), ProviderError>;
+}

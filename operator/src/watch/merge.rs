@@ -24,7 +24,8 @@ pub(super) enum Seen<K: Lookup<DynamicType = ()>> {
 /// What to do to the cache.
 #[derive(Clone, Debug)]
 pub(super) enum Change<K: Lookup<DynamicType = ()>> {
-    /// The first complete picture, once every watch has listed. Comes exactly once, before anything else.
+    /// The first complete picture, once every watch has listed. Comes exactly once, before any other change of the
+    /// cache.
     Filled(Vec<K>),
     /// The object is as given.
     Applied(K),

@@ -51,7 +51,10 @@ mod tests {
     fn ids_never_change_between_versions() {
         let mark = mark("prod", "McpServer", "team-a", "orders", "1");
         assert_eq!(client(&mark).to_string(), "0c0a3fa6-0e62-55ef-b841-1ccaeba4646a");
-        assert_eq!(scope(&mark, "orders:read").to_string(), "a2e8245e-02c6-5010-b847-7b0daf430953");
+        assert_eq!(
+            scope(&mark, "orders:read").to_string(),
+            "a2e8245e-02c6-5010-b847-7b0daf430953"
+        );
     }
 
     #[test]

@@ -20,8 +20,6 @@ mod plan;
 mod prove;
 mod render;
 mod scopes;
-#[cfg(test)]
-mod tests;
 mod token;
 
 use std::{

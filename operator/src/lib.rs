@@ -15,6 +15,7 @@ pub mod lease;
 pub mod metrics;
 pub mod policy;
 pub mod provider;
+pub mod run;
 pub mod telemetry;
 pub mod wakes;
 pub mod watch;

@@ -61,7 +61,7 @@ pub struct Parts {
     pub health: Health,
 }
 
-/// Runs all controllers until `shutdown` completes; then starts nothing more, and returns when what is running has
+/// Fills the caches, waits until this replica leads, and runs all controllers until `shutdown` completes; then starts nothing more, and returns when what is running has
 /// ended.
 ///
 /// # Errors
@@ -72,11 +72,16 @@ pub async fn run(
 ) -> Result<(), ControllerError> {
     let ctx = Arc::new(context(parts));
     let shutdown = shutdown.boxed().shared();
+    // The caches of a replica that waits are kept warm, so that it can take over at once.
+    let wait = async {
+        ready(&ctx.feeds).await;
+        ctx.leadership.acquired().await;
+    };
     tokio::select! {
-        () = ready(&ctx.feeds) => {}
+        () = wait => {}
         () = shutdown.clone() => return Ok(()),
     }
-    tracing::info!("the caches are filled; the controllers start");
+    tracing::info!("this replica leads and its caches are filled: the controllers start");
     let counting = tokio::spawn(count(Arc::clone(&ctx)));
     let result = controllers(&ctx, &shutdown).await;
     counting.abort();

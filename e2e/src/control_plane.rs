@@ -131,17 +131,20 @@ impl ControlPlane {
         Kubectl::new(self.tools.kubectl(), kubeconfig, self.dir.join("kubectl-cache"))
     }
 
-    /// Applies every manifest under `folder` and waits until the definitions among them are served. Does nothing
-    /// when the folder does not exist.
+    /// Applies a folder, as a kustomization if it is one, and waits until the definitions in it are served. Does
+    /// nothing when the folder does not exist.
     pub async fn install_manifests(&self, folder: &Path) -> anyhow::Result<()> {
         if !folder.is_dir() {
             return Ok(());
         }
+        let kind = if folder.join("kustomization.yaml").is_file() {
+            "--kustomize"
+        } else {
+            "--filename"
+        };
         let folder = folder.to_str().context("a folder whose name is not UTF-8")?;
         let kubectl = self.kubectl();
-        kubectl
-            .must(&["apply", "--server-side", "--recursive", "--filename", folder])
-            .await?;
+        kubectl.must(&["apply", "--server-side", kind, folder]).await?;
         let wait = [
             "wait",
             "--for=condition=Established",

@@ -14,15 +14,21 @@
 
 pub mod cache;
 pub mod control_plane;
+pub mod interrupt;
 pub mod keycloak;
 pub mod kubectl;
+pub mod oauth;
+pub mod operator;
 pub mod pki;
 pub mod ports;
 pub mod prerequisites;
 pub mod process;
 pub mod progress;
+pub mod proxy;
 pub mod run_folder;
+pub mod runner;
 pub mod secrets;
+pub mod story;
 pub mod tools;
 pub mod wait;
 pub mod world;

@@ -1,24 +1,32 @@
 //! The temporary folder of one run.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::Context;
-use tempfile::TempDir;
 
 use crate::progress;
 
 const PREFIX: &str = "mcp-auth-run-";
 const LOCK: &str = "lock";
 
-/// A folder that is removed at the end of the run; if the run was killed, at the start of the next one. With
-/// `MCP_AUTH_KEEP` set it stays, with the logs of every part in it.
+/// The folders of this process that are to be removed.
+static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// A folder that is removed when this is dropped; if the run was killed, at the start of the next one. With
+/// `MCP_AUTH_KEEP` set, or after [`RunFolder::keep`], it stays, with the logs of every part in it.
 pub struct RunFolder {
-    folder: TempDir,
-    /// Held as long as the run lives: tells other runs that the folder is in use. None when it is kept for good.
-    _lock: Option<File>,
+    path: PathBuf,
+    /// Held as long as the run lives: tells other runs that the folder is in use.
+    _lock: File,
+    keep: AtomicBool,
 }
 
 impl RunFolder {
@@ -26,37 +34,70 @@ impl RunFolder {
     pub fn create() -> anyhow::Result<Self> {
         let base = std::env::temp_dir();
         remove_abandoned(&base);
-        let mut folder = tempfile::Builder::new()
+        let folder = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(&base)
             .context("no temporary folder")?;
-        if std::env::var_os("MCP_AUTH_KEEP").is_some() {
-            folder.disable_cleanup(true);
-            progress::say(&format!(
-                "keeping the folder of this run: {}",
-                folder.path().display()
-            ));
-            return Ok(Self { folder, _lock: None });
-        }
         let lock = File::create(folder.path().join(LOCK))?;
         lock.lock()?;
-        Ok(Self {
-            folder,
-            _lock: Some(lock),
-        })
+        let path = folder.keep();
+        registered().insert(path.clone());
+        let keep = AtomicBool::new(false);
+        let folder = Self {
+            path,
+            _lock: lock,
+            keep,
+        };
+        if std::env::var_os("MCP_AUTH_KEEP").is_some() {
+            folder.keep();
+        }
+        Ok(folder)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.path
     }
 
     /// Makes a folder in it.
     pub fn subfolder(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let path = self.path().join(name);
+        let path = self.path.join(name);
         fs::create_dir_all(&path)?;
         Ok(path)
     }
+
+    /// Leaves it for a person to look at, and says so.
+    pub fn keep(&self) {
+        if self.keep.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        registered().remove(&self.path);
+        // Without the lock file no later run takes it for abandoned.
+        let _ = fs::remove_file(self.path.join(LOCK));
+        progress::say(&format!(
+            "logs and data of this run stay in {}",
+            self.path.display()
+        ));
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        if registered().remove(&self.path) {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Removes every folder of this process that is not kept. For an end without drops.
+pub fn remove_all() {
+    for folder in std::mem::take(&mut *registered()) {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+fn registered() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
+    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Removes folders of runs that no longer hold their lock. Whatever cannot be removed is somebody else's.
@@ -66,7 +107,7 @@ fn remove_abandoned(base: &Path) {
         if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
-        // A folder without a lock file is just being made, or was kept and is the user's.
+        // A folder without a lock file is just being made, or is kept.
         let Ok(lock) = File::open(entry.path().join(LOCK)) else {
             continue;
         };

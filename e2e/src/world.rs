@@ -1,6 +1,9 @@
 //! What all stories of one run share.
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
 use crate::{
     control_plane::ControlPlane, keycloak::Keycloak, pki::Authority, progress, run_folder::RunFolder,
@@ -13,12 +16,14 @@ pub struct World {
     authority: Authority,
     control_plane: ControlPlane,
     keycloak: Keycloak,
+    notes: Mutex<Vec<String>>,
     // Last: removed when everything that writes into it is gone.
     folder: RunFolder,
 }
 
 impl World {
-    /// Prepares the tools and starts both parts.
+    /// Prepares the tools and starts both parts, with the definitions, roles and admission policies of this checkout
+    /// installed.
     pub async fn start() -> anyhow::Result<Self> {
         use_aws_lc();
         let folder = RunFolder::create()?;
@@ -28,15 +33,19 @@ impl World {
             folder.path().join("control-plane"),
             folder.path().join("keycloak"),
         );
-        let (control_plane, keycloak) = tokio::try_join!(
-            ControlPlane::start(&control_plane_dir, &tools.cluster, &authority),
-            Keycloak::start(&keycloak_dir, &tools.keycloak, &authority),
-        )?;
+        let cluster = async {
+            let cluster = ControlPlane::start(&control_plane_dir, &tools.cluster, &authority).await?;
+            install(&cluster).await?;
+            Ok(cluster)
+        };
+        let keycloak = Keycloak::start(&keycloak_dir, &tools.keycloak, &authority);
+        let (control_plane, keycloak) = tokio::try_join!(cluster, keycloak)?;
         Ok(Self {
             tools,
             authority,
             control_plane,
             keycloak,
+            notes: Mutex::default(),
             folder,
         })
     }
@@ -62,8 +71,23 @@ impl World {
     }
 
     /// The folder with everything that this run writes.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// Adds a line, such as a measured number, to the summary at the end of the run.
+    pub fn note(&self, line: impl Into<String>) {
+        self.notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line.into());
+    }
+
+    /// The lines for the summary, sorted.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        notes.sort();
+        notes
     }
 
     /// Stops everything.
@@ -73,4 +97,21 @@ impl World {
         })
         .await
     }
+}
+
+/// Installs what a platform admin installs, except the operator itself.
+async fn install(cluster: &ControlPlane) -> anyhow::Result<()> {
+    let checkout = checkout();
+    cluster.install_manifests(&checkout.join("crds/yaml")).await?;
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: mcp-auth-system\n";
+    cluster.kubectl().apply(namespace).await?;
+    for folder in ["config/rbac", "config/admission"] {
+        cluster.install_manifests(&checkout.join(folder)).await?;
+    }
+    Ok(())
+}
+
+/// The root of the checkout that this was built from.
+pub fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -24,7 +24,7 @@ while read -r operation group; do
         remove) groups="${groups%% $group *} ${groups#* $group }" ;;
     esac
 done
-for group in $groups; do kill -KILL -- "-$group" 2>/dev/null; done
+for group in $groups; do kill -KILL "-$group" 2>/dev/null; done
 "#;
 
 /// The process groups that must not outlive this process.

@@ -1,15 +1,23 @@
 //! Stories against a real API server and a real Keycloak.
+//!
+//! Each story has a namespace, a realm and an operator of its own, so that they run side by side and may break
+//! things. `cargo test -p mcp-auth-e2e --test stories -- NAME` runs those whose name contains NAME.
 
-use mcp_auth_e2e::world::World;
+mod harness;
 
-fn main() -> anyhow::Result<()> {
-    tokio::runtime::Runtime::new()?.block_on(async {
-        let world = World::start().await?;
-        world
-            .control_plane()
-            .kubectl()
-            .must(&["get", "namespaces"])
-            .await?;
-        world.stop().await
-    })
+use std::process::ExitCode;
+
+use mcp_auth_e2e::runner::{self, Story};
+
+fn all() -> Vec<Story> {
+    let mut stories = Vec::new();
+    stories.extend(harness::stories());
+    stories
+}
+
+fn main() -> ExitCode {
+    if harness::is_short_lived_parent() {
+        return harness::short_lived_parent();
+    }
+    runner::main(all())
 }

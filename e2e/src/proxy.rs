@@ -1,0 +1,293 @@
+//! A reverse proxy that writes down every call and breaks those it is told to break.
+//!
+//! It stands between one operator and Keycloak. Keycloak's issuer does not depend on it, because Keycloak is started
+//! with its own full URL as hostname; an AuthorizationServer names the proxy's address under `endpoints`.
+
+mod call;
+mod fault;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use anyhow::{Context, anyhow};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::pki::Authority;
+
+pub use call::Call;
+use fault::Effect;
+pub use fault::Fault;
+
+/// Headers that belong to one connection and are not passed on (RFC 9110 section 7.6.1), and the host, which is the
+/// upstream's own.
+const NOT_PASSED_ON: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// An https reverse proxy on its own port of 127.0.0.1. It ends when it is dropped.
+pub struct RecordingProxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    serving: Mutex<Serving>,
+}
+
+enum Serving {
+    Accepting(AbortHandle),
+    /// The port stays ours, but nobody listens on it: connecting fails at once.
+    Refusing(TcpSocket),
+    /// Only for the moment between the two.
+    Changing,
+}
+
+struct Shared {
+    upstream: String,
+    http: reqwest::Client,
+    tls: TlsAcceptor,
+    calls: Mutex<Vec<Call>>,
+    faults: Mutex<Vec<Fault>>,
+    /// Counts how often the proxy was healed: what hangs gives up at the next time.
+    healed: watch::Sender<u64>,
+}
+
+impl RecordingProxy {
+    /// Starts a proxy in front of `upstream`, the scheme and authority of a server with a certificate of `authority`.
+    pub fn start(upstream: &str, authority: &Authority) -> anyhow::Result<Self> {
+        let socket = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = socket.local_addr()?;
+        let shared = Arc::new(Shared {
+            upstream: upstream.trim_end_matches('/').to_owned(),
+            http: authority.http_client()?.http1_only().build()?,
+            tls: TlsAcceptor::from(authority.server_certificate()?.tls_config()?),
+            calls: Mutex::default(),
+            faults: Mutex::default(),
+            healed: watch::Sender::new(0),
+        });
+        let proxy = Self {
+            address,
+            shared,
+            serving: Mutex::new(Serving::Refusing(socket)),
+        };
+        proxy.accept_connections()?;
+        Ok(proxy)
+    }
+
+    /// Its address, `https://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// Every call so far, in the order of arrival.
+    pub fn calls(&self) -> Vec<Call> {
+        lock(&self.shared.calls).clone()
+    }
+
+    /// The calls that change something, see [`Call::is_write`].
+    pub fn writes(&self) -> Vec<Call> {
+        self.calls().into_iter().filter(Call::is_write).collect()
+    }
+
+    /// Forgets the calls so far.
+    pub fn clear(&self) {
+        lock(&self.shared.calls).clear();
+    }
+
+    /// Breaks calls from now on. Of several faults the one that was injected first and matches counts.
+    pub fn inject(&self, fault: Fault) {
+        lock(&self.shared.faults).push(fault);
+    }
+
+    /// Ends all faults, lets go of what hangs (by closing its connection), and accepts connections again.
+    pub fn heal(&self) -> anyhow::Result<()> {
+        lock(&self.shared.faults).clear();
+        self.shared.healed.send_modify(|times| *times += 1);
+        self.accept_connections()
+    }
+
+    /// From now on connecting fails with "connection refused", and open connections are closed.
+    pub async fn refuse_connections(&self) -> anyhow::Result<()> {
+        let accepting = std::mem::replace(&mut *lock(&self.serving), Serving::Changing);
+        if let Serving::Accepting(task) = &accepting {
+            task.abort();
+            // The listener is closed when the task has noticed.
+            while !task.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let next = match accepting {
+            Serving::Refusing(socket) => Serving::Refusing(socket),
+            Serving::Accepting(_) | Serving::Changing => Serving::Refusing(reserve(self.address)?),
+        };
+        *lock(&self.serving) = next;
+        Ok(())
+    }
+
+    fn accept_connections(&self) -> anyhow::Result<()> {
+        let mut serving = lock(&self.serving);
+        match std::mem::replace(&mut *serving, Serving::Changing) {
+            Serving::Refusing(socket) => {
+                let listener = socket.listen(1024).context("the proxy cannot listen")?;
+                let task = tokio::spawn(serve(listener, Arc::clone(&self.shared)));
+                *serving = Serving::Accepting(task.abort_handle());
+            }
+            unchanged => *serving = unchanged,
+        }
+        Ok(())
+    }
+}
+
+impl Drop for RecordingProxy {
+    fn drop(&mut self) {
+        if let Serving::Accepting(task) = &*lock(&self.serving) {
+            task.abort();
+        }
+    }
+}
+
+fn reserve(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    // Connections of a moment ago may linger on the port.
+    socket.set_reuseaddr(true)?;
+    socket
+        .bind(address)
+        .with_context(|| format!("the proxy cannot use {address}"))?;
+    Ok(socket)
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    // Connections end with this task, so that nothing answers while connections are refused.
+    let mut connections = JoinSet::new();
+    loop {
+        // An error of accept concerns one connection that is already gone.
+        if let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(connection(stream, Arc::clone(&shared)));
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Errors of a connection are the other side's to notice.
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    let Ok(stream) = shared.tls.accept(stream).await else {
+        return;
+    };
+    let service = service_fn(|request| {
+        let shared = Arc::clone(&shared);
+        async move { shared.handle(request).await }
+    });
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+impl Shared {
+    /// An error closes the connection without an answer.
+    async fn handle(&self, request: Request<Incoming>) -> anyhow::Result<Response<Full<Bytes>>> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let target = parts
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str())
+            .to_owned();
+        let call = Call {
+            at: Instant::now(),
+            method: parts.method,
+            target,
+            status: None,
+            body,
+        };
+        let number = {
+            let mut calls = lock(&self.calls);
+            calls.push(call.clone());
+            calls.len() - 1
+        };
+        let at = call.at;
+        let response = match self.effect_on(&call) {
+            None => self.forward(call, &parts.headers).await?,
+            Some(Effect::Delay(pause)) => {
+                tokio::time::sleep(pause).await;
+                self.forward(call, &parts.headers).await?
+            }
+            Some(Effect::Status { code, retry_after }) => made_up(code, retry_after)?,
+            Some(Effect::LoseReply) => {
+                self.forward(call, &parts.headers).await?;
+                return Err(anyhow!("the reply is lost on purpose"));
+            }
+            Some(Effect::Disconnect) => return Err(anyhow!("disconnected on purpose")),
+            Some(Effect::Hang) => {
+                let _ = self.healed.subscribe().changed().await;
+                return Err(anyhow!("hung on purpose"));
+            }
+        };
+        // The record may have been cleared meanwhile.
+        if let Some(recorded) = lock(&self.calls)
+            .get_mut(number)
+            .filter(|recorded| recorded.at == at)
+        {
+            recorded.status = Some(response.status());
+        }
+        Ok(response)
+    }
+
+    fn effect_on(&self, call: &Call) -> Option<Effect> {
+        lock(&self.faults).iter_mut().find_map(|fault| fault.take(call))
+    }
+
+    async fn forward(&self, call: Call, headers: &HeaderMap) -> anyhow::Result<Response<Full<Bytes>>> {
+        let url = format!("{}{}", self.upstream, call.target);
+        let answer = self
+            .http
+            .request(call.method, url)
+            .headers(passed_on(headers))
+            .body(call.body)
+            .send()
+            .await?;
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = passed_on(answer.headers());
+        *response.body_mut() = Full::new(answer.bytes().await?);
+        Ok(response)
+    }
+}
+
+fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    for name in NOT_PASSED_ON {
+        headers.remove(name);
+    }
+    headers
+}
+
+fn made_up(code: StatusCode, retry_after: Option<u64>) -> anyhow::Result<Response<Full<Bytes>>> {
+    let mut response = Response::builder().status(code);
+    if let Some(seconds) = retry_after {
+        response = response.header(header::RETRY_AFTER, seconds);
+    }
+    Ok(response.body(Full::default())?)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,120 @@
+//! One recorded call.
+
+use std::{fmt, time::Instant};
+
+use http::{Method, StatusCode};
+use hyper::body::Bytes;
+use serde::de::DeserializeOwned;
+
+/// A call as it arrived. It prints without query values and body, which may hold secrets.
+#[derive(Clone)]
+pub struct Call {
+    /// When it arrived.
+    pub at: Instant,
+    /// Its method.
+    pub method: Method,
+    /// Path and query, as sent.
+    pub target: String,
+    /// What was answered; None while it runs, and when there was no answer.
+    pub status: Option<StatusCode>,
+    /// What was sent with it, for assertions only.
+    pub body: Bytes,
+}
+
+impl Call {
+    /// The path without the query.
+    pub fn path(&self) -> &str {
+        self.target.split_once('?').map_or(&self.target, |(path, _)| path)
+    }
+
+    /// A parameter of the query.
+    pub fn query(&self, name: &str) -> Option<String> {
+        parameter(self.target.split_once('?')?.1.as_bytes(), name)
+    }
+
+    /// A parameter of a form that was sent.
+    pub fn form(&self, name: &str) -> Option<String> {
+        parameter(&self.body, name)
+    }
+
+    /// The JSON that was sent.
+    pub fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        Ok(serde_json::from_slice(&self.body)?)
+    }
+
+    /// Whether it goes to the OAuth and metadata endpoints rather than to the Admin API. A request for a token changes
+    /// no configuration, although it is a POST.
+    pub fn is_protocol(&self) -> bool {
+        self.path().contains("/protocol/openid-connect/") || self.path().contains("/.well-known/")
+    }
+
+    /// Whether it changes something at the authorization server.
+    pub fn is_write(&self) -> bool {
+        !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS) && !self.is_protocol()
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.method, self.path())?;
+        match self.status {
+            Some(status) => write!(formatter, " -> {}", status.as_u16()),
+            None => write!(formatter, " -> no answer"),
+        }
+    }
+}
+
+fn parameter(encoded: &[u8], name: &str) -> Option<String> {
+    url::form_urlencoded::parse(encoded)
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(method: Method, target: &str, body: &'static str) -> Call {
+        Call {
+            at: Instant::now(),
+            method,
+            target: target.to_owned(),
+            status: None,
+            body: Bytes::from(body),
+        }
+    }
+
+    #[test]
+    fn only_changes_of_configuration_are_writes() {
+        let table = [
+            (Method::POST, "/admin/realms/a/clients", true),
+            (Method::DELETE, "/admin/realms/a/clients/1", true),
+            (Method::GET, "/admin/realms/a/clients?clientId=x", false),
+            (Method::POST, "/realms/a/protocol/openid-connect/token", false),
+            (
+                Method::POST,
+                "/realms/a/clients-registrations/openid-connect",
+                true,
+            ),
+        ];
+        for (method, target, expected) in table {
+            assert_eq!(
+                call(method.clone(), target, "").is_write(),
+                expected,
+                "{method} {target}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_call_prints_without_secrets() {
+        let call = call(
+            Method::POST,
+            "/token?code=hidden1",
+            "client_secret=hidden2&a=b%20c",
+        );
+        assert_eq!(format!("{call:?}"), "POST /token -> no answer");
+        assert_eq!(call.form("a").as_deref(), Some("b c"));
+        assert_eq!(call.query("code").as_deref(), Some("hidden1"));
+    }
+}

@@ -1,0 +1,159 @@
+//! Runs stories in parallel in one [`World`], with the arguments of any Rust test binary.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    process::ExitCode,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use tokio::runtime::{Handle, Runtime};
+
+use crate::{interrupt, process, progress, world::World};
+
+/// As many stories as run side by side unless `--test-threads` says otherwise. They mostly wait.
+const THREADS: usize = 4;
+
+/// A story that takes longer hangs.
+const STORY_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// How many of the slowest stories the summary names.
+const SLOWEST: usize = 5;
+
+/// Not `Send`: a story stays on the thread that it was started on.
+type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
+
+/// One thing that is shown to work.
+pub struct Story {
+    name: &'static str,
+    run: Box<dyn FnOnce(Arc<World>) -> Running + Send>,
+}
+
+impl Story {
+    /// A story from an async function. The name is what filters on the command line match.
+    pub fn new<F>(name: &'static str, run: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + 'static,
+    {
+        Self {
+            name,
+            run: Box::new(move |world| Box::pin(run(world))),
+        }
+    }
+}
+
+/// What the stories of a run share before and after they run.
+#[derive(Default)]
+struct Shared {
+    world: OnceLock<Arc<World>>,
+    durations: Mutex<Vec<(Duration, &'static str)>>,
+}
+
+/// Runs the stories that the command line selects. Everything that was started is stopped at the end, also on Ctrl-C.
+pub fn main(stories: Vec<Story>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    match run(&arguments, stories) {
+        Ok(code) => code,
+        Err(error) => {
+            progress::say(&format!("the stories could not be run: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
+    let runtime = Runtime::new().context("cannot start threads")?;
+    runtime.spawn(async {
+        if interrupt::requested().await.is_ok() {
+            // Not on a thread of the runtime: it waits for processes to end.
+            std::thread::spawn(|| interrupt::end_now());
+        }
+    });
+    let shared = Arc::new(Shared::default());
+    let trials: Vec<Trial> = stories
+        .into_iter()
+        .map(|story| trial(story, Arc::clone(&shared), runtime.handle().clone()))
+        .collect();
+    if !arguments.list && trials.iter().any(|trial| !arguments.is_filtered_out(trial)) {
+        let world = runtime.block_on(World::start())?;
+        // It was empty until here.
+        let _ = shared.world.set(Arc::new(world));
+    }
+    let began = Instant::now();
+    let conclusion = libtest_mimic::run(arguments, trials);
+    if let Some(world) = shared.world.get() {
+        finish(&runtime, world, &conclusion, &shared, began.elapsed());
+    }
+    Ok(conclusion.exit_code())
+}
+
+fn trial(story: Story, shared: Arc<Shared>, runtime: Handle) -> Trial {
+    Trial::test(story.name, move || {
+        let world = Arc::clone(shared.world.get().ok_or("there is no world")?);
+        let began = Instant::now();
+        let outcome =
+            runtime.block_on(async { tokio::time::timeout(STORY_TIMEOUT, (story.run)(world)).await });
+        let mut durations = shared.durations.lock().unwrap_or_else(PoisonError::into_inner);
+        durations.push((began.elapsed(), story.name));
+        match outcome {
+            Ok(outcome) => outcome.map_err(|error| Failed::from(describe(&error))),
+            Err(_) => Err(Failed::from(format!(
+                "not over after {} s",
+                STORY_TIMEOUT.as_secs()
+            ))),
+        }
+    })
+}
+
+/// The error with its causes and, when RUST_BACKTRACE is set, the lines of the story that led to it.
+fn describe(error: &anyhow::Error) -> String {
+    let trace = error.backtrace().to_string();
+    let places = trace
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("at "))
+        .filter(|at| at.contains("tests/stories/"));
+    std::iter::once(format!("{error:#}"))
+        .chain(places.map(|place| format!("  at {place}")))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Stops the world and says how it went.
+fn finish(runtime: &Runtime, world: &World, conclusion: &Conclusion, shared: &Shared, took: Duration) {
+    if conclusion.has_failed() {
+        world.folder().keep();
+    }
+    if let Err(error) = runtime.block_on(world.stop()) {
+        progress::say(&format!("not everything stopped by itself: {error:#}"));
+    }
+    process::kill_everything();
+
+    let mut durations = shared
+        .durations
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    durations.sort_by(|one, other| other.cmp(one));
+    let slowest = durations
+        .iter()
+        .take(SLOWEST)
+        .map(|(took, name)| format!("{name} {:.1} s", took.as_secs_f64()));
+    for line in world.notes() {
+        progress::say(&line);
+    }
+    progress::say(&format!(
+        "the slowest: {}",
+        slowest.collect::<Vec<_>>().join(", ")
+    ));
+    progress::say(&format!(
+        "{} stories in {:.0} s: {} passed, {} failed",
+        durations.len(),
+        took.as_secs_f64(),
+        conclusion.num_passed,
+        conclusion.num_failed
+    ));
+}

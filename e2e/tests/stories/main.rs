@@ -3,7 +3,9 @@
 //! Each story has a namespace, a realm and an operator of its own, so that they run side by side and may break
 //! things. `cargo test -p mcp-auth-e2e --test stories -- NAME` runs those whose name contains NAME.
 
+mod admission;
 mod harness;
+mod manifests;
 
 use std::process::ExitCode;
 
@@ -11,7 +13,9 @@ use mcp_auth_e2e::runner::{self, Story};
 
 fn all() -> Vec<Story> {
     let mut stories = Vec::new();
+    stories.extend(admission::stories());
     stories.extend(harness::stories());
+    stories.extend(manifests::stories());
     stories
 }
 

@@ -163,7 +163,7 @@ pub struct Endpoints {
         .message("the namespace of an AuthorizationServer needs no grant: choose namespaces by All or Selector")
 )]
 pub struct Grant {
-    /// The namespaces that get the grant.
+    /// The namespaces that get the grant: All or Selector.
     pub namespaces: NamespaceSelection,
     /// They may register MCP servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -49,8 +49,8 @@ pub struct McpServerSpec {
 
     /// The canonical URI of the server (RFC 8707): the audience of its tokens and the `resource` of its metadata
     /// (RFC 9728), byte for byte as MCP clients spell it. https, or http on a loopback host; host in lower case;
-    /// no default port, dot segment, query, fragment or user information; the root is written with its slash.
-    /// Immutable.
+    /// no default port, dot segment, query, fragment or user information; no slash at the end, but the root with
+    /// its slash: https://mcp.example.com/. Immutable.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(
         validation = rules::resource_scheme(),
@@ -105,7 +105,8 @@ pub struct McpServerSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.implies) || !(self.name in self.implies)").message("a scope does not imply itself"))]
 pub struct ServerScope {
-    /// Name of the scope, unique at the authorization server.
+    /// Name of the scope, unique at the authorization server. Names of its own, such as openid, and names that begin
+    /// with `mcp.` are refused.
     #[x_kube(
         validation = rules::not_built_in(),
         validation = Rule::new("!self.startsWith('mcp.')")

@@ -4,15 +4,20 @@
 //! one changes.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::Stream;
 use kube::runtime::reflector::ObjectRef;
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, DiscoveredMetadata};
+use tokio::time::Instant;
 
-use crate::{provider::Provider, wakes::Wakes};
+use crate::{
+    provider::{Access, Provider},
+    wakes::Wakes,
+};
 
 /// A connection to an authorization server, checked at least once.
 pub struct Connection {
@@ -20,8 +25,26 @@ pub struct Connection {
     pub provider: Arc<dyn Provider>,
     /// What it says of itself.
     pub metadata: DiscoveredMetadata,
+    /// The grant types that it knows.
+    pub grant_types: BTreeSet<String>,
+    /// What the operator may do there.
+    pub access: Access,
     /// What the connection was made from: while it stays the same, so does the connection.
     pub made_from: String,
+    /// When metadata and access were checked last.
+    pub checked: Mutex<Instant>,
+}
+
+impl Connection {
+    /// Whether it was checked less than `age` ago.
+    pub fn is_fresh(&self, now: Instant, age: Duration) -> bool {
+        now.duration_since(*self.checked.lock().unwrap_or_else(PoisonError::into_inner)) < age
+    }
+
+    /// Notes a check that found everything as it was.
+    pub fn confirm(&self, now: Instant) {
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
 }
 
 /// All connections.

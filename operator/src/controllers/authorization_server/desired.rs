@@ -1,6 +1,6 @@
 //! What is wanted: pure, the making of the provider aside.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::{AdoptedKind, AuthorizationServer};
@@ -18,13 +18,12 @@ use crate::{
     },
 };
 
-/// A fingerprint of everything that a connection is made from.
-pub(super) fn made_from(server: &AuthorizationServer, inputs: &Inputs, discovered: &Discovered) -> String {
+/// A fingerprint of everything in the cluster that a connection is made from.
+pub(super) fn made_from(server: &AuthorizationServer, inputs: &Inputs) -> String {
     let parts = [
         format!("{:?}", server.uid()),
         server.spec.issuer.clone(),
         format!("{:?}", server.spec.endpoints),
-        format!("{discovered:?}"),
         inputs.client_id.clone(),
         inputs.client_secret.expose().to_owned(),
         inputs.ca_bundle.clone().unwrap_or_default(),
@@ -44,6 +43,19 @@ pub(super) fn api_scopes(server: &AuthorizationServer) -> Vec<ScopeSpec> {
             })
         })
         .collect()
+}
+
+/// Whether the spec can be honoured, beyond what the schema checks: a scope puts one audience into tokens, so no two
+/// managed APIs can share one.
+pub(super) fn check(server: &AuthorizationServer) -> Result<(), Halt> {
+    let mut seen = BTreeSet::new();
+    match api_scopes(server).into_iter().find(|scope| !seen.insert(scope.name.clone())) {
+        Some(twice) => Err(Halt::refused(
+            "DuplicateScope",
+            format!("Two managed APIs declare the scope {}: give each API scopes of its own", twice.name),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Whether the AuthorizationServer consents that it takes over this scope itself.
@@ -85,4 +97,32 @@ pub(super) fn provider(
     })
     .map_err(Error::from)?;
     Ok(Arc::new(keycloak))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(second: &str) -> AuthorizationServer {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+            "metadata": {"namespace": "platform", "name": "main"},
+            "spec": {
+                "issuer": "https://as/realms/r", "credentials": {"secretRef": {"name": "c"}},
+                "apis": [
+                    {"name": "a", "audience": "urn:a", "manage": true, "scopes": [{"name": "read"}]},
+                    {"name": "b", "audience": "urn:b", "manage": true, "scopes": [{"name": second}]},
+                    {"name": "c", "audience": "urn:c", "scopes": [{"name": "read"}]},
+                ],
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn managed_apis_cannot_share_a_scope() {
+        assert!(check(&server("read")).is_err());
+        assert!(check(&server("write")).is_ok());
+        assert_eq!(api_scopes(&server("write")).len(), 2, "what is not managed is left alone");
+    }
 }

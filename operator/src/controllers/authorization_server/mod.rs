@@ -6,7 +6,7 @@ mod kept;
 mod observe;
 mod status;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::FutureExt as _;
 use kube::{ResourceExt as _, runtime::controller::Action};
@@ -64,11 +64,15 @@ async fn reconcile(server: &AuthorizationServer, ctx: &Context) -> Result<Next, 
 async fn advance(server: &AuthorizationServer, ctx: &Context, progress: &mut Progress) -> Result<Next, Halt> {
     let inputs = observe::inputs(server, ctx).await?;
     let connection = connect(server, inputs, ctx, progress).await?;
+    desired::check(server)?;
     manage_apis(server, &connection, ctx, progress).await?;
     Ok(Next::Resync)
 }
 
-/// Finds out what the server says of itself, signs in, and makes the connection known to those who wait for it.
+/// The connection, checked not long ago; made anew when what it is made of has changed.
+///
+/// Every change of a referring object leads here, so a check is made once per resync and not at each pass, unless
+/// the last pass failed.
 async fn connect(
     server: &AuthorizationServer,
     inputs: Inputs,
@@ -76,47 +80,65 @@ async fn connect(
     progress: &mut Progress,
 ) -> Result<Arc<Connection>, Halt> {
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
-    let endpoints = server.spec.endpoints.clone().unwrap_or_default();
-    let discovered = discovery::discover(&observe::egress(&inputs, ctx)?, &server.spec.issuer, &endpoints)
-        .await
-        .map_err(Error::from)?;
-    progress.discovered(&discovered.metadata);
-    let made_from = desired::made_from(server, &inputs, &discovered);
-    let existing = ctx
-        .connections
-        .get(&namespace, &name)
-        .filter(|connection| connection.made_from == made_from);
-    let is_new = existing.is_none();
-    let connection = match existing {
-        Some(connection) => connection,
-        None => Arc::new(Connection {
-            provider: desired::provider(server, &inputs, &discovered, ctx)?,
-            metadata: discovered.metadata.clone(),
-            made_from,
-        }),
-    };
-    let access = match connection.provider.check_access().await {
-        Ok(access) => access,
-        Err(error) => {
-            if matches!(error, ProviderError::Unauthenticated { .. }) {
-                ctx.connections.remove(&namespace, &name);
-            }
-            return Err(error.into());
+    let made_from = desired::made_from(server, &inputs);
+    let existing = ctx.connections.get(&namespace, &name).filter(|connection| connection.made_from == made_from);
+    let failed = ctx.backoff.failures(Kind::AuthorizationServer.as_str(), &key(server)) > 0;
+    let now = ctx.clock.instant();
+    if let Some(connection) = existing.as_ref().filter(|c| !failed && c.is_fresh(now, ctx.config.resync_interval / 2)) {
+        progress.discovered(&connection.metadata);
+        progress.signed_in(&connection.access);
+        return Ok(Arc::clone(connection));
+    }
+    let connection = check(server, &inputs, made_from, existing.as_ref(), ctx, progress).await.inspect_err(|halt| {
+        // Whoever depends on it waits for a better credential, instead of failing with this one.
+        if let Halt::Failed(Error::PermissionsMissing { .. } | Error::Provider(ProviderError::Unauthenticated { .. })) = halt {
+            ctx.connections.remove(&namespace, &name);
         }
-    };
-    refuse_missing(&access).inspect_err(|_| ctx.connections.remove(&namespace, &name))?;
+    })?;
     kept::keep(server, &inputs, ctx).await?;
-    progress.signed_in(&access);
     // Those who failed while it could not be reached are woken too, instead of waiting for their back-off.
-    if is_new
-        || ctx
-            .backoff
-            .failures(Kind::AuthorizationServer.as_str(), &key(server))
-            > 0
-    {
+    if failed || existing.is_none_or(|existing| !Arc::ptr_eq(&existing, &connection)) {
         ctx.connections.set(&namespace, &name, Arc::clone(&connection));
     }
     Ok(connection)
+}
+
+/// Finds out what the server says of itself, signs in, and keeps the connection if it still says and allows the same.
+async fn check(
+    server: &AuthorizationServer,
+    inputs: &Inputs,
+    made_from: String,
+    existing: Option<&Arc<Connection>>,
+    ctx: &Context,
+    progress: &mut Progress,
+) -> Result<Arc<Connection>, Halt> {
+    let endpoints = server.spec.endpoints.clone().unwrap_or_default();
+    let asked = ctx.clock.instant();
+    let discovered = discovery::discover(&observe::egress(inputs, ctx)?, &server.spec.issuer, &endpoints)
+        .await
+        .map_err(Error::from)?;
+    progress.discovered(&discovered.metadata);
+    let existing =
+        existing.filter(|c| (&c.metadata, &c.grant_types) == (&discovered.metadata, &discovered.grant_types));
+    let provider = match existing {
+        Some(connection) => Arc::clone(&connection.provider),
+        None => desired::provider(server, inputs, &discovered, ctx)?,
+    };
+    let access = provider.check_access().await?;
+    refuse_missing(&access)?;
+    progress.signed_in(&access);
+    if let Some(connection) = existing.filter(|connection| connection.access == access) {
+        connection.confirm(asked);
+        return Ok(Arc::clone(connection));
+    }
+    Ok(Arc::new(Connection {
+        provider,
+        metadata: discovered.metadata,
+        grant_types: discovered.grant_types,
+        access,
+        made_from,
+        checked: Mutex::new(asked),
+    }))
 }
 
 fn refuse_missing(access: &Access) -> Result<(), Halt> {

@@ -66,8 +66,9 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
     };
     let managed = desired::managed(client)?;
     if let Err(refusal) = grants::client(&server, tenant, &managed.redirect_uris) {
-        let withdrawn = withdraw(client, &server, ctx).await;
-        return Err(withdrawn.err().unwrap_or(Halt::Refused(refusal)));
+        withdraw(client, &server, ctx).await?;
+        progress.withdrawn();
+        return Err(Halt::Refused(refusal));
     }
     if !has_finalizer(client) {
         home::stays(&server)?;
@@ -111,6 +112,9 @@ async fn hold(
     ctx: &Context,
 ) -> Result<Option<flow::Held>, Halt> {
     if want.authentication == Authentication::None {
+        if observed.journal.is_some() {
+            flow::forget(ctx, &want.mark).await?;
+        }
         return Ok(None);
     }
     ctx.cluster.add_finalizer(client).await?;
@@ -198,6 +202,10 @@ async fn hand_over(
     let published = flow::publish(ctx, wanted, last).await?;
     if published.repaired {
         ctx.metrics.drift_repaired(Kind::McpClient, "Secret");
+    }
+    let before = client.status.as_ref().and_then(|status| status.secret_name.as_deref());
+    if let Some(before) = before.filter(|before| *before != name) {
+        flow::take_back(ctx, &want.mark.namespace, before, &owner).await?;
     }
     progress.published(name, published.hash);
     if !want.enabled {

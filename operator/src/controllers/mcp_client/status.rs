@@ -59,6 +59,11 @@ impl Progress {
             .push(Report::yes(types::REGISTERED, "Registered", message));
     }
 
+    /// Nothing of it is in force any more.
+    pub(super) fn withdrawn(&mut self) {
+        self.granted = Some(Vec::new());
+    }
+
     pub(super) fn granted(&mut self, access: &Granted) {
         let entries = access.decisions.iter().map(|decision| GrantedAccess {
             server: decision.server.clone(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Resource as _, ResourceExt as _};
-use mcp_auth_crds::v1alpha1::{AdoptedKind, AuthorizationServer, DiscoveredMetadata, McpServer};
+use mcp_auth_crds::v1alpha1::{AdoptedKind, AllowedClients, AuthorizationServer, DiscoveredMetadata, McpServer};
 use serde_json::json;
 
 use super::observe::{Home, Observed};
@@ -25,28 +25,15 @@ const EXCHANGE_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 /// Key of the metadata document in its ConfigMap: the well-known name of RFC 9728.
 const METADATA_KEY: &str = "oauth-protected-resource";
 
-/// Whether the server may be registered at all, by what the cluster says.
-pub(super) fn judge(
-    server: &McpServer,
-    authorization_server: &AuthorizationServer,
-    tenant: Tenant<'_>,
-) -> Result<(), Refusal> {
-    let resource = &server.spec.resource;
-    if !names::is_canonical(resource) {
+/// Whether the spec itself can be honoured, beyond what the schema checks.
+pub(super) fn check(server: &McpServer) -> Result<(), Refusal> {
+    if !names::is_canonical(&server.spec.resource) {
         return Err(Refusal::new(
             "ResourceNotCanonical",
             "MCP clients would spell resource differently: write it as a URL parser returns it (IP addresses in their canonical form)",
         ));
     }
-    let default_scope = names::default_scope(tenant.namespace, &server.name_any());
-    grants::server(
-        authorization_server,
-        tenant,
-        resource,
-        scopes::effective(server).keys(),
-        &default_scope,
-    )?;
-    let opens = |entry: &mcp_auth_crds::v1alpha1::AllowedClients| entry.self_registered == Some(true);
+    let opens = |entry: &AllowedClients| entry.self_registered == Some(true);
     if server.spec.allowed_clients.iter().flatten().any(opens) {
         return Err(Refusal::new(
             "SelfRegistrationOff",
@@ -54,6 +41,17 @@ pub(super) fn judge(
         ));
     }
     Ok(())
+}
+
+/// Whether the namespace may register this resource and these scopes.
+pub(super) fn granted(
+    server: &McpServer,
+    authorization_server: &AuthorizationServer,
+    tenant: Tenant<'_>,
+) -> Result<(), Refusal> {
+    let default_scope = names::default_scope(tenant.namespace, &server.name_any());
+    let scopes = scopes::effective(server);
+    grants::server(authorization_server, tenant, &server.spec.resource, scopes.keys(), &default_scope)
 }
 
 /// The server at the authorization server, without permissions of others.
@@ -176,27 +174,10 @@ mod tests {
     fn a_server_cannot_open_itself_to_clients_that_the_authorization_server_does_not_admit() {
         let mut server = server();
         server.spec.allowed_clients = serde_json::from_value(json!([{"selfRegistered": true}])).unwrap();
-        let authorization_server = serde_json::from_value(json!({
-            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
-            "metadata": {"namespace": "team", "name": "main"},
-            "spec": {"issuer": "https://as/realms/r", "credentials": {"secretRef": {"name": "c"}}},
-        }))
-        .unwrap();
-        let labels = BTreeMap::new();
-        let tenant = Tenant {
-            namespace: "team",
-            labels: &labels,
-        };
-        assert_eq!(
-            judge(&server, &authorization_server, tenant).unwrap_err().reason,
-            "SelfRegistrationOff"
-        );
+        assert_eq!(check(&server).unwrap_err().reason, "SelfRegistrationOff");
         server.spec.allowed_clients = None;
-        assert!(judge(&server, &authorization_server, tenant).is_ok());
+        assert!(check(&server).is_ok());
         server.spec.resource = "https://1/".into();
-        assert_eq!(
-            judge(&server, &authorization_server, tenant).unwrap_err().reason,
-            "ResourceNotCanonical"
-        );
+        assert_eq!(check(&server).unwrap_err().reason, "ResourceNotCanonical");
     }
 }

@@ -24,7 +24,7 @@ use super::{
     settle,
 };
 use crate::{
-    cluster::{self, has_finalizer, is_deleting},
+    cluster::{has_finalizer, is_deleting},
     context::Context,
     credential::{self, Facts, flow},
     error::Error,
@@ -61,9 +61,11 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
         namespace: &namespace,
         labels: &facts.labels,
     };
-    if let Err(refusal) = desired::judge(server, &authorization_server, tenant) {
-        let withdrawn = withdraw(server, &authorization_server, ctx).await;
-        return Err(withdrawn.err().unwrap_or(Halt::Refused(refusal)));
+    desired::check(server).map_err(Halt::Refused)?;
+    if let Err(refusal) = desired::granted(server, &authorization_server, tenant) {
+        withdraw(server, &authorization_server, ctx).await?;
+        progress.withdrawn();
+        return Err(Halt::Refused(refusal));
     }
     if !has_finalizer(&**server) {
         home::stays(&authorization_server)?;
@@ -226,13 +228,13 @@ async fn hand_over(
 
 /// Takes the credential away from the workload when no policy needs it any more.
 async fn take_back(server: &McpServer, observed: &Observed, ctx: &Context) -> Result<(), Halt> {
-    if let (Some(secret), Some(owner)) = (&observed.secret, server.controller_owner_ref(&()))
-        && cluster::ownership(Some(&secret.metadata), &owner) != cluster::Ownership::Foreign
-    {
-        ctx.cluster.delete(secret).await?;
+    let mark = home::mark(server, &ctx.installation);
+    let secret = server.status.as_ref().and_then(|status| status.secret_name.as_deref());
+    if let (Some(secret), Some(owner)) = (secret, server.controller_owner_ref(&())) {
+        flow::take_back(ctx, &mark.namespace, secret, &owner).await?;
     }
     if observed.journal.is_some() {
-        flow::forget(ctx, &home::mark(server, &ctx.installation)).await?;
+        flow::forget(ctx, &mark).await?;
     }
     Ok(())
 }

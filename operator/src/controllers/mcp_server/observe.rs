@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt as _};
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, Delivery, McpServer, TokenExchangePolicy};
 
@@ -39,8 +39,6 @@ pub(super) struct Observed {
     pub(super) needs_secret: bool,
     /// The journal of the server's own credential.
     pub(super) journal: Option<Journal>,
-    /// The Secret of that credential. Metadata and data: never printed.
-    pub(super) secret: Option<Secret>,
     /// The ConfigMaps, in the order in which they are wanted.
     pub(super) config_maps: [Option<ConfigMap>; 2],
 }
@@ -61,14 +59,9 @@ pub(super) async fn observe(
     let policies = policies_of(server, ctx);
     let exchange = exchange(server, home, tenant, &policies, &scopes, ctx);
     let config_maps: Api<ConfigMap> = ctx.cluster.api(namespace);
-    let secrets: Api<Secret> = ctx.cluster.api(namespace);
     let mark = home::mark(server, &ctx.installation);
     let (auth, metadata) = (names::server_auth(&name), names::server_metadata(&name));
-    let (auth, metadata, secret) = futures::try_join!(
-        config_maps.get_opt(&auth),
-        config_maps.get_opt(&metadata),
-        secrets.get_opt(&auth)
-    )?;
+    let (auth, metadata) = futures::try_join!(config_maps.get_opt(&auth), config_maps.get_opt(&metadata))?;
     Ok(Observed {
         resource,
         scopes,
@@ -78,7 +71,6 @@ pub(super) async fn observe(
                 .any(|policy| policy.spec.delivery == Delivery::Secret),
         exchange,
         journal: flow::read(ctx, &mark).await?,
-        secret,
         config_maps: [auth, metadata],
     })
 }

@@ -50,6 +50,12 @@ impl Progress {
             .push(Report::yes(types::REGISTERED, "Registered", message));
     }
 
+    /// Nothing of it is in force any more.
+    pub(super) fn withdrawn(&mut self) {
+        self.scopes = Some(Vec::new());
+        self.exchange_scopes = Some(Vec::new());
+    }
+
     pub(super) fn published(&mut self, server: &McpServer) {
         let name = server.metadata.name.as_deref().unwrap_or_default();
         let message = format!(

@@ -1,20 +1,26 @@
 //! The HTTP endpoints for those who run the operator: `/metrics`, `/healthz`, `/readyz`. Nothing here needs or shows a
 //! secret.
 
-use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Router, serve};
-use tokio::net::TcpListener;
-use tokio::time::Instant;
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+    serve,
+};
+use tokio::{net::TcpListener, time::Instant};
 
-use crate::clock::SharedClock;
-use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::{
+    clock::SharedClock,
+    metrics::{CONTENT_TYPE, Metrics},
+};
 
 #[cfg(test)]
 mod tests;

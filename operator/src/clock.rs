@@ -4,8 +4,7 @@
 //! answer different questions: the wall clock is what other machines and people understand (it goes into objects), and
 //! may jump; the monotonic one measures how long something took here, and never jumps (leases and back-off use it).
 
-use std::fmt::Debug;
-use std::sync::Arc;
+use std::{fmt::Debug, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
@@ -81,8 +80,9 @@ impl Clock for ManualClock {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::Duration;
+
+    use super::*;
 
     #[test]
     fn a_manual_clock_moves_only_when_told() {

@@ -3,17 +3,22 @@
 //! The first stage holds plain strings, so that the second can report everything that is wrong at once, one line per
 //! flag, in words that say what to write instead.
 
-use std::ffi::OsString;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::time::Duration;
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    net::SocketAddr,
+    num::NonZeroU32,
+    time::Duration,
+};
 
 use clap::{ArgAction, Parser, builder::BoolishValueParser};
 use thiserror::Error;
 
-use crate::egress::EgressPolicy;
-use crate::telemetry::{LogFilter, LogFormat};
-use crate::watch::WatchScope;
+use crate::{
+    egress::EgressPolicy,
+    telemetry::{LogFilter, LogFormat},
+    watch::WatchScope,
+};
 
 mod parse;
 #[cfg(test)]
@@ -224,6 +229,40 @@ pub enum Unusable {
     CommandLine(clap::Error),
     /// Values that cannot be used; at least one.
     Values(Vec<FlagError>),
+}
+
+impl Unusable {
+    /// Shows the help or version that was asked for, or one line for each thing that is wrong.
+    ///
+    /// # Errors
+    /// When the terminal cannot be written to.
+    pub fn report(&self) -> io::Result<()> {
+        let mut lines = io::stderr().lock();
+        match self {
+            Self::CommandLine(asked) if !asked.use_stderr() => asked.print(),
+            Self::CommandLine(error) => {
+                // The rest repeats the usage, which --help explains better.
+                let text = error.to_string();
+                let first = text
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ");
+                writeln!(lines, "mcp-auth-operator: {first} (--help explains every flag)")
+            }
+            Self::Values(problems) => problems
+                .iter()
+                .try_for_each(|problem| writeln!(lines, "mcp-auth-operator: {problem}")),
+        }
+    }
+
+    /// 0 for help that was asked for, 2 for a command line that cannot be used, as is the custom.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::CommandLine(asked) if !asked.use_stderr() => 0,
+            _ => 2,
+        }
+    }
 }
 
 /// What the process's surroundings say about where it runs, read once.

@@ -10,13 +10,14 @@
 //! - uses no proxy from the environment;
 //! - repeats in its errors nothing that the other side sent, nor the URL.
 
-use std::collections::HashSet;
-use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
-use reqwest::header::HeaderMap;
-use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect};
 use serde::de::DeserializeOwned;
 use url::{Host, Url};
 
@@ -193,7 +194,13 @@ impl Egress {
             .pool_idle_timeout(IDLE)
             .tls_certs_merge(authorities)
             .build()
-            .map_err(|_| EgressError::Client)?;
+            .map_err(|_| {
+                if ca_bundle.is_some() {
+                    EgressError::CaBundle
+                } else {
+                    EgressError::Client
+                }
+            })?;
         Ok(EgressClient { http, rules })
     }
 }

@@ -12,20 +12,17 @@
 //!
 //! What remains is a process frozen between that question and the write, which no lease can exclude.
 
-use std::future::Future;
-use std::pin::pin;
-use std::time::Duration;
+use std::{future::Future, pin::pin, time::Duration};
 
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{Api, PostParams};
-use kube::{Client, ResourceExt};
+use kube::{
+    Client, ResourceExt,
+    api::{Api, PostParams},
+};
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::admin::Health;
-use crate::clock::SharedClock;
-use crate::config::LeaseConfig;
-use crate::metrics::Metrics;
+use crate::{admin::Health, clock::SharedClock, config::LeaseConfig, metrics::Metrics};
 
 mod decide;
 mod leadership;
@@ -296,7 +293,7 @@ impl Elector {
         {
             Ok(_) => tracing::info!(lease = name, "released the lease"),
             Err(problem) => {
-                tracing::warn!(lease = name, %problem, "the lease could not be released and will expire")
+                tracing::warn!(lease = name, %problem, "the lease could not be released and will expire");
             }
         }
     }

@@ -1,48 +1,42 @@
-//! The operator's binary: `mcp-auth-operator --help` explains its flags.
+//! The operator's binary: everything is in the library.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use mcp_auth_operator::{
-    config::{Config, Surroundings, Unusable},
-    run::run,
-    telemetry,
-};
+use mcp_auth_operator::config::{Config, Surroundings};
+use mcp_auth_operator::{run, telemetry};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let config = match Config::load(std::env::args_os(), &Surroundings::read()) {
         Ok(config) => config,
-        Err(unusable) => return refuse(&unusable),
+        Err(unusable) => {
+            let _ = unusable.report();
+            return ExitCode::from(unusable.exit_code());
+        }
     };
-    if let Err(error) = telemetry::init(config.log_format, &config.log_filter) {
-        return fail(&error.to_string());
+    // Before the first TLS client: with two providers in a process, rustls could not choose.
+    let provider = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if provider.is_err() || telemetry::init(config.log_format, &config.log_filter).is_err() {
+        return fail("cannot initialise TLS or logs");
     }
-    match run(config).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string()),
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => {
+            let ended = runtime.block_on(run::run(config));
+            // A name resolution that hangs must not hold up the end.
+            runtime.shutdown_background();
+            ended.map_or_else(|error| fail(&error.to_string()), |()| ExitCode::SUCCESS)
+        }
+        Err(error) => fail(&format!("cannot start: {error}")),
     }
 }
 
-/// What clap or the checks say, one line for each problem: 0 for `--help`, 2 for a wrong flag.
-#[expect(clippy::print_stderr, reason = "the command line is answered before logging starts")]
-fn refuse(unusable: &Unusable) -> ExitCode {
-    match unusable {
-        Unusable::CommandLine(answer) => {
-            // Help goes to the standard output; a reader that went away is no failure of ours.
-            let _ = answer.print();
-            ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2))
-        }
-        Unusable::Values(errors) => {
-            for error in errors {
-                eprintln!("mcp-auth-operator: {error}");
-            }
-            ExitCode::from(2)
-        }
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "the last words of the process, also when logging is off")]
+/// Says why in one line: in the log if it is written, else to whoever watches.
 fn fail(why: &str) -> ExitCode {
-    eprintln!("mcp-auth-operator: {why}");
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!("{why}");
+    } else {
+        // If even that cannot be written, the exit code has to do.
+        let _ = writeln!(io::stderr(), "mcp-auth-operator: {why}");
+    }
     ExitCode::FAILURE
 }

@@ -3,17 +3,17 @@
 //! Labels come from enums and from `&'static str`, so that nothing that a user or an authorization server writes can
 //! become a label: the number of series is bounded by this program's source.
 
-use std::fmt::{self, Write};
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    fmt::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::Registry,
+};
 
 #[cfg(test)]
 mod tests;

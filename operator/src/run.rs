@@ -1,19 +1,17 @@
-//! From a configuration to a running operator, and down again.
+//! From a checked configuration to running controllers, and back to an orderly end.
+//!
+//! Order matters at both ends: the endpoints come up first, so that a replica that waits can be seen to wait; the
+//! lease is given up last, after everything that wrote under it has ended.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
-use futures::FutureExt as _;
-use k8s_openapi::{
-    api::core::v1::Namespace,
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-};
-use kube::{Api, Client, ResourceExt as _};
+use futures::{FutureExt, future::BoxFuture};
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    time::timeout,
+    sync::oneshot,
+    task::{JoinError, JoinHandle},
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -24,86 +22,97 @@ use crate::{
     egress::{Egress, cluster::ClusterAddressKeeper},
     lease::{Election, Elector, LeaseError},
     metrics::Metrics,
+    shutdown::Shutdown,
+    telemetry::TraceId,
     watch::ControllerError,
 };
 
-/// How long the API server may take to answer at the start.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long running reconciles may take to end.
-const GRACE: Duration = Duration::from_secs(20);
+mod preflight;
+#[cfg(test)]
+mod tests;
 
-/// Why the operator ends with a failure. Displays as one line.
+pub use preflight::PreflightError;
+
+/// How long running reconciles may take to finish once the process is asked to stop: time for a call that is under
+/// way and for writing down what it did, and well within the 30 s that Kubernetes gives a pod.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long the API server may be silent before a replica calls itself unready, unless its lease lasts longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the first look at the cluster's own addresses may take.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// Why the operator ended, in one line.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// There is no cluster to speak to.
-    #[error("no cluster to connect to: set KUBECONFIG, or run in a pod ({0})")]
-    NoCluster(String),
-    /// The API server does not answer.
-    #[error("the API server at {address} cannot be reached: {why}")]
-    Unreachable {
-        /// Its address.
-        address: String,
-        /// What happened.
-        why: String,
+    /// The cluster cannot be worked with.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The address for metrics and probes is taken, or is not ours.
+    #[error("cannot listen on {address} for metrics and probes: {problem}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// The operating system's words.
+        problem: std::io::Error,
     },
-    /// The API server refuses.
-    #[error("the API server refuses to let the operator {action}: {why}")]
-    Refused {
-        /// What was tried.
-        action: &'static str,
-        /// Its words.
-        why: String,
-    },
-    /// The kinds are not installed.
-    #[error("not installed in the cluster: {0}; install them with kubectl apply --server-side -f crds/yaml")]
-    MissingKinds(String),
-    /// Metrics and probes cannot be served.
-    #[error("cannot listen on {address} (--admin-address): {why}")]
-    AdminAddress {
-        /// The address.
-        address: String,
-        /// What happened.
-        why: std::io::Error,
-    },
-    /// Signals cannot be received.
+    /// The operating system lets us listen for no signals.
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
-    /// The lease.
+    /// The election is over; another replica may be working.
     #[error(transparent)]
     Lease(#[from] LeaseError),
-    /// A controller.
+    /// A controller ended by itself.
     #[error(transparent)]
     Controller(#[from] ControllerError),
+    /// The process was told twice to stop.
+    #[error("stopped at once, as asked, without finishing what was running")]
+    Forced,
+    /// A task ended by a defect of this program.
+    #[error("a defect ended the operator: {0}")]
+    Defect(#[from] JoinError),
 }
 
-/// Runs the operator until it is told to stop, or cannot go on.
+/// Runs until the process is asked to stop.
 ///
 /// # Errors
-/// One line that says why it cannot start or go on.
+/// When it cannot start, or has to stop without having been asked to.
 pub async fn run(config: Config) -> Result<(), RunError> {
-    // One TLS provider for all: whoever asks first would otherwise decide. An error means that it is set already.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let kubeconfig = kube::Config::infer().await.map_err(|error| RunError::NoCluster(error.to_string()))?;
-    let address = kubeconfig.cluster_url.to_string();
-    let host = kubeconfig.cluster_url.host().unwrap_or_default().to_owned();
-    let client = Client::try_from(kubeconfig).map_err(|error| RunError::NoCluster(error.to_string()))?;
-    check_kinds(&client, &address).await?;
-    let installation = installation(&client, &config, &address).await?;
-    let shutdown = shutdown()?;
+    let shutdown = Shutdown::on_signals().map_err(RunError::Signals)?;
+    tokio::select! {
+        ended = start(config, shutdown.clone()) => ended,
+        () = shutdown.forced() => Err(RunError::Forced),
+    }
+}
 
+async fn start(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let clock = SystemClock::shared();
     let metrics = Metrics::default();
-    let health = Health::new(clock.clone(), config.lease.duration.max(Duration::from_secs(60)));
-    health.api_server_answered();
+    let health = Health::new(clock.clone(), (config.lease.duration * 2).max(PATIENCE));
     let listener = TcpListener::bind(config.admin_address)
         .await
-        .map_err(|why| RunError::AdminAddress { address: config.admin_address.to_string(), why })?;
-    let admin = tokio::spawn(admin::run(listener, metrics.clone(), health.clone(), std::future::pending()));
+        .map_err(|problem| RunError::Listen {
+            address: config.admin_address,
+            problem,
+        })?;
+    let endpoints = admin::run(listener, metrics.clone(), health.clone(), std::future::pending());
+    let _endpoints = AbortOnDrop(tokio::spawn(endpoints));
+
+    let connection = preflight::connect().await?;
+    let client = connection.client;
+    let installation = preflight::check(&client, config.installation.as_deref()).await?;
+    announce(&config, &installation);
 
     let egress = Egress::new(config.egress);
-    let keeper = ClusterAddressKeeper::new(client.clone(), &host, egress.cluster_addresses().clone());
-    let keeper = tokio::spawn(keeper.run());
-    let (elector, leadership) = Elector::new(Election {
+    let keeper = ClusterAddressKeeper::new(
+        client.clone(),
+        &connection.host,
+        egress.cluster_addresses().clone(),
+    );
+    let _keeper = AbortOnDrop(tokio::spawn(keep_addresses(keeper).await));
+
+    let election = Election {
         client: client.clone(),
         namespace: config.namespace.clone(),
         lease: config.lease.clone(),
@@ -111,135 +120,121 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         clock: clock.clone(),
         metrics: metrics.clone(),
         health: health.clone(),
-    });
-    tracing::info!(%installation, namespace = %config.namespace, version = env!("CARGO_PKG_VERSION"), "starting");
-    let parts = Parts { client, config, installation, clock, metrics, leadership, egress, health: health.clone() };
-    let result = lead(elector, parts, &health, shutdown).await;
-    keeper.abort();
-    admin.abort();
-    result
+    };
+    let (elector, leadership) = Elector::new(election);
+    let parts = Parts {
+        client,
+        config,
+        installation,
+        clock,
+        metrics,
+        leadership,
+        egress,
+        health: health.clone(),
+    };
+    lead(elector, shutdown, health, |asked| controllers::run(parts, asked)).await
 }
 
-/// Runs election and controllers beside each other. The lease is given up only when the controllers have ended, and
-/// losing it ends everything at once.
-async fn lead(
+/// Does `work` beside the election, and gives the lease up once `work` has ended.
+///
+/// `work` waits for its leadership by itself, so that a replica without it can get ready meanwhile.
+async fn lead<W>(
     elector: Elector,
-    parts: Parts,
-    health: &Health,
-    shutdown: impl Future<Output = ()> + Clone + Send + 'static,
-) -> Result<(), RunError> {
-    let (release, mut released) = watch::channel(false);
-    let election = elector.run(async move {
-        // The sender going away is as good as its word.
-        let _ = released.wait_for(|done| *done).await;
-    });
-    let work = async {
-        let controllers = controllers::run(parts, shutdown.clone());
-        let late = async {
-            shutdown.clone().await;
+    shutdown: Shutdown,
+    health: Health,
+    work: impl FnOnce(BoxFuture<'static, ()>) -> W,
+) -> Result<(), RunError>
+where
+    W: Future<Output = Result<(), ControllerError>>,
+{
+    let (release, released) = oneshot::channel::<()>();
+    let mut election = tokio::spawn(elector.run(async {
+        // Dropping the other end releases too: no path out of here keeps the lease.
+        let _ = released.await;
+    }));
+    let asked = {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.requested().await;
             health.stopping();
-            tokio::time::sleep(GRACE).await;
-        };
-        let result = tokio::select! {
-            result = controllers => result,
-            () = late => {
-                tracing::warn!("some reconciles did not end in time; they are abandoned");
-                Ok(())
-            }
-        };
-        release.send_replace(true);
-        result
+            tracing::info!("asked to stop; finishing what is running");
+        }
     };
-    let mut election = std::pin::pin!(election);
-    tokio::select! {
-        lost = &mut election => Ok(lost?),
-        result = work => {
-            // Giving the lease up takes one write; a dead API server must not keep the process.
-            if let Ok(given_up) = timeout(Duration::from_secs(5), &mut election).await {
-                given_up?;
-            }
-            Ok(result?)
+    let worked = tokio::select! {
+        // The fence has fallen already; what is running is aborted by leaving.
+        lost = &mut election => return Err(unasked(lost)),
+        worked = work(asked.boxed()) => worked,
+        () = grace_after(shutdown) => {
+            tracing::warn!(seconds = GRACE.as_secs(), "some reconciles did not finish in time and are aborted");
+            Ok(())
         }
-    }
-}
-
-/// Fails when one of our kinds is not installed, naming it.
-async fn check_kinds(client: &Client, address: &str) -> Result<(), RunError> {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let mut missing = Vec::new();
-    for crd in mcp_auth_crds::all() {
-        let name = crd.name_any();
-        let found = answered(address, "read CustomResourceDefinitions", api.get_opt(&name)).await?;
-        if found.is_none() {
-            missing.push(name);
-        }
-    }
-    if missing.is_empty() { Ok(()) } else { Err(RunError::MissingKinds(missing.join(", "))) }
-}
-
-/// The name of this installation: as told, else the UID of kube-system, which lives as long as the cluster.
-async fn installation(client: &Client, config: &Config, address: &str) -> Result<String, RunError> {
-    if let Some(name) = &config.installation {
-        return Ok(name.clone());
-    }
-    let api: Api<Namespace> = Api::all(client.clone());
-    let namespace = answered(address, "read the namespace kube-system (or set --installation)", api.get("kube-system")).await?;
-    Ok(namespace.uid().unwrap_or_default())
-}
-
-/// The answer to one of the first questions, or one line that says why there is none.
-async fn answered<T>(
-    address: &str,
-    action: &'static str,
-    question: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, RunError> {
-    let unreachable = |why: &str| RunError::Unreachable { address: address.to_owned(), why: why.to_owned() };
-    match timeout(PATIENCE, question).await {
-        Err(_) => Err(unreachable("it does not answer")),
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(kube::Error::Api(status))) => Err(RunError::Refused { action, why: status.message.clone() }),
-        Ok(Err(error)) => Err(unreachable(&innermost(&error))),
-    }
-}
-
-/// The innermost cause, which says what happened without repeating the layers in between.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
-/// Completes at the first SIGTERM or SIGINT.
-fn shutdown() -> Result<impl Future<Output = ()> + Clone + Send + 'static, RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    let wait = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping");
     };
-    // Spawned, so that a signal counts whoever happens to be waiting for it.
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        wait.await;
-        sender.send_replace(true);
-        sender.closed().await;
-    });
-    Ok(async move {
-        let mut receiver = receiver;
-        let _ = receiver.wait_for(|stop| *stop).await;
-    }
-    .boxed()
-    .shared())
+    drop(release);
+    election.await??;
+    Ok(worked?)
 }
 
-/// Who we are in the election: the pod, and something new for each process.
+/// Why an election that should still be going on is over.
+fn unasked(ended: Result<Result<(), LeaseError>, JoinError>) -> RunError {
+    match ended {
+        Ok(Err(lost)) => lost.into(),
+        Err(defect) => defect.into(),
+        // It ends well only when it is released, which nobody did.
+        Ok(Ok(())) => RunError::Forced,
+    }
+}
+
+async fn grace_after(shutdown: Shutdown) {
+    shutdown.requested().await;
+    sleep(GRACE).await;
+}
+
+/// Looks once, for a bounded time, so that the first URL is checked against something; then goes on in the background.
+async fn keep_addresses(mut keeper: ClusterAddressKeeper) -> impl Future<Output = ()> + Send + 'static {
+    if timeout(FIRST_LOOK, keeper.refresh()).await.is_err() {
+        tracing::warn!("the addresses of the cluster's machines are not known yet");
+    }
+    async move {
+        keeper.run().await;
+    }
+}
+
+/// Who this process is: the pod's name for people, and something that no other process has, not even this pod's next.
 fn identity() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "mcp-auth-operator".to_owned());
-    let random: u64 = rand::random();
-    format!("{host}-{random:016x}")
+    let host = ["POD_NAME", "HOSTNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok());
+    let unique = TraceId::random().to_string();
+    format!(
+        "{}_{}",
+        host.as_deref().unwrap_or("mcp-auth-operator"),
+        &unique[..12]
+    )
+}
+
+fn announce(config: &Config, installation: &str) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        namespace = config.namespace,
+        serves = %config.watch,
+        installation,
+        "starting"
+    );
+    if config.egress.insecure_allow_loopback {
+        tracing::warn!(
+            "--insecure-allow-loopback is for development: URLs in resources can lead to this machine"
+        );
+    }
+    if config.egress.allow_http {
+        tracing::warn!("--allow-http is set: credentials can travel in the clear");
+    }
+}
+
+/// A background task that ends with its owner.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }

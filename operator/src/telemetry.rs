@@ -4,17 +4,18 @@
 //! decode, prints what it carried. [`LogFilter`] therefore gives a level without a name to the operator's own code
 //! only, and keeps libraries at `info` until a directive names them.
 
-use std::fmt;
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use kube::runtime::reflector::ObjectRef;
 use rand::RngExt;
 use tracing::Span;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::{
+    Layer, Registry,
+    filter::{LevelFilter, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    util::{SubscriberInitExt, TryInitError},
+};
 
 #[cfg(test)]
 mod tests;

@@ -11,11 +11,10 @@
 //! kube's own shared streams do not say that an object is gone, hold up every subscriber for the slowest, and take one
 //! API scope each; waking those who refer to an object needs the first, and a restricted operator the last.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, runtime::watcher};
 
 mod controller;
 mod feed;
@@ -57,6 +56,15 @@ pub enum WatchScope {
     All,
     /// These, with one watch per kind and namespace, so that rights in these are enough.
     Namespaces(Vec<String>),
+}
+
+impl fmt::Display for WatchScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all namespaces"),
+            Self::Namespaces(names) => f.write_str(&names.join(", ")),
+        }
+    }
 }
 
 impl WatchScope {

@@ -1,10 +1,6 @@
 //! From the text of one flag to its value. Every error says what to write instead.
 
-use std::fmt::Display;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{fmt::Display, net::SocketAddr, num::NonZeroU32, str::FromStr, time::Duration};
 
 use super::FlagError;
 use crate::watch::WatchScope;

@@ -29,8 +29,8 @@ fn the_defaults_are_those_that_help_promises() {
     assert_eq!(config.namespace, "operators");
     assert_eq!(config.watch, WatchScope::All);
     assert_eq!(config.installation, None);
-    assert_eq!(config.resync_interval, Duration::from_secs(600));
-    assert_eq!(config.max_backoff, Duration::from_secs(300));
+    assert_eq!(config.resync_interval, Duration::from_mins(10));
+    assert_eq!(config.max_backoff, Duration::from_mins(5));
     assert_eq!(
         config.lease,
         LeaseConfig {
@@ -38,7 +38,7 @@ fn the_defaults_are_those_that_help_promises() {
             duration: Duration::from_secs(15)
         }
     );
-    assert_eq!(config.deletion_timeout, Duration::from_secs(3600));
+    assert_eq!(config.deletion_timeout, Duration::from_hours(1));
     assert_eq!(config.admin_address.to_string(), "0.0.0.0:8080");
     assert_eq!(config.log_format, LogFormat::Json);
     assert_eq!(config.concurrency, 8);
@@ -74,7 +74,7 @@ fn every_flag_is_understood() {
     );
     assert_eq!(config.installation.as_deref(), Some("blue"));
     assert_eq!(config.resync_interval, Duration::from_secs(1));
-    assert_eq!(config.max_backoff, Duration::from_secs(5400));
+    assert_eq!(config.max_backoff, Duration::from_mins(90));
     assert_eq!(
         config.lease,
         LeaseConfig {
@@ -219,8 +219,9 @@ fn every_flag_has_its_variable_and_an_explanation() {
 }
 
 mod durations {
-    use super::parse::duration;
     use proptest::prelude::*;
+
+    use super::parse::duration;
 
     proptest! {
         #[test]

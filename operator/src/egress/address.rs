@@ -1,7 +1,9 @@
 //! What kind of place an IP address is.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// The kind of place that an address leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,14 +1,9 @@
 //! Finding out which addresses are the cluster's own machines, and keeping [`ClusterAddresses`] up to date.
 
-use std::collections::HashSet;
-use std::convert::Infallible;
-use std::net::IpAddr;
-use std::time::Duration;
+use std::{collections::HashSet, convert::Infallible, net::IpAddr, time::Duration};
 
-use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::ListParams;
-use kube::{Api, Client};
+use k8s_openapi::api::{core::v1::Node, discovery::v1::EndpointSlice};
+use kube::{Api, Client, api::ListParams};
 use tokio::time::sleep;
 
 use super::ClusterAddresses;

@@ -1,7 +1,6 @@
 //! Why a URL was not fetched, in words that are safe to show to whoever wrote it.
 
-use std::error::Error as StdError;
-use std::fmt;
+use std::{error::Error as StdError, fmt};
 
 use thiserror::Error;
 
@@ -106,7 +105,8 @@ impl From<&rustls::Error> for TlsProblem {
         use rustls::CertificateError as Bad;
         match error {
             rustls::Error::InvalidCertificate(bad) => match bad {
-                Bad::UnknownIssuer => Self::UnknownIssuer,
+                // The second: one that calls itself by a trusted authority's name, but is not it.
+                Bad::UnknownIssuer | Bad::BadSignature => Self::UnknownIssuer,
                 Bad::Expired | Bad::ExpiredContext { .. } => Self::Expired,
                 Bad::NotValidYet | Bad::NotValidYetContext { .. } => Self::NotYetValid,
                 Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Self::WrongName,

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::Rules;
-use super::error::RefusedAddress;
+use super::{Rules, error::RefusedAddress};
 
 /// The system's resolver with the check behind it. What it returns is what is connected to, so there is no second
 /// resolution that could answer differently.

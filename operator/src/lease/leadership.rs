@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::clock::{SharedClock, SystemClock};
 

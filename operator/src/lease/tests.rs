@@ -2,19 +2,19 @@ mod decisions;
 mod elections;
 mod simulation;
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use http::{Method, Request, Response};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::Client;
-use kube::client::Body;
+use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tower_test::mock;
 
 use super::*;
-use crate::admin::Health;
-use crate::clock::SystemClock;
+use crate::{admin::Health, clock::SystemClock};
 
 const DURATION: Duration = Duration::from_secs(15);
 
@@ -61,7 +61,7 @@ impl ApiServer {
         }
         let sent = || serde_json::from_slice::<Lease>(body).unwrap();
         match (method, &self.lease) {
-            (&Method::GET, None) => return (404, refusal(404, "NotFound")),
+            (&Method::GET | &Method::PUT, None) => return (404, refusal(404, "NotFound")),
             (&Method::GET, Some(_)) => {}
             (&Method::POST, Some(_)) => return (409, refusal(409, "AlreadyExists")),
             (&Method::POST, None) => {
@@ -72,7 +72,6 @@ impl ApiServer {
                 );
                 self.put(sent());
             }
-            (&Method::PUT, None) => return (404, refusal(404, "NotFound")),
             (&Method::PUT, Some(current)) => {
                 let sent = sent();
                 assert!(sent.metadata.resource_version.is_some(), "an unguarded write");
@@ -115,7 +114,7 @@ fn client(server: &Arc<Mutex<ApiServer>>, mut network: Network) -> Client {
                 tokio::time::sleep(back).await;
                 if !arrives || server.lock().unwrap().silent {
                     // The answer is lost; the other side has to give up by itself.
-                    tokio::time::sleep(Duration::from_secs(3600)).await;
+                    tokio::time::sleep(Duration::from_hours(1)).await;
                 }
                 let body = Body::from(serde_json::to_vec(&answer).unwrap());
                 respond.send_response(Response::builder().status(status).body(body).unwrap());

@@ -1,155 +1,77 @@
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
 
-use super::*;
 use tracing::Level;
 
-/// Whether `filter` lets a line of `target` at `level` through.
-fn lets_through(filter: &str, target: &str, level: Level) -> bool {
-    filter.parse::<LogFilter>().unwrap().enables(target, level)
+use super::*;
+
+const OWN: &str = "mcp_auth_operator::lease";
+
+/// Checks a table of filter, target and level against whether such a line is written.
+#[track_caller]
+fn check(expected: bool, table: &[(&str, &str, Level)]) {
+    for (filter, target, level) in table {
+        let enabled = filter.parse::<LogFilter>().unwrap().enables(target, *level);
+        assert_eq!(enabled, expected, "{filter} for {target} at {level}");
+    }
 }
 
 #[test]
-fn libraries_are_capped_at_info_unless_named() {
-    let own = "mcp_auth_operator::lease";
-    let cases = [
-        ("info", own, Level::INFO, true, "the default shows our own lines"),
-        ("info", own, Level::DEBUG, false, "and no more"),
-        (
-            "info",
-            "hyper::client",
-            Level::INFO,
-            true,
-            "libraries have info too",
-        ),
-        (
-            "trace",
-            own,
-            Level::TRACE,
-            true,
-            "a bare level is for our own code",
-        ),
-        ("trace", "mcp_auth_crds", Level::TRACE, true, "all of our crates"),
-        (
-            "trace",
-            "hyper::proto::h1",
-            Level::DEBUG,
-            false,
-            "not for libraries",
-        ),
-        (
-            "trace",
-            "reqwest::async_impl",
-            Level::TRACE,
-            false,
-            "not for libraries",
-        ),
-        ("trace", "h2", Level::DEBUG, false, "not for libraries"),
-        (
-            "trace",
-            "kube_client::client",
-            Level::WARN,
-            false,
-            "prints undecodable bodies as a warning",
-        ),
-        (
-            "trace",
-            "kube_client::client::builder",
-            Level::ERROR,
-            true,
-            "errors of the API client stay",
-        ),
-        (
-            "debug,hyper=trace",
-            "hyper::proto::h1",
-            Level::TRACE,
-            true,
-            "named explicitly",
-        ),
-        (
-            "debug,hyper=trace",
-            "reqwest::connect",
-            Level::DEBUG,
-            false,
-            "another one was named",
-        ),
-        (
-            "hyper=trace",
-            own,
-            Level::INFO,
-            true,
-            "naming one crate leaves ours at info",
-        ),
-        (
-            "hyper=trace",
-            own,
-            Level::DEBUG,
-            false,
-            "naming one crate leaves ours at info",
-        ),
-        ("warn", own, Level::INFO, false, "a quiet level holds for us"),
-        ("warn", "hyper", Level::INFO, false, "and for libraries"),
-        ("warn", "hyper", Level::WARN, true, "and for libraries"),
-        ("off", own, Level::ERROR, false, "nothing"),
-        ("off", "kube_client::client", Level::ERROR, false, "nothing"),
-        (
-            "trace,kube_client=trace",
-            "kube_client::api",
-            Level::TRACE,
-            true,
-            "named explicitly",
-        ),
-        (
-            "trace,kube_client=trace",
-            "kube_client::client",
-            Level::WARN,
-            false,
-            "the leaking module was not",
-        ),
-        (
-            "trace,kube_client=off",
-            "kube_client::client",
-            Level::ERROR,
-            false,
-            "off means off",
-        ),
-        (
-            "kube_client::client=trace",
-            "kube_client::client",
-            Level::TRACE,
-            true,
-            "asked for by name",
-        ),
+fn what_is_written() {
+    let table = [
+        ("info", OWN, Level::INFO),
+        ("INFO", OWN, Level::INFO),
+        ("info", "hyper::client", Level::INFO),
+        // A level without a name is for all of our own code.
+        ("trace", OWN, Level::TRACE),
+        ("trace", "mcp_auth_crds", Level::TRACE),
+        // A library that is named gets what it is given, and leaves ours where it was.
+        ("debug,hyper=trace", "hyper::proto::h1", Level::TRACE),
+        ("hyper=trace", OWN, Level::INFO),
+        ("trace,kube_client=trace", "kube_client::api", Level::TRACE),
+        // The module that prints bodies is opened by its own name only, in any order; its errors stay visible.
+        ("kube_client::client=trace", "kube_client::client", Level::TRACE),
         (
             "kube_client::client=trace,kube_client=debug",
             "kube_client::client",
             Level::TRACE,
-            true,
-            "in any order",
         ),
-        (
-            "mcp_auth_operator::lease=debug",
-            own,
-            Level::DEBUG,
-            true,
-            "one module of ours",
-        ),
+        ("trace", "kube_client::client::builder", Level::ERROR),
+        ("mcp_auth_operator::lease=debug", OWN, Level::DEBUG),
+        ("warn", "hyper", Level::WARN),
+    ];
+    check(true, &table);
+}
+
+#[test]
+fn what_is_not_written() {
+    let table = [
+        ("info", OWN, Level::DEBUG),
+        // A level without a name is not for libraries.
+        ("trace", "hyper::proto::h1", Level::DEBUG),
+        ("trace", "reqwest::async_impl", Level::TRACE),
+        ("trace", "h2", Level::DEBUG),
+        ("debug,hyper=trace", "reqwest::connect", Level::DEBUG),
+        ("hyper=trace", OWN, Level::DEBUG),
+        // This module prints bodies that it cannot decode as warnings.
+        ("trace", "kube_client::client", Level::WARN),
+        ("trace,kube_client=trace", "kube_client::client", Level::WARN),
+        ("trace,kube=trace", "kube_client::client", Level::WARN),
+        // Quiet means quiet, for libraries too.
+        ("warn", OWN, Level::INFO),
+        ("warn", "hyper", Level::INFO),
+        ("off", OWN, Level::ERROR),
+        ("off", "kube_client::client", Level::ERROR),
+        ("trace,kube_client=off", "kube_client::client", Level::ERROR),
         (
             "mcp_auth_operator::lease=debug",
             "mcp_auth_operator::egress",
             Level::DEBUG,
-            false,
-            "only that one",
         ),
-        ("INFO", own, Level::INFO, true, "case does not matter"),
     ];
-    for (filter, target, level, expected, why) in cases {
-        assert_eq!(
-            lets_through(filter, target, level),
-            expected,
-            "{filter} for {target} at {level}: {why}"
-        );
-    }
+    check(false, &table);
 }
 
 #[test]

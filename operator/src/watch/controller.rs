@@ -1,23 +1,27 @@
 //! Running a reconciler over the objects of a [`Feed`](super::Feed).
 
-use std::convert::Infallible;
-use std::fmt::Debug;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::{
+    convert::Infallible,
+    fmt::Debug,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use futures::{Stream, StreamExt};
-use kube::Resource;
-use kube::runtime::controller::{Action, Config, Error as ApplierError, applier};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{
+    Resource,
+    runtime::{
+        controller::{Action, Config, Error as ApplierError, applier},
+        reflector::{ObjectRef, Store},
+    },
+};
 use thiserror::Error;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tracing::Instrument;
 
-use crate::metrics::Kind;
-use crate::telemetry::reconcile_span;
+use crate::{metrics::Kind, telemetry::reconcile_span};
 
 /// Why a controller ended although nobody asked it to.
 #[derive(Debug, Error)]

@@ -1,23 +1,34 @@
 //! The task behind one watched kind: it keeps the cache and tells the subscribers.
 
-use std::collections::HashMap;
-use std::fmt::{self, Debug};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    fmt::{self, Debug},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use futures::StreamExt;
-use futures::stream::{self, BoxStream, SelectAll};
-use kube::Resource;
-use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream, SelectAll},
+};
+use kube::{
+    Resource,
+    runtime::{
+        WatchStreamExt,
+        reflector::{ObjectRef, Store, store::Writer},
+        watcher as watch,
+        watcher::{self, Event},
+    },
+};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use super::guard::Guarded;
-use super::merge::{Change, Merger, Seen};
-use super::touches::{Subscriber, Touches, queue};
-use super::{Scope, Touch};
+use super::{
+    Scope, Touch,
+    guard::Guarded,
+    merge::{Change, Merger, Seen},
+    touches::{Subscriber, Touches, queue},
+};
 
 /// The feed's task is gone, so its cache will not change any more.
 #[derive(Debug, Error)]

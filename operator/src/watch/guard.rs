@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use kube::Resource;
-use kube::api::ObjectMeta;
-use kube::core::DeserializeGuard;
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher::Event;
+use kube::{
+    Resource,
+    api::ObjectMeta,
+    core::DeserializeGuard,
+    runtime::{reflector::ObjectRef, watcher::Event},
+};
 use serde::{Deserialize, Deserializer};
 
 use super::merge::Seen;

@@ -1,11 +1,17 @@
 //! From the events of several watches to the changes of one cache, without I/O.
 
-use std::collections::{HashMap, HashSet};
-use std::mem;
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+};
 
-use kube::Resource;
-use kube::runtime::reflector::{Lookup, ObjectRef};
-use kube::runtime::watcher::Event;
+use kube::{
+    Resource,
+    runtime::{
+        reflector::{Lookup, ObjectRef},
+        watcher::Event,
+    },
+};
 
 /// What one watch says about one object.
 #[derive(Clone, Debug)]

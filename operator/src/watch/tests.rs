@@ -3,8 +3,7 @@ mod feeding;
 mod merging;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::ObjectMeta;
-use kube::runtime::reflector::ObjectRef;
+use kube::{api::ObjectMeta, runtime::reflector::ObjectRef};
 
 /// A ConfigMap that holds one value.
 fn config_map(namespace: &str, name: &str, value: u32) -> ConfigMap {

@@ -1,15 +1,15 @@
 //! A subscriber's queue of touched objects.
 
-use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll},
+};
 
-use futures::Stream;
-use futures::task::AtomicWaker;
-use kube::Resource;
-use kube::runtime::reflector::ObjectRef;
+use futures::{Stream, task::AtomicWaker};
+use kube::{Resource, runtime::reflector::ObjectRef};
 
 use super::Touch;
 

@@ -1,5 +1,7 @@
-use tokio::sync::oneshot;
-use tokio::time::{advance, sleep, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{advance, sleep, timeout},
+};
 
 use super::*;
 
@@ -33,7 +35,7 @@ async fn the_first_candidate_creates_the_lease_and_renews_it() {
     assert!(!leadership.is_held());
     let (_release, _task) = start(elector);
     assert!(acquired(&leadership, 1).await);
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert!(leadership.is_held());
     let server = server.lock().unwrap();
     // One creation and twelve renewals in a minute, one every third of 15 s.
@@ -68,7 +70,7 @@ async fn of_two_that_see_it_expire_one_gets_it() {
     let (two, second) = candidate(&server, "two");
     let (_a, _task_a) = start(one);
     let (_b, _task_b) = start(two);
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert!(first.is_held() ^ second.is_held());
     let holders = server.lock().unwrap().holders.clone();
     let changes = holders.windows(2).filter(|pair| pair[0] != pair[1]).count();
@@ -193,7 +195,7 @@ async fn missing_rights_are_said_in_one_line() {
     let server = ApiServer::shared();
     server.lock().unwrap().refuse_with = Some(403);
     let (elector, leadership) = candidate(&server, "me");
-    let ended = timeout(Duration::from_secs(60), elector.run(std::future::pending())).await;
+    let ended = timeout(Duration::from_mins(1), elector.run(std::future::pending())).await;
     let denied = ended.unwrap().unwrap_err();
     assert_eq!(
         denied.to_string(),
@@ -223,6 +225,6 @@ async fn metrics_and_readiness_follow() {
 async fn an_uncontested_leadership_is_always_held() {
     let leadership = Leadership::uncontested();
     assert!(acquired(&leadership, 1).await);
-    sleep(Duration::from_secs(86_400)).await;
+    sleep(Duration::from_hours(24)).await;
     assert!(leadership.is_held());
 }

@@ -1,8 +1,7 @@
 //! Real electors against one lease over a network that delays and loses requests and answers, in simulated time.
 
 use proptest::prelude::*;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::sleep;
 
 use super::*;

@@ -1,22 +1,27 @@
 //! Running reconcilers.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use futures::channel::mpsc;
-use futures::stream;
+use futures::{channel::mpsc, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::runtime::controller::Action;
-use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher::Event;
+use kube::runtime::{
+    controller::Action,
+    reflector::{ObjectRef, Store, store::Writer},
+    watcher::Event,
+};
 use thiserror::Error;
-use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 
-use super::super::{Work, run_controller};
-use super::{config_map, reference, value};
+use super::{
+    super::{Work, run_controller},
+    config_map, reference, value,
+};
 use crate::metrics::Kind;
 
 #[derive(Debug, Error)]

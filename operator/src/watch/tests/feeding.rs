@@ -1,22 +1,23 @@
 //! Feeds against a small API server that lists and watches.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::StreamExt;
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::client::Body;
-use kube::core::PartialObjectMeta;
-use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::{Api, Client, client::Body, core::PartialObjectMeta, runtime::watcher};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use tower_test::mock;
 
-use super::super::{Feed, Scope, Touch, Touches, WatchScope};
-use super::{config_map, reference, value};
+use super::{
+    super::{Feed, Scope, Touch, Touches, WatchScope},
+    config_map, reference, value,
+};
 
 /// What the API server would answer, by namespace.
 #[derive(Debug, Default)]
@@ -56,7 +57,10 @@ fn client(script: &Shared) -> Client {
 /// The answer to a request, or nothing for a watch that has nothing to say.
 fn answer(script: &Shared, request: &Request<Body>) -> Option<(u16, Vec<u8>)> {
     let mut script = script.lock().unwrap();
-    let accept = request.headers().get("accept").map(|accept| accept.to_str().unwrap());
+    let accept = request
+        .headers()
+        .get("accept")
+        .map(|accept| accept.to_str().unwrap());
     script.accepted.push(accept.unwrap_or_default().to_owned());
     let query = request.uri().query().unwrap_or_default().to_owned();
     script.queries.push(query.clone());
@@ -87,7 +91,7 @@ fn json_of(namespace: &str, name: &str, value: u32) -> Value {
     serde_json::to_value(config_map(namespace, name, value)).unwrap()
 }
 
-fn event(kind: &str, object: Value) -> Value {
+fn event(kind: &str, object: &Value) -> Value {
     json!({ "type": kind, "object": object })
 }
 
@@ -98,7 +102,7 @@ fn feed(script: &Shared, namespaces: &[&str]) -> Feed<ConfigMap> {
 
 /// The next touch, in short; fails if there is none within simulated minutes.
 async fn next(touches: &mut Touches<ConfigMap>) -> String {
-    let Touch { object, deleted } = timeout(Duration::from_secs(600), touches.next())
+    let Touch { object, deleted } = timeout(Duration::from_mins(10), touches.next())
         .await
         .unwrap()
         .unwrap();
@@ -118,9 +122,9 @@ async fn several_namespaces_fill_one_cache_and_their_changes_reach_all_subscribe
         script.lists.insert("n1".to_owned(), vec![json_of("n1", "a", 1)]);
         script.lists.insert("n2".to_owned(), vec![json_of("n2", "b", 2)]);
         let events = vec![
-            event("ADDED", json_of("n2", "c", 3)),
-            event("MODIFIED", json_of("n2", "b", 4)),
-            event("DELETED", json_of("n2", "b", 5)),
+            event("ADDED", &json_of("n2", "c", 3)),
+            event("MODIFIED", &json_of("n2", "b", 4)),
+            event("DELETED", &json_of("n2", "b", 5)),
         ];
         script.events.insert("n2".to_owned(), events);
     }
@@ -128,7 +132,7 @@ async fn several_namespaces_fill_one_cache_and_their_changes_reach_all_subscribe
     let mut early = feed.subscribe();
     feed.wait_until_ready().await.unwrap();
     assert_eq!(feed.probe()(), None);
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     let names: BTreeMap<_, _> = feed
         .store()
         .state()
@@ -160,7 +164,7 @@ async fn a_list_after_an_interruption_reports_what_went_away_meanwhile() {
         );
         let gone = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "code": 410, "reason": "Expired", "message": "too old resource version" });
-        script.events.insert("n1".to_owned(), vec![event("ERROR", gone)]);
+        script.events.insert("n1".to_owned(), vec![event("ERROR", &gone)]);
     }
     let feed = feed(&script, &["n1"]);
     let mut touches = feed.subscribe();
@@ -189,7 +193,7 @@ async fn an_unreadable_object_neither_stalls_the_watch_nor_counts_as_gone() {
         script
             .lists
             .insert("n1".to_owned(), vec![odd, json_of("n1", "a", 5)]);
-        let events = vec![event("MODIFIED", spoilt), event("ADDED", json_of("n1", "z", 7))];
+        let events = vec![event("MODIFIED", &spoilt), event("ADDED", &json_of("n1", "z", 7))];
         script.events.insert("n1".to_owned(), events);
     }
     let feed = feed(&script, &["n1"]);
@@ -210,7 +214,7 @@ async fn a_namespace_that_cannot_be_listed_is_named_and_waited_for() {
     script.lock().unwrap().forbidden.push("n2".to_owned());
     let feed = feed(&script, &["n1", "n2"]);
     assert!(
-        timeout(Duration::from_secs(120), feed.wait_until_ready())
+        timeout(Duration::from_mins(2), feed.wait_until_ready())
             .await
             .is_err()
     );
@@ -221,7 +225,7 @@ async fn a_namespace_that_cannot_be_listed_is_named_and_waited_for() {
     );
     assert!(!missing.contains("n1"), "{missing}");
     script.lock().unwrap().forbidden.clear();
-    timeout(Duration::from_secs(120), feed.wait_until_ready())
+    timeout(Duration::from_mins(2), feed.wait_until_ready())
         .await
         .unwrap()
         .unwrap();
@@ -237,12 +241,12 @@ async fn the_streams_end_with_the_last_handle() {
     let other = feed.clone();
     drop(feed);
     assert!(
-        timeout(Duration::from_secs(60), touches.next()).await.is_err(),
+        timeout(Duration::from_mins(1), touches.next()).await.is_err(),
         "another handle is left"
     );
     drop(other);
     assert!(
-        timeout(Duration::from_secs(60), touches.next())
+        timeout(Duration::from_mins(1), touches.next())
             .await
             .unwrap()
             .is_none()

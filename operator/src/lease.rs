@@ -77,7 +77,7 @@ struct Timing {
     look: Duration,
     /// Between a failed attempt and the next one, of a leader, whose time is running out.
     retry: Duration,
-    /// One request to the API server.
+    /// One request to the API server: short enough that a leader whose answer got lost can ask again in time.
     request: Duration,
 }
 
@@ -88,7 +88,7 @@ impl Timing {
             valid: duration * 2 / 3,
             look: duration / 8,
             retry: duration / 20,
-            request: duration / 3,
+            request: duration / 5,
         }
     }
 }

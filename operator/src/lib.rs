@@ -20,3 +20,6 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod wakes;
 pub mod watch;
+
+#[cfg(test)]
+mod testing;

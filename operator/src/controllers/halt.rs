@@ -42,8 +42,10 @@ impl Halt {
             Self::Failed(Error::Cluster { reason, .. }) => matches!(*reason, "Conflict" | "Unreachable"),
             Self::Failed(Error::Discovery(error)) => !error.needs_a_person(),
             Self::Failed(Error::NotLeading) => true,
-            Self::Failed(Error::Setup(_) | Error::PermissionsMissing { .. }) => false,
-            Self::Refused(_) | Self::Waiting(_) | Self::Paused => false,
+            Self::Failed(Error::Setup(_) | Error::PermissionsMissing { .. })
+            | Self::Refused(_)
+            | Self::Waiting(_)
+            | Self::Paused => false,
         }
     }
 

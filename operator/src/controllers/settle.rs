@@ -58,7 +58,8 @@ pub fn is_paused<K: Resource>(object: &K) -> bool {
 /// counts, not what it was told. `version` is what the plan puts in force, as text. Returns whether anything was
 /// written.
 ///
-/// The finalizer comes first, so that there is never anything at the server which nobody would clean up.
+/// The caller has put the finalizer on the object, so that there is never anything at the server which nobody would
+/// clean up.
 pub async fn settle<'a, K: Owned + Sync>(
     kind: Kind,
     object: &K,
@@ -71,10 +72,8 @@ pub async fn settle<'a, K: Owned + Sync>(
 ) -> Result<bool, Halt> {
     if plan.calls.is_empty() {
         ctx.applied.note(kind, &key(object), version);
-        ctx.cluster.add_finalizer(object).await?;
         return Ok(false);
     }
-    ctx.cluster.add_finalizer(object).await?;
     let summary = plan.summary();
     let mut left = plan;
     for _ in 0..ROUNDS {

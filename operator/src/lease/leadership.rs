@@ -48,6 +48,13 @@ impl Leadership {
         let (_, valid_until) = watch::channel(Some(clock.instant() + Duration::from_hours(876_000)));
         Self { valid_until, clock }
     }
+
+    /// A leadership that is not held.
+    #[cfg(test)]
+    pub(crate) fn lost() -> Self {
+        let (_, valid_until) = watch::channel(None);
+        Self { valid_until, clock: SystemClock::shared() }
+    }
 }
 
 /// The elector's end of [`Leadership`]: the time in office.

@@ -1,5 +1,7 @@
 //! Names that we derive, so that a restore or re-creation finds its own again.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
@@ -66,11 +68,11 @@ pub fn is_canonical(resource: &str) -> bool {
 
 /// The first `bytes` bytes of the SHA-256 of `data` in hex.
 pub fn hash(data: &[u8], bytes: usize) -> String {
-    Sha256::digest(data)
-        .iter()
-        .take(bytes)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(data).iter().take(bytes).fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]

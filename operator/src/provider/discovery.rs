@@ -1,6 +1,9 @@
 //! Finding out what an authorization server says of itself (OpenID Connect Discovery, RFC 8414), and whether that can be
 //! believed: the issuer is ours byte for byte, and its endpoints are at the issuer's own place.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use mcp_auth_crds::v1alpha1::{DiscoveredMetadata, Endpoints};

@@ -2,6 +2,8 @@
 //! safe. What it answers is never quoted: of an error only its code survives.
 
 mod answer;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 

@@ -4,6 +4,8 @@
 //! administration address and realm share them, and a slow or dead realm takes nothing from any other.
 
 mod breaker;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,

@@ -175,6 +175,7 @@ async fn manage_apis(
         provider.execute(&plan.revocations()).await?;
         return Err(Halt::Paused);
     }
+    ctx.cluster.add_finalizer(server).await?;
     let replan = || {
         async move { Ok(provider.plan_scopes(mark, want, &provider.observe_scopes(Read::Fresh).await?, consent)) }.boxed()
     };

@@ -7,7 +7,7 @@ use std::{
 
 use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::{
-    AdoptedKind, AuthenticationMethod, AuthorizationServer, Consent, DiscoveredMetadata, GrantType,
+    AdoptedKind, AuthenticationMethod, AuthorizationServer, Consent, DiscoveredMetadata, DurationText, GrantType,
     ManagedClient, McpClient, McpServer,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Lifetime of access tokens, unless the spec says otherwise.
-const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
+const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_mins(5);
 
 /// What the client gets, and why it does not get the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -144,13 +144,13 @@ pub(super) fn client(
         .spec
         .access_token_lifetime
         .as_ref()
-        .and_then(|text| text.duration());
+        .and_then(DurationText::duration);
     ClientSpec {
         mark,
         client_id,
         display_name: managed.display_name.clone().unwrap_or_else(|| client.name_any()),
         enabled: client.spec.suspended != Some(true),
-        grants: managed.grant_types.iter().map(grant).collect(),
+        grants: managed.grant_types.iter().copied().map(grant).collect(),
         redirect_uris: managed.redirect_uris.iter().cloned().collect(),
         authentication: match managed
             .authentication
@@ -167,7 +167,7 @@ pub(super) fn client(
     }
 }
 
-fn grant(grant: &GrantType) -> Grant {
+fn grant(grant: GrantType) -> Grant {
     match grant {
         GrantType::AuthorizationCode => Grant::AuthorizationCode,
         GrantType::RefreshToken => Grant::RefreshToken,

@@ -94,6 +94,7 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         return Err(Halt::Paused);
     }
     progress.accepted(&want);
+    ctx.cluster.add_finalizer(client).await?;
 
     let held = hold(client, &want, &observed, ctx).await?;
     let secret = held.as_ref().map(|held| &held.secret);
@@ -117,7 +118,6 @@ async fn hold(
         }
         return Ok(None);
     }
-    ctx.cluster.add_finalizer(client).await?;
     let held = flow::hold(ctx, &want.mark, facts(client, observed, ctx)).await?;
     if let Some(reason) = held.made {
         ctx.metrics.rotated(reason.as_str());
@@ -281,3 +281,6 @@ async fn clean_up(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
     flow::forget(ctx, &mark).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

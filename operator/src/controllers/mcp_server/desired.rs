@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Resource as _, ResourceExt as _};
-use mcp_auth_crds::v1alpha1::{AdoptedKind, AllowedClients, AuthorizationServer, DiscoveredMetadata, McpServer};
+use mcp_auth_crds::v1alpha1::{AdoptedKind, AllowedClients, AuthorizationServer, DiscoveredMetadata, DurationText, McpServer};
 use serde_json::json;
 
 use super::observe::{Home, Observed};
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Lifetime of exchanged tokens, unless the spec says otherwise.
-const EXCHANGE_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
+const EXCHANGE_TOKEN_LIFETIME: Duration = Duration::from_mins(5);
 /// Key of the metadata document in its ConfigMap: the well-known name of RFC 9728.
 const METADATA_KEY: &str = "oauth-protected-resource";
 
@@ -60,7 +60,7 @@ pub(super) fn bare_resource(server: &McpServer, mark: Mark) -> ResourceSpec {
         .spec
         .exchange_token_lifetime
         .as_ref()
-        .and_then(|text| text.duration());
+        .and_then(DurationText::duration);
     ResourceSpec {
         mark,
         resource: server.spec.resource.clone(),

@@ -100,8 +100,9 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
         return Err(Halt::Paused);
     }
     progress.accepted(server);
+    ctx.cluster.add_finalizer(&**server).await?;
 
-    let held = hold(server, &want, &observed, ctx).await?;
+    let held = hold(&want, &observed, ctx).await?;
     let secret = held.as_ref().map(|held| &held.secret);
     let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, secret);
     let wrote = register(server, &home, &want, secret, plan, ctx).await?;
@@ -120,7 +121,6 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
 
 /// Chooses the server's own credential, while a policy needs one.
 async fn hold(
-    server: &McpServer,
     want: &ResourceSpec,
     observed: &Observed,
     ctx: &Context,
@@ -128,7 +128,6 @@ async fn hold(
     if !observed.needs_secret {
         return Ok(None);
     }
-    ctx.cluster.add_finalizer(server).await?;
     let facts = Facts {
         journal: observed.journal.as_ref(),
         at_server: observed.resource.secret.as_ref(),

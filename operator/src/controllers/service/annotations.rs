@@ -75,22 +75,13 @@ enum Field {
 }
 
 fn authorization_server(value: Option<&str>) -> Result<ObjectReference, String> {
-    let wanted = format!("set {SERVICE_AUTHORIZATION_SERVER} to [namespace/]name of an AuthorizationServer");
-    let (namespace, name) = match value.map(|value| {
-        value
-            .split_once('/')
-            .map_or((None, value), |(ns, n)| (Some(ns), n))
-    }) {
-        Some(pair) => pair,
-        None => return Err(wanted),
-    };
-    if !is_label(name) || namespace.is_some_and(|namespace| !is_label(namespace)) {
-        return Err(wanted);
+    let reference = value.map(|value| value.split_once('/').map_or((None, value), |(ns, name)| (Some(ns), name)));
+    match reference {
+        Some((namespace, name)) if is_label(name) && namespace.is_none_or(is_label) => {
+            Ok(ObjectReference { name: name.to_owned(), namespace: namespace.map(str::to_owned) })
+        }
+        _ => Err(format!("set {SERVICE_AUTHORIZATION_SERVER} to [namespace/]name of an AuthorizationServer")),
     }
-    Ok(ObjectReference {
-        name: name.to_owned(),
-        namespace: namespace.map(str::to_owned),
-    })
 }
 
 fn is_label(text: &str) -> bool {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     mark::{attribute, text},
-    render::{Desired, DesiredScope, SWITCHES},
+    render::{CLIENT_AUDIENCE, Desired, DesiredScope, SWITCHES},
 };
 use crate::provider::Credential;
 
@@ -23,6 +23,8 @@ const POWERS: [&str; 7] = [
 
 /// Lists of a client whose every entry is a permission.
 const PERMISSIONS: [&str; 2] = ["redirectUris", WEB_ORIGINS];
+/// Where an audience mapper names an audience that is no client; empty in ours.
+const CUSTOM_AUDIENCE: &str = "included.custom.audience";
 const WEB_ORIGINS: &str = "webOrigins";
 
 /// The names of what differs, as people find them in Keycloak.
@@ -130,15 +132,19 @@ pub(super) fn scope(want: &DesiredScope, observed: &Value) -> Vec<String> {
 
 /// Whether a mapper is the one that the scope is to have.
 pub(super) fn is_wanted_mapper(want: &DesiredScope, mapper: &Value) -> bool {
-    let config = |name: &str| {
-        mapper
-            .get("config")
-            .and_then(|config| config.get(name)?.as_str())
-            .unwrap_or_default()
-    };
-    want.mapper.iter().all(|(name, value)| config(name) == value)
-        && config("included.custom.audience").is_empty()
+    want.mapper.iter().all(|(name, value)| config(mapper, name) == value)
+        && config(mapper, CUSTOM_AUDIENCE).is_empty()
         && text(mapper, "protocol") == Some("openid-connect")
+}
+
+/// Whether a mapper adds an audience that is not the scope's.
+pub(super) fn names_foreign_audience(want: &DesiredScope, mapper: &Value) -> bool {
+    let client = config(mapper, CLIENT_AUDIENCE);
+    !config(mapper, CUSTOM_AUDIENCE).is_empty() || (!client.is_empty() && client != want.mapper[CLIENT_AUDIENCE])
+}
+
+fn config<'a>(mapper: &'a Value, name: &str) -> &'a str {
+    mapper.get("config").and_then(|config| config.get(name)?.as_str()).unwrap_or_default()
 }
 
 /// The protocol mappers of a representation.

@@ -21,8 +21,8 @@ const KEEP: Duration = Duration::from_secs(600);
 /// A client as Keycloak told it; `None`: there is none.
 pub(super) type Known = Option<Arc<Value>>;
 
-/// What is known of the realm's clients, by client id.
-#[derive(Debug, Default)]
+/// What is known of the realm's clients, by client id. Holds their secrets: never printed.
+#[derive(Default)]
 pub(super) struct Clients {
     single: HashMap<String, (Instant, Known)>,
     list: Option<(Instant, HashMap<String, Arc<Value>>)>,

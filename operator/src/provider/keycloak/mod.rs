@@ -20,10 +20,13 @@ mod plan;
 mod prove;
 mod render;
 mod scopes;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::{
     collections::BTreeSet,
+    fmt,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -116,8 +119,7 @@ pub fn canonical_realm(issuer: &str, realm: &str, endpoints: &Endpoints) -> Resu
     Ok(canonical(&server_address(issuer, realm, endpoints)?, realm))
 }
 
-/// A realm of Keycloak.
-#[derive(Debug)]
+/// A realm of Keycloak. Remembers what it read, secrets of clients among it: never printed.
 pub struct Keycloak {
     admin: Admin,
     token_endpoint: Url,
@@ -130,6 +132,12 @@ pub struct Keycloak {
     listing_scopes: tokio::sync::Mutex<()>,
     /// When the server last showed us any client.
     saw_clients: Mutex<Option<Instant>>,
+}
+
+impl fmt::Debug for Keycloak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keycloak").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
 }
 
 impl Keycloak {

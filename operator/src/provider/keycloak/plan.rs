@@ -78,19 +78,11 @@ pub(super) fn resource(
             conflicts,
         };
     }
-    let (mut calls, rest): (Vec<_>, Vec<_>) = scopes
-        .calls
-        .into_iter()
-        .partition(|call| call.change == Change::Revoke);
     // A resource is never switched off, so the time does not matter.
-    calls.extend(client_calls(
-        &desired,
-        observed,
-        at_server,
-        secret,
-        Timestamp::UNIX_EPOCH,
-    ));
-    calls.extend(rest);
+    let mut calls = client_calls(&desired, observed, at_server, secret, Timestamp::UNIX_EPOCH);
+    calls.extend(scopes.calls);
+    // Stable, so a scope is detached before it is deleted, and the client made before its scopes.
+    calls.sort_by_key(|call| call.change != Change::Revoke);
     Plan { calls, conflicts }
 }
 

@@ -220,6 +220,8 @@ impl DesiredScope {
     }
 }
 
+/// Where an audience mapper names its audience. Keycloak takes it as it is, whether such a client exists or not.
+pub(super) const CLIENT_AUDIENCE: &str = "included.client.audience";
 /// Keycloak's mapper with a fixed audience.
 pub(super) const AUDIENCE_MAPPER_TYPE: &str = "oidc-audience-mapper";
 
@@ -239,7 +241,7 @@ pub(super) fn scope(mark: &Mark, want: &ScopeSpec) -> DesiredScope {
         ("include.in.openid.provider.metadata", false.to_string()),
     ]);
     let mapper = BTreeMap::from([
-        ("included.client.audience", want.audience.clone()),
+        (CLIENT_AUDIENCE, want.audience.clone()),
         ("access.token.claim", true.to_string()),
         ("id.token.claim", false.to_string()),
         ("introspection.token.claim", true.to_string()),

@@ -160,10 +160,10 @@ fn mapper_calls(desired: &DesiredScope, raw: &Value, id: &str) -> Vec<Call> {
             Some(desired.mapper_body(None)),
         )),
         Some((mapper_id, mapper)) if !diff::is_wanted_mapper(desired, mapper) => {
+            let foreign = diff::names_foreign_audience(desired, mapper);
+            let change = if foreign { Change::Revoke } else { Change::Update };
             let body = Some(desired.mapper_body(Some(mapper_id)));
-            calls.push(call(
-                "update_mapper",
-                Change::Update,
+            calls.push(call("update_mapper", change,
                 Some(mapper_id),
                 Verb::Put,
                 body,

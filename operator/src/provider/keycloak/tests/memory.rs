@@ -1,0 +1,144 @@
+//! What memory may answer, and when it has to ask.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::super::memory::{Clients, Known, Recall, Scopes};
+
+const AGE: Duration = Duration::from_secs(60);
+
+fn client(id: &str, client_id: &str, name: &str) -> Value {
+    json!({"id": id, "clientId": client_id, "name": name})
+}
+
+fn known(id: &str, client_id: &str, name: &str) -> Known {
+    Some(Arc::new(client(id, client_id, name)))
+}
+
+fn name(recalled: Option<Known>) -> Option<Option<String>> {
+    recalled.map(|known| known.map(|client| client["name"].as_str().unwrap().to_owned()))
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn an_answer_is_good_for_as_long_as_one_allows() {
+    let (start, mut clients) = (Instant::now(), Clients::default());
+    assert_eq!(clients.recall("a", start, AGE), None);
+    clients.keep("a", start, known("1", "a", "A"));
+    clients.keep("b", start, None);
+    let (within, past) = (start + AGE, start + AGE + seconds(1));
+    assert_eq!(name(clients.recall("a", within, AGE)), Some(Some("A".into())));
+    assert_eq!(name(clients.recall("b", within, AGE)), Some(None), "that there is none is an answer too");
+    assert_eq!(clients.recall("a", past, AGE), None);
+    assert_eq!(name(clients.recall("a", past, AGE * 2)), Some(Some("A".into())));
+}
+
+#[test]
+fn a_list_tells_what_there_is_but_not_what_there_is_not() {
+    let (start, mut clients) = (Instant::now(), Clients::default());
+    assert!(!clients.has_list(start, AGE));
+    clients.keep_list(start, vec![client("1", "a", "A")]);
+    assert!(clients.has_list(start + AGE, AGE) && !clients.has_list(start + AGE + seconds(1), AGE));
+    assert_eq!(name(clients.recall("a", start, AGE)), Some(Some("A".into())));
+    assert_eq!(clients.recall("b", start, AGE), None);
+}
+
+#[test]
+fn what_was_asked_before_a_write_does_not_count_after_it() {
+    let (start, mut clients) = (Instant::now(), Clients::default());
+    clients.keep_list(start, vec![client("1", "a", "old"), client("2", "b", "old")]);
+    clients.wrote("a", start + seconds(2));
+    assert_eq!(clients.recall("a", start + seconds(3), AGE), None);
+    assert!(clients.recall("b", start + seconds(3), AGE).is_some());
+    // A list that was asked for before the write may arrive after it.
+    clients.keep_list(start + seconds(1), vec![client("1", "a", "old")]);
+    assert_eq!(clients.recall("a", start + seconds(3), AGE), None);
+    clients.keep("a", start + seconds(2), known("1", "a", "old"));
+    assert_eq!(clients.recall("a", start + seconds(3), AGE), None, "asked in the same moment");
+    clients.keep("a", start + seconds(3), known("1", "a", "new"));
+    assert_eq!(name(clients.recall("a", start + seconds(3), AGE)), Some(Some("new".into())));
+    clients.keep_list(start + seconds(4), vec![client("1", "a", "newer")]);
+    clients.wrote("b", start + seconds(5));
+    assert_eq!(name(clients.recall("a", start + seconds(6), seconds(2))), Some(Some("newer".into())));
+}
+
+#[test]
+fn a_write_by_id_is_one_to_the_client_of_that_id_or_to_all() {
+    let (start, mut clients) = (Instant::now(), Clients::default());
+    clients.keep_list(start, vec![client("1", "a", "A"), client("2", "b", "B")]);
+    clients.wrote_id("1", start + seconds(1));
+    assert_eq!(clients.recall("a", start + seconds(2), AGE), None);
+    assert!(clients.recall("b", start + seconds(2), AGE).is_some());
+    clients.wrote_id("unknown", start + seconds(3));
+    assert_eq!(clients.recall("b", start + seconds(4), AGE), None);
+}
+
+#[test]
+fn a_renamed_client_is_looked_for_by_its_id_until_it_is_found() {
+    let mut clients = Clients::default();
+    clients.note_renamed("a", "1");
+    assert_eq!(clients.renamed("a").as_deref(), Some("1"));
+    clients.keep("a", Instant::now(), None);
+    assert_eq!(clients.renamed("a").as_deref(), Some("1"));
+    clients.keep("a", Instant::now(), known("1", "elsewhere", "A"));
+    clients.keep("a", Instant::now(), known("1", "a", "A"));
+    assert_eq!(clients.renamed("a"), None);
+}
+
+fn scope(id: &str, name: &str) -> Value {
+    json!({"id": id, "name": name})
+}
+
+fn names(recall: Recall) -> Vec<String> {
+    match recall {
+        Recall::Known(scopes) => scopes.keys().cloned().collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn of_the_scopes_only_what_was_written_is_read_again() {
+    let (start, mut scopes) = (Instant::now(), Scopes::default());
+    assert!(matches!(scopes.recall(start, AGE), Recall::All));
+    scopes.keep_list(start, vec![scope("1", "a"), scope("2", "b")]);
+    assert_eq!(names(scopes.recall(start + AGE, AGE)), ["a", "b"]);
+    assert!(matches!(scopes.recall(start + AGE + seconds(1), AGE), Recall::All));
+
+    for id in ["1", "2", "3"] {
+        scopes.wrote(id, start + seconds(1));
+    }
+    let Recall::Few(ids) = scopes.recall(start + seconds(2), AGE) else { panic!() };
+    assert_eq!(ids, ["1", "2", "3"]);
+    scopes.keep("1", start + seconds(2), Some(scope("1", "renamed")));
+    scopes.keep("2", start + seconds(2), None);
+    scopes.keep("3", start + seconds(1), Some(scope("3", "asked for too early")));
+    let Recall::Few(ids) = scopes.recall(start + seconds(2), AGE) else { panic!() };
+    assert_eq!(ids, ["3"]);
+    scopes.keep("3", start + seconds(2), Some(scope("3", "c")));
+    assert_eq!(names(scopes.recall(start + seconds(2), AGE)), ["c", "renamed"]);
+}
+
+#[test]
+fn a_list_that_was_asked_for_before_a_write_still_lacks_it() {
+    let (start, mut scopes) = (Instant::now(), Scopes::default());
+    scopes.wrote("1", start + seconds(1));
+    scopes.keep_list(start, vec![scope("1", "old")]);
+    assert!(matches!(scopes.recall(start + seconds(2), AGE), Recall::Few(_)));
+    scopes.keep_list(start + seconds(2), vec![scope("1", "new")]);
+    assert_eq!(names(scopes.recall(start + seconds(2), AGE)), ["new"]);
+}
+
+#[test]
+fn many_writes_make_the_list_cheaper() {
+    let (start, mut scopes) = (Instant::now(), Scopes::default());
+    scopes.keep_list(start, vec![]);
+    for id in 0..17 {
+        scopes.wrote(&id.to_string(), start + seconds(1));
+    }
+    assert!(matches!(scopes.recall(start + seconds(2), AGE), Recall::All));
+}

@@ -1,0 +1,187 @@
+//! An API server in memory: enough of get, list, watch, create, replace, patch and delete for one kind's reconciler.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use http::{Method, Request, Response};
+use kube::{
+    Client,
+    client::Body,
+};
+use serde_json::{Value, json};
+use tower_test::mock;
+
+use super::Writes;
+
+/// The objects by path (`/api/v1/namespaces/a/secrets/b`), each with a growing resourceVersion.
+#[derive(Clone, Default)]
+pub(crate) struct FakeCluster {
+    state: Arc<Mutex<State>>,
+    writes: Writes,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Value>,
+    version: u64,
+}
+
+impl FakeCluster {
+    pub(super) fn new(writes: Writes) -> Self {
+        Self { state: Arc::default(), writes }
+    }
+
+    /// Puts an object there, as a user would.
+    pub(crate) fn put(&self, object: Value) {
+        let path = path(&object);
+        self.lock().store(path, object);
+    }
+
+    /// The object at a path.
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        self.lock().objects.get(path).cloned()
+    }
+
+    /// Removes the object at a path, as a user would.
+    pub(crate) fn remove(&self, path: &str) {
+        self.lock().objects.remove(path);
+    }
+
+    /// A client of this server.
+    pub(crate) fn client(&self) -> Client {
+        let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+        let cluster = self.clone();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Some((request, respond)) = handle.next_request().await {
+                if request.uri().query().unwrap_or_default().contains("watch=true") {
+                    // Nothing ever changes for those who watch: these tests hand the object to the reconciler.
+                    open.push(respond);
+                    continue;
+                }
+                match cluster.answer(request).await {
+                    Some((status, body)) => {
+                        let body = Body::from(body.to_string().into_bytes());
+                        respond.send_response(Response::builder().status(status).body(body).unwrap());
+                    }
+                    None => respond.send_error("the process died"),
+                }
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Option<(u16, Value)> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        if parts.method == Method::GET {
+            return Some(self.lock().read(&path));
+        }
+        if path.contains("/events") {
+            return Some((201, json!({"metadata": {}})));
+        }
+        if !self.writes.happens() {
+            return None;
+        }
+        let body = body.collect_bytes().await.unwrap();
+        let sent: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+        let mut state = self.lock();
+        Some(match parts.method {
+            Method::POST => state.create(&path, sent),
+            Method::PUT => state.replace(&path, sent),
+            Method::PATCH => state.patch(&path, &sent),
+            Method::DELETE => state.delete(&path),
+            method => panic!("{method} {path}"),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl State {
+    fn store(&mut self, path: String, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.objects.insert(path, object.clone());
+        object
+    }
+
+    fn read(&self, path: &str) -> (u16, Value) {
+        if let Some(object) = self.objects.get(path) {
+            return (200, object.clone());
+        }
+        let plural = path.rsplit('/').next().unwrap_or_default();
+        let is_list = plural.ends_with('s') && !path.contains("/namespaces/");
+        if !is_list {
+            return failure(404, "NotFound");
+        }
+        let within = |found: &&String| found.rsplit('/').nth(1) == Some(plural);
+        let items: Vec<_> = self.objects.iter().filter(|(path, _)| within(path)).map(|(_, object)| object).collect();
+        (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}))
+    }
+
+    fn create(&mut self, path: &str, object: Value) -> (u16, Value) {
+        let path = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap());
+        if self.objects.contains_key(&path) { failure(409, "AlreadyExists") } else { (201, self.store(path, object)) }
+    }
+
+    fn replace(&mut self, path: &str, object: Value) -> (u16, Value) {
+        match self.objects.get(path) {
+            None => failure(404, "NotFound"),
+            Some(found) if found["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] => {
+                failure(409, "Conflict")
+            }
+            Some(_) => (200, self.store(path.to_owned(), object)),
+        }
+    }
+
+    fn patch(&mut self, path: &str, sent: &Value) -> (u16, Value) {
+        let path = path.strip_suffix("/status").unwrap_or(path).to_owned();
+        let mut object = self.objects.get(&path).cloned().unwrap_or_else(|| json!({}));
+        let expected = &sent["metadata"]["resourceVersion"];
+        if !expected.is_null() && *expected != object["metadata"]["resourceVersion"] {
+            return failure(409, "Conflict");
+        }
+        if sent["status"].is_object() {
+            object["status"] = sent["status"].clone();
+        }
+        merge(&mut object, sent);
+        (200, self.store(path, object))
+    }
+
+    fn delete(&mut self, path: &str) -> (u16, Value) {
+        match self.objects.remove(path) {
+            Some(object) => (200, object),
+            None => failure(404, "NotFound"),
+        }
+    }
+}
+
+/// JSON merge patch (RFC 7396), which for what we send does what server-side apply does.
+fn merge(into: &mut Value, from: &Value) {
+    let (Some(target), Some(source)) = (into.as_object_mut(), from.as_object()) else {
+        *into = from.clone();
+        return;
+    };
+    for (key, value) in source {
+        merge(target.entry(key).or_insert(Value::Null), value);
+    }
+    target.retain(|_, value| !value.is_null());
+}
+
+fn failure(code: u16, reason: &str) -> (u16, Value) {
+    (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason}))
+}
+
+/// Where an object lives.
+fn path(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let (api, kind) = (text(&object["apiVersion"]), text(&object["kind"]).to_lowercase());
+    let prefix = if api.contains('/') { format!("/apis/{api}") } else { format!("/api/{api}") };
+    let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
+    format!("{prefix}/namespaces/{namespace}/{kind}s/{name}")
+}

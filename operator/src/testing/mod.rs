@@ -1,0 +1,159 @@
+//! For tests of reconcilers: an API server and an authorization server that live in memory, count the writes, and can
+//! fail at any of them.
+
+mod cluster;
+mod provider;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use kube::{
+    Client,
+    runtime::{
+        events::{Recorder, Reporter},
+        watcher,
+    },
+};
+
+pub(crate) use cluster::FakeCluster;
+pub(crate) use provider::{FakeClient, FakeServer};
+
+use crate::{
+    backoff::Backoff,
+    clock::ManualClock,
+    cluster::Cluster,
+    config::{Config, Surroundings},
+    connections::{Connection, Connections},
+    context::{Context, Feeds},
+    controllers::{mcp_server::Probes, settle::Applied},
+    egress::Egress,
+    lease::Leadership,
+    metrics::Metrics,
+    provider::{Access, LimitSettings, RealmRegistry},
+    watch::Feed,
+};
+
+/// The namespace of the operator in these tests.
+pub(crate) const OPERATOR: &str = "operator";
+/// The installation in these tests.
+pub(crate) const INSTALLATION: &str = "i";
+
+/// Counts writes, wherever they go, and says which of them never happens because the process dies first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Writes {
+    made: Arc<AtomicUsize>,
+    last: Arc<AtomicUsize>,
+}
+
+impl Writes {
+    /// From now on `count` writes happen, and none after them.
+    pub(crate) fn die_after(&self, count: usize) {
+        self.made.store(0, Ordering::SeqCst);
+        self.last.store(count + 1, Ordering::SeqCst);
+    }
+
+    /// From now on all writes happen.
+    pub(crate) fn live(&self) {
+        self.made.store(0, Ordering::SeqCst);
+        self.last.store(0, Ordering::SeqCst);
+    }
+
+    /// How many writes were tried since.
+    pub(crate) fn made(&self) -> usize {
+        self.made.load(Ordering::SeqCst)
+    }
+
+    /// Counts a write. Whether it happens.
+    fn happens(&self) -> bool {
+        let number = self.made.fetch_add(1, Ordering::SeqCst) + 1;
+        let last = self.last.load(Ordering::SeqCst);
+        last == 0 || number < last
+    }
+}
+
+/// A cluster, an authorization server, and the context that a reconciler gets.
+pub(crate) struct Stage {
+    pub(crate) cluster: FakeCluster,
+    pub(crate) server: FakeServer,
+    pub(crate) writes: Writes,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) ctx: Arc<Context>,
+}
+
+/// A stage with these objects in the cluster; AuthorizationServer `platform/main` is connected.
+pub(crate) async fn stage(objects: &[serde_json::Value]) -> Stage {
+    let writes = Writes::default();
+    let cluster = FakeCluster::new(writes.clone());
+    for object in objects {
+        cluster.put(object.clone());
+    }
+    let server = FakeServer::new(writes.clone());
+    let clock = ManualClock::at("2026-01-01T00:00:00Z");
+    let ctx = Arc::new(context(cluster.client(), clock.clone()).await);
+    connect(&ctx, &server);
+    Stage { cluster, server, writes, clock, ctx }
+}
+
+fn connect(ctx: &Context, server: &FakeServer) {
+    let metadata = mcp_auth_crds::v1alpha1::DiscoveredMetadata {
+        issuer: "https://as.example/realms/r".to_owned(),
+        authorization_endpoint: None,
+        token_endpoint: "https://as.example/token".to_owned(),
+        jwks_uri: "https://as.example/certs".to_owned(),
+    };
+    let connection = Connection {
+        provider: Arc::new(server.clone()),
+        metadata,
+        grant_types: [].into(),
+        access: Access::default(),
+        made_from: String::new(),
+        checked: std::sync::Mutex::new(ctx.clock.instant()),
+    };
+    ctx.connections.set("platform", "main", Arc::new(connection));
+}
+
+async fn context(client: Client, clock: Arc<ManualClock>) -> Context {
+    let config = Config::load(["mcp-auth-operator", "--namespace", OPERATOR], &Surroundings::default()).unwrap();
+    let leadership = Leadership::uncontested();
+    let watch = watcher::Config::default();
+    macro_rules! feed {
+        () => {{
+            let feed = Feed::start(config.watch.of(&client, &watch));
+            feed.wait_until_ready().await.unwrap();
+            feed
+        }};
+    }
+    let feeds = Feeds {
+        authorization_servers: feed!(),
+        servers: feed!(),
+        clients: feed!(),
+        policies: feed!(),
+        services: feed!(),
+        secrets: feed!(),
+        config_maps: feed!(),
+        namespaces: Feed::start(config.watch.namespaces(&client)),
+    };
+    let reporter = Reporter { controller: "test".to_owned(), instance: None };
+    let egress = Egress::new(config.egress);
+    Context {
+        cluster: Cluster::new(client.clone(), leadership.clone()),
+        feeds,
+        connections: Connections::default(),
+        realms: RealmRegistry::new(LimitSettings::new(config.authorization_server_rate, Duration::from_secs(1))),
+        recorder: Recorder::new(client, reporter),
+        backoff: Backoff::default(),
+        applied: Applied::default(),
+        probes: Probes::default(),
+        installation: INSTALLATION.to_owned(),
+        clock,
+        egress,
+        metrics: Metrics::default(),
+        leadership,
+        config,
+    }
+}

@@ -1,0 +1,222 @@
+//! An authorization server in memory: clients with secrets, and scopes. It plans like a provider and executes calls.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Writes;
+use crate::provider::{
+    Access, Call, Change, ClientSpec, Conflict, Credential, Holder, Mark, ObservedClient, ObservedResource,
+    ObservedScopes, Plan, Presence, Proof, Provider, ProviderError, Read, ResourceSpec, ScopeOwner, ScopeSpec, Verb,
+};
+
+/// A client there.
+#[derive(Clone, Debug)]
+pub(crate) struct FakeClient {
+    /// Whose it is; nobody's when `None`.
+    pub(crate) mark: Option<Mark>,
+    /// Its secret.
+    pub(crate) secret: String,
+    /// What it was last told to be.
+    pub(crate) spec: String,
+    /// How often it was created.
+    pub(crate) created: usize,
+}
+
+#[derive(Default)]
+struct State {
+    clients: BTreeMap<String, FakeClient>,
+    scopes: BTreeMap<String, Holder>,
+    proofs: Vec<String>,
+}
+
+/// The server.
+#[derive(Clone, Default)]
+pub(crate) struct FakeServer {
+    state: Arc<Mutex<State>>,
+    writes: Writes,
+}
+
+impl FakeServer {
+    pub(super) fn new(writes: Writes) -> Self {
+        Self { state: Arc::default(), writes }
+    }
+
+    /// All clients.
+    pub(crate) fn clients(&self) -> BTreeMap<String, FakeClient> {
+        self.lock().clients.clone()
+    }
+
+    /// Puts a client there, or changes it, behind our back.
+    pub(crate) fn put_client(&self, id: &str, client: FakeClient) {
+        self.lock().clients.insert(id.to_owned(), client);
+    }
+
+    /// Deletes a client behind our back.
+    pub(crate) fn remove_client(&self, id: &str) {
+        self.lock().clients.remove(id);
+    }
+
+    /// Puts a scope there.
+    pub(crate) fn put_scope(&self, name: &str, holder: Holder) {
+        self.lock().scopes.insert(name.to_owned(), holder);
+    }
+
+    /// Which clients were proved, in order.
+    pub(crate) fn proofs(&self) -> Vec<String> {
+        self.lock().proofs.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+fn call(change: Change, id: &str, body: Value) -> Call {
+    Call {
+        operation: "test",
+        change,
+        subject: format!("client {id}"),
+        verb: if change == Change::Delete { Verb::Delete } else { Verb::Put },
+        path: id.to_owned(),
+        body: Some(body),
+    }
+}
+
+#[async_trait]
+impl Provider for FakeServer {
+    async fn check_access(&self) -> Result<Access, ProviderError> {
+        Ok(Access::default())
+    }
+
+    fn own_client_id(&self) -> &'static str {
+        "operator"
+    }
+
+    async fn observe_client(&self, id: &str, _: Read) -> Result<ObservedClient, ProviderError> {
+        let found = self.lock().clients.get(id).cloned();
+        let holder = |client: &FakeClient| match &client.mark {
+            Some(mark) => Holder::Marked(mark.clone()),
+            None => Holder::Unmarked { adopter: None },
+        };
+        Ok(ObservedClient {
+            presence: found.as_ref().map_or(Presence::Absent, |client| Presence::Held(holder(client))),
+            secret: found.as_ref().map(|client| Credential::new(client.secret.clone())),
+            raw: found.map(|client| json!(client.spec)),
+        })
+    }
+
+    fn plan_client(
+        &self,
+        want: &ClientSpec,
+        observed: &ObservedClient,
+        _: &ObservedScopes,
+        secret: Option<&Credential>,
+        _: Timestamp,
+    ) -> Plan {
+        if !observed.presence.claimable(&want.mark, want.adopt) {
+            let Presence::Held(holder) = observed.presence.clone() else { return Plan::default() };
+            let subject = format!("client {}", want.client_id);
+            return Plan { calls: vec![], conflicts: vec![Conflict { subject, holder }] };
+        }
+        let spec = json!(format!("{want:?}"));
+        let same = observed.raw.as_ref() == Some(&spec)
+            && secret.is_none_or(|secret| observed.secret.as_ref() == Some(secret));
+        if same {
+            return Plan::default();
+        }
+        let change = if observed.presence == Presence::Absent { Change::Create } else { Change::Update };
+        let body = json!({"spec": spec, "secret": secret.map(Credential::expose), "mark": [
+            want.mark.installation, want.mark.kind, want.mark.namespace, want.mark.name, want.mark.uid]});
+        Plan { calls: vec![call(change, &want.client_id, body)], conflicts: vec![] }
+    }
+
+    fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
+        let Presence::Held(Holder::Marked(holder)) = &observed.presence else { return Plan::default() };
+        if !holder.same_object(mark) {
+            return Plan::default();
+        }
+        let id = format!("{}.{}.{}", mark.installation, mark.namespace, mark.name);
+        Plan { calls: vec![call(Change::Delete, &id, Value::Null)], conflicts: vec![] }
+    }
+
+    async fn observe_scopes(&self, _: Read) -> Result<ObservedScopes, ProviderError> {
+        let scopes = self.lock().scopes.clone();
+        Ok(Arc::new(scopes.into_iter().map(|(name, holder)| (name, ScopeOwner { holder, raw: Value::Null })).collect()))
+    }
+
+    async fn observe_resource(&self, resource: &str, read: Read) -> Result<ObservedResource, ProviderError> {
+        self.observe_client(resource, read).await
+    }
+
+    fn plan_resource(
+        &self,
+        _: &ResourceSpec,
+        _: &ObservedResource,
+        _: &ObservedScopes,
+        _: Option<&Credential>,
+    ) -> Plan {
+        Plan::default()
+    }
+
+    fn plan_resource_removal(&self, _: &Mark, _: &ObservedResource, _: &ObservedScopes) -> Plan {
+        Plan::default()
+    }
+
+    fn plan_scopes(&self, _: &Mark, _: &[ScopeSpec], _: &ObservedScopes, _: &dyn Fn(&str) -> bool) -> Plan {
+        Plan::default()
+    }
+
+    async fn execute(&self, plan: &Plan) -> Result<(), ProviderError> {
+        for call in &plan.calls {
+            if !self.writes.happens() {
+                return Err(ProviderError::NotLeading);
+            }
+            let mut state = self.lock();
+            if call.change == Change::Delete {
+                state.clients.remove(&call.path);
+                continue;
+            }
+            let body = call.body.clone().unwrap_or_default();
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let mark = Mark {
+                installation: text(&body["mark"][0]),
+                kind: text(&body["mark"][1]),
+                namespace: text(&body["mark"][2]),
+                name: text(&body["mark"][3]),
+                uid: text(&body["mark"][4]),
+            };
+            let created = usize::from(call.change == Change::Create);
+            let client = state.clients.entry(call.path.clone()).or_insert_with(|| FakeClient {
+                mark: None,
+                secret: "made by the server".to_owned(),
+                spec: String::new(),
+                created: 0,
+            });
+            client.created += created;
+            client.mark = Some(mark);
+            client.spec = text(&body["spec"]);
+            if let Some(secret) = body["secret"].as_str() {
+                client.secret = secret.to_owned();
+            }
+        }
+        Ok(())
+    }
+
+    async fn prove(&self, proof: &Proof) -> Result<(), ProviderError> {
+        let (id, secret) = match proof {
+            Proof::ClientCredentials { client_id, secret, .. }
+            | Proof::AuthorizationCode { client_id, secret, .. }
+            | Proof::TokenExchange { client_id, secret } => (client_id, secret),
+        };
+        let mut state = self.lock();
+        let works = state.clients.get(id).is_some_and(|client| client.secret == secret.expose());
+        state.proofs.push(id.clone());
+        if works { Ok(()) } else { Err(ProviderError::Unproved { why: "it does not work".to_owned() }) }
+    }
+}

@@ -2,13 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
+    process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
-use tokio::{io::AsyncWriteExt, process::Command};
+
+use crate::process::capture;
 
 /// A call that takes longer hangs.
 const TIMEOUT: Duration = Duration::from_mins(3);
@@ -80,27 +81,9 @@ impl Kubectl {
             .args(arguments)
             // Preferences of the person who runs the stories would change what kubectl prints.
             .env("KUBECTL_KUBERC", "false")
-            .env_remove("KUBECONFIG")
-            .stdin(if input.is_some() {
-                Stdio::piped()
-            } else {
-                Stdio::null()
-            })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().context("cannot run kubectl")?;
-        let (mut stdin, input) = (child.stdin.take(), input.unwrap_or_default().to_owned());
-        let feed = async move {
-            if let Some(stdin) = &mut stdin {
-                // kubectl may end before it has read everything; its own words are the better error.
-                let _ = stdin.write_all(input.as_bytes()).await;
-            }
-            drop(stdin);
-        };
-        let finished =
-            tokio::time::timeout(TIMEOUT, async { tokio::join!(feed, child.wait_with_output()).1 }).await;
-        let output = finished.with_context(|| format!("kubectl {} hangs", arguments.join(" ")))??;
+            .env_remove("KUBECONFIG");
+        let output = capture(&command, input.unwrap_or_default(), TIMEOUT).await;
+        let output = output.with_context(|| format!("kubectl {}", arguments.join(" ")))?;
         Ok(Output {
             success: output.status.success(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

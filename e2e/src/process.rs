@@ -1,5 +1,6 @@
 //! Child processes that never outlive the harness.
 
+mod capture;
 mod watchdog;
 
 use std::{
@@ -14,17 +15,25 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group,
+    test_kill_process_group, waitid, waitpgid,
+};
 use tokio::sync::watch;
 
 use watchdog::Watchdog;
+
+pub use capture::capture;
 
 /// Waits for the word to go before it becomes the real program, so that the watchdog knows the group before the
 /// program runs. If the harness dies in between, `read` fails and the program never starts.
 const STARTER: &str = r#"read -r go || exit 125; exec "$@" </dev/null"#;
 
-/// How long `Drop` waits for a killed process to be gone.
-const KILL_WAIT: Duration = Duration::from_secs(5);
+/// How long is waited for killed processes to be gone. They go at once unless the kernel keeps them in a call.
+const KILL_WAIT: Duration = Duration::from_secs(3);
+
+/// Between two looks at a process group that was killed.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A running program in its own process group, with its output in a log file. It is killed when this is dropped
 /// (so also on a panic), and by a watchdog however this process ends.
@@ -50,7 +59,15 @@ impl Guarded {
     ) -> anyhow::Result<Self> {
         let (name, log) = (name.into(), log.into());
         let watchdog = Watchdog::get()?;
-        let mut child = starter(command, &log)?
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("cannot write the log {}", log.display()))?;
+        let mut child = starter(command, STARTER)
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone()?)
+            .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         let group = i32::try_from(child.id())
@@ -161,8 +178,8 @@ impl Shared {
         *self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the end of the program. Its number stays ours until the very end: what it left running in its
-    /// group is killed while nobody else can have that number.
+    /// Waits for the end of the program, then ends what it left running in its group. Nobody else can have the number
+    /// of the group in the meantime: it is ours until the program is reaped, and taken while a member lives.
     fn reap(
         &self,
         mut child: Child,
@@ -173,12 +190,24 @@ impl Shared {
         let _ended = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         let mut group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = kill_process_group(pid, Signal::KILL);
-        watchdog.remove(pid);
         let status = child.wait();
+        wait_for_group(pid);
         *group = None;
+        watchdog.remove(pid);
         drop(group);
         self.reaped.notify_all();
         let _ = tell.send(status.ok());
+    }
+}
+
+/// Waits until no process of a group that was killed is left.
+fn wait_for_group(group: Pid) {
+    let mut pauses = KILL_WAIT.as_millis() / PAUSE.as_millis();
+    while test_kill_process_group(group).is_ok() && pauses > 0 {
+        // Orphans are ours to reap where the watchdog could arrange it; elsewhere init does it.
+        while let Ok(Some(_)) = waitpgid(group, WaitOptions::NOHANG) {}
+        thread::sleep(PAUSE);
+        pauses -= 1;
     }
 }
 
@@ -186,24 +215,18 @@ impl Shared {
 pub fn kill_everything() {
     let Ok(watchdog) = Watchdog::get() else { return };
     watchdog.kill_all();
-    for _ in 0..500 {
-        if watchdog.running() == 0 {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
+    let mut pauses = KILL_WAIT.as_millis() / PAUSE.as_millis();
+    while watchdog.running() > 0 && pauses > 0 {
+        thread::sleep(PAUSE);
+        pauses -= 1;
     }
 }
 
-/// The command behind [`STARTER`], in a process group of its own.
-fn starter(command: &Command, log: &Path) -> anyhow::Result<Command> {
-    let output = File::options()
-        .create(true)
-        .append(true)
-        .open(log)
-        .with_context(|| format!("cannot write the log {}", log.display()))?;
+/// The command behind a starting script, in a process group of its own.
+fn starter(command: &Command, script: &str) -> Command {
     let mut starter = Command::new("sh");
     starter
-        .args(["-c", STARTER, "sh"])
+        .args(["-c", script, "sh"])
         .arg(command.get_program())
         .args(command.get_args());
     for (name, value) in command.get_envs() {
@@ -215,12 +238,8 @@ fn starter(command: &Command, log: &Path) -> anyhow::Result<Command> {
     if let Some(folder) = command.get_current_dir() {
         starter.current_dir(folder);
     }
+    starter.process_group(0);
     starter
-        .stdin(Stdio::piped())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .process_group(0);
-    Ok(starter)
 }
 
 /// The last lines of a file, or nothing when it cannot be read.

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 
-use crate::progress;
+use crate::{interrupt, progress};
 
 const PREFIX: &str = "mcp-auth-run-";
 const LOCK: &str = "lock";
@@ -83,8 +83,8 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        if registered().remove(&self.path) {
-            let _ = fs::remove_dir_all(&self.path);
+        if !interrupt::is_under_way() && registered().remove(&self.path) {
+            remove(&self.path);
         }
     }
 }
@@ -92,6 +92,24 @@ impl Drop for RunFolder {
 /// Removes every folder of this process that is not kept. For an end without drops.
 pub fn remove_all() {
     for folder in std::mem::take(&mut *registered()) {
+        remove(&folder);
+    }
+}
+
+/// The lock goes last: should the rest not go, a later run still sees that nobody needs the folder.
+fn remove(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let rest = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name() != LOCK);
+    let removed = rest.map(|entry| entry.path()).try_for_each(|path| {
+        if path.is_dir() {
+            fs::remove_dir_all(path)
+        } else {
+            fs::remove_file(path)
+        }
+    });
+    if removed.is_ok() {
         let _ = fs::remove_dir_all(folder);
     }
 }
@@ -112,7 +130,7 @@ fn remove_abandoned(base: &Path) {
             continue;
         };
         if lock.try_lock().is_ok() {
-            let _ = fs::remove_dir_all(entry.path());
+            remove(&entry.path());
         }
     }
 }

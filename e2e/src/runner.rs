@@ -56,7 +56,9 @@ struct Shared {
 pub fn main(stories: Vec<Story>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    match run(&arguments, stories) {
+    let outcome = run(&arguments, stories);
+    interrupt::let_it_finish();
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             progress::say(&format!("the stories could not be run: {error:#}"));
@@ -85,6 +87,7 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
     }
     let began = Instant::now();
     let conclusion = libtest_mimic::run(arguments, trials);
+    interrupt::let_it_finish();
     if let Some(world) = shared.world.get() {
         finish(&runtime, world, &conclusion, &shared, began.elapsed());
     }

@@ -51,6 +51,9 @@ impl Watchdog {
     }
 
     fn start() -> anyhow::Result<Self> {
+        // What a killed process leaves behind comes to us: some containers have an init that is slow to reap.
+        #[cfg(target_os = "linux")]
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let mut shell = Command::new("sh")
             .args(["-c", SCRIPT])
             .stdin(Stdio::piped())

@@ -14,6 +14,7 @@
 
 pub mod cache;
 pub mod control_plane;
+pub mod demo;
 pub mod interrupt;
 pub mod keycloak;
 pub mod kubectl;
@@ -27,6 +28,7 @@ pub mod progress;
 pub mod proxy;
 pub mod run_folder;
 pub mod runner;
+pub mod samples;
 pub mod secrets;
 pub mod story;
 pub mod tools;

@@ -4,7 +4,9 @@
 //! things. `cargo test -p mcp-auth-e2e --test stories -- NAME` runs those whose name contains NAME.
 
 mod admission;
+mod exchange;
 mod harness;
+mod main_job;
 mod manifests;
 
 use std::process::ExitCode;
@@ -14,7 +16,9 @@ use mcp_auth_e2e::runner::{self, Story};
 fn all() -> Vec<Story> {
     let mut stories = Vec::new();
     stories.extend(admission::stories());
+    stories.extend(exchange::stories());
     stories.extend(harness::stories());
+    stories.extend(main_job::stories());
     stories.extend(manifests::stories());
     stories
 }

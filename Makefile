@@ -1,0 +1,48 @@
+# The commands that people run. `make help` lists them.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+CACHE := $(or $(MCP_AUTH_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mcp-auth-operator)
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
+.PHONY: help demo test test-long crds lint unit stories
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+demo: ## The main job on a real API server and a real Keycloak; ONCE=1 ends with a verdict instead of staying up
+	@echo "==> building the operator and the demo"
+	@cargo build --quiet -p mcp-auth-operator -p mcp-auth-e2e --bins
+	@cargo run --quiet -p mcp-auth-e2e --bin demo
+
+test: lint unit stories ## Lint, unit tests, generated files, and the stories on real parts
+
+test-long: test ## The same at full length; no story has a longer form yet
+
+lint: $(CARGO_DENY) ## Format, clippy, and bans, licences and sources of dependencies
+	@echo "==> lint"
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO_DENY) --log-level error check bans licenses sources
+
+unit: ## Unit tests, and that the generated files are up to date
+	@echo "==> unit tests"
+	cargo test --quiet --workspace --lib --bins
+	cargo test --quiet -p mcp-auth-crds --tests
+	cargo test --quiet -p mcp-auth-operator --tests
+
+stories: ## The stories on a real API server and a real Keycloak
+	@echo "==> stories"
+	cargo build --quiet -p mcp-auth-operator
+	cargo test --quiet -p mcp-auth-e2e --test stories
+
+crds: ## Generate crds/yaml from the types
+	cargo run --quiet -p mcp-auth-crds --bin crdgen -- crds/yaml
+
+# Kept beside the other tools, outside the checkout. The advisories check is left out: its database is not in a registry.
+$(CARGO_DENY):
+	@echo "==> installing cargo-deny $(CARGO_DENY_VERSION) into $(CACHE) (a few minutes, once)"
+	@cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --quiet --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)

@@ -36,9 +36,14 @@ async fn show(world: &Arc<World>, once: bool) -> anyhow::Result<()> {
     let operator = env.start_operator_with(&samples::operator_options(&env)).await?;
     say("kubectl apply of config/samples (the address of the authorization server is this Keycloak's)");
     samples::apply(&env).await?;
-    samples::wait_until_ready(&env, READY, |object, after| say(&format!("Ready after {:4.1} s  {object}", after.as_secs_f64())))
-        .await?;
-    print(&format!("\n$ kubectl get mcp-auth -A\n{}", env.kubectl().must(&["get", "mcp-auth", "-A"]).await?));
+    samples::wait_until_ready(&env, READY, |object, after| {
+        say(&format!("Ready after {:4.1} s  {object}", after.as_secs_f64()));
+    })
+    .await?;
+    print(&format!(
+        "\n$ kubectl get mcp-auth -A\n{}",
+        env.kubectl().must(&["get", "mcp-auth", "-A"]).await?
+    ));
 
     let issuer = env.issuer().await?;
     machine_client(&env, &issuer).await?;
@@ -60,12 +65,24 @@ async fn show(world: &Arc<World>, once: bool) -> anyhow::Result<()> {
 async fn machine_client(env: &StoryEnv, issuer: &Issuer) -> anyhow::Result<()> {
     say("McpClient team-a/reporter: a token with the credential in Secret team-a/reporter-mcp-client");
     let reporter = samples::oauth_client(env, "team-a", "reporter-mcp-client").await?;
-    let tokens = issuer.client_credentials(&reporter, Some("documents:read")).await?.granted()?;
+    let tokens = issuer
+        .client_credentials(&reporter, Some("documents:read"))
+        .await?
+        .granted()?;
     let token = issuer.verify(&tokens.access_token).await?;
     claims(&token);
-    ensure!(token.audiences() == ["https://documents.team-b.mcp.example.com/mcp"], "another audience");
-    let refused = issuer.client_credentials(&reporter, Some("documents:write")).await?.refused()?;
-    say(&format!("the same client asks for documents:write, which it was not granted: {}", refused.error));
+    ensure!(
+        token.audiences() == ["https://documents.team-b.mcp.example.com/mcp"],
+        "another audience"
+    );
+    let refused = issuer
+        .client_credentials(&reporter, Some("documents:write"))
+        .await?
+        .refused()?;
+    say(&format!(
+        "the same client asks for documents:write, which it was not granted: {}",
+        refused.error
+    ));
     Ok(())
 }
 
@@ -88,10 +105,20 @@ async fn user_and_exchange(env: &StoryEnv, issuer: &Issuer) -> anyhow::Result<()
 
     let server = samples::oauth_client(env, "team-a", "assistant-mcp-auth").await?;
     for (policy, scope, audience) in [
-        ("assistant-orders", "orders-api:read", "https://orders.internal.example.com"),
-        ("assistant-documents", "documents:read", "https://documents.team-b.mcp.example.com/mcp"),
+        (
+            "assistant-orders",
+            "orders-api:read",
+            "https://orders.internal.example.com",
+        ),
+        (
+            "assistant-documents",
+            "documents:read",
+            "https://documents.team-b.mcp.example.com/mcp",
+        ),
     ] {
-        say(&format!("TokenExchangePolicy team-a/{policy}: the assistant exchanges that token for {scope}"));
+        say(&format!(
+            "TokenExchangePolicy team-a/{policy}: the assistant exchanges that token for {scope}"
+        ));
         let exchanged = exchange(issuer, &server, &tokens.access_token, scope).await?;
         claims(&exchanged);
         ensure!(exchanged.audiences() == [audience], "another audience");
@@ -105,25 +132,47 @@ async fn exchange(
     subject: &SecretString,
     scope: &str,
 ) -> anyhow::Result<VerifiedToken> {
-    let exchange = Exchange { subject_token: subject, scope: Some(scope), audience: None };
+    let exchange = Exchange {
+        subject_token: subject,
+        scope: Some(scope),
+        audience: None,
+    };
     let tokens = issuer.exchange(server, &exchange).await?.granted()?;
     issuer.verify(&tokens.access_token).await
 }
 
 /// The published document, as any MCP client reads it.
 async fn metadata(env: &StoryEnv) -> anyhow::Result<()> {
-    say("ConfigMap team-b/tickets-mcp-metadata, of the McpServer that the annotated Service became (RFC 9728)");
+    say(
+        "ConfigMap team-b/tickets-mcp-metadata, of the McpServer that the annotated Service became (RFC 9728)",
+    );
     let path = "jsonpath={.data.oauth-protected-resource}";
-    let document = env.kubectl().must(&["get", "configmap", "tickets-mcp-metadata", "-n", "team-b", "-o", path]).await?;
+    let document = env
+        .kubectl()
+        .must(&[
+            "get",
+            "configmap",
+            "tickets-mcp-metadata",
+            "-n",
+            "team-b",
+            "-o",
+            path,
+        ])
+        .await?;
     let parsed: serde_json::Value = serde_json::from_str(&document).context("the document is not JSON")?;
-    ensure!(parsed["authorization_servers"][0] == env.realm().issuer(), "another issuer");
+    ensure!(
+        parsed["authorization_servers"][0] == env.realm().issuer(),
+        "another issuer"
+    );
     print(&document);
     Ok(())
 }
 
 /// The claims that matter; never the token.
 fn claims(token: &VerifiedToken) {
-    let lifetime = token.lifetime().map_or_else(|_| "?".to_owned(), |seconds| format!("{seconds} s"));
+    let lifetime = token
+        .lifetime()
+        .map_or_else(|_| "?".to_owned(), |seconds| format!("{seconds} s"));
     print(&format!(
         "      typ   {}\n      iss   {}\n      sub   {}\n      azp   {}\n      aud   {}\n      scope {}\n      valid {lifetime}",
         token.typ.as_deref().unwrap_or("-"),

@@ -1,4 +1,17 @@
 //! The operator.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::needless_pass_by_value,
+        clippy::too_many_lines,
+        clippy::duration_suboptimal_units,
+        clippy::cast_possible_wrap,
+        clippy::cloned_ref_to_slice_refs,
+        clippy::unnecessary_wraps,
+        clippy::option_option,
+        reason = "tables of cases are long, and their helpers take values that are made on the spot"
+    )
+)]
 
 pub mod admin;
 pub mod backoff;

@@ -153,10 +153,17 @@ pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> R
 }
 
 /// Deletes the Secret that a workload read, if it is ours: it is not needed any more, or has another name now.
-pub async fn take_back(ctx: &Context, namespace: &str, name: &str, owner: &OwnerReference) -> Result<(), Error> {
+pub async fn take_back(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    owner: &OwnerReference,
+) -> Result<(), Error> {
     let api: Api<Secret> = ctx.cluster.api(namespace);
     match api.get_opt(name).await? {
-        Some(found) if ownership(Some(&found.metadata), owner) != Ownership::Foreign => ctx.cluster.delete(&found).await,
+        Some(found) if ownership(Some(&found.metadata), owner) != Ownership::Foreign => {
+            ctx.cluster.delete(&found).await
+        }
         _ => Ok(()),
     }
 }

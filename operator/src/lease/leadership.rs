@@ -53,7 +53,10 @@ impl Leadership {
     #[cfg(test)]
     pub(crate) fn lost() -> Self {
         let (_, valid_until) = watch::channel(None);
-        Self { valid_until, clock: SystemClock::shared() }
+        Self {
+            valid_until,
+            clock: SystemClock::shared(),
+        }
     }
 }
 

@@ -90,8 +90,23 @@ fn refusal(status: u16, reason: &str) -> Value {
     json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": reason, "message": reason })
 }
 
-/// How the network treats one request: how long it takes there and back, and whether the answer arrives.
-type Network = Box<dyn FnMut() -> (Duration, Duration, bool) + Send>;
+/// How long a request takes to the server and its answer back; what is lost takes none.
+#[derive(Clone, Copy, Debug)]
+struct Passage {
+    there: Option<Duration>,
+    back: Option<Duration>,
+}
+
+/// How the network treats each request.
+type Network = Box<dyn FnMut() -> Passage + Send>;
+
+/// A network as it should be.
+fn perfect() -> Network {
+    Box::new(|| Passage {
+        there: Some(Duration::ZERO),
+        back: Some(Duration::ZERO),
+    })
+}
 
 /// A client whose requests reach `server` over `network`.
 fn client(server: &Arc<Mutex<ApiServer>>, mut network: Network) -> Client {
@@ -99,9 +114,14 @@ fn client(server: &Arc<Mutex<ApiServer>>, mut network: Network) -> Client {
     let server = Arc::clone(server);
     tokio::spawn(async move {
         while let Some((request, respond)) = handle.next_request().await {
-            let ((there, back, arrives), server) = (network(), Arc::clone(&server));
+            let (passage, server) = (network(), Arc::clone(&server));
             tokio::spawn(async move {
-                tokio::time::sleep(there).await;
+                // Longer than anybody waits: who asked has to give up by itself.
+                let lost = Duration::from_hours(1);
+                tokio::time::sleep(passage.there.unwrap_or(lost)).await;
+                if passage.there.is_none() {
+                    return;
+                }
                 let (parts, body) = request.into_parts();
                 let body = body.collect_bytes().await.unwrap();
                 assert!(
@@ -111,11 +131,8 @@ fn client(server: &Arc<Mutex<ApiServer>>, mut network: Network) -> Client {
                         .starts_with("/apis/coordination.k8s.io/v1/namespaces/operators/leases")
                 );
                 let (status, answer) = server.lock().unwrap().answer(&parts.method, &body);
-                tokio::time::sleep(back).await;
-                if !arrives || server.lock().unwrap().silent {
-                    // The answer is lost; the other side has to give up by itself.
-                    tokio::time::sleep(Duration::from_hours(1)).await;
-                }
+                let silent = server.lock().unwrap().silent;
+                tokio::time::sleep(passage.back.filter(|_| !silent).unwrap_or(lost)).await;
                 let body = Body::from(serde_json::to_vec(&answer).unwrap());
                 respond.send_response(Response::builder().status(status).body(body).unwrap());
             });
@@ -126,12 +143,7 @@ fn client(server: &Arc<Mutex<ApiServer>>, mut network: Network) -> Client {
 
 /// A candidate over a network without delays or losses.
 fn candidate(server: &Arc<Mutex<ApiServer>>, identity: &str) -> (Elector, Leadership) {
-    candidate_over(
-        server,
-        identity,
-        DURATION,
-        Box::new(|| (Duration::ZERO, Duration::ZERO, true)),
-    )
+    candidate_over(server, identity, DURATION, perfect())
 }
 
 fn candidate_over(

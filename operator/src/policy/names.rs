@@ -68,11 +68,14 @@ pub fn is_canonical(resource: &str) -> bool {
 
 /// The first `bytes` bytes of the SHA-256 of `data` in hex.
 pub fn hash(data: &[u8], bytes: usize) -> String {
-    Sha256::digest(data).iter().take(bytes).fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Sha256::digest(data)
+        .iter()
+        .take(bytes)
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]

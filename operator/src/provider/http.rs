@@ -98,7 +98,7 @@ impl HttpClient {
                 .retry(RETRIES)
                 .sleep(sleep)
                 .when(|error| may_repeat(request.effect, error))
-                .adjust(|error, pause| wait(error, pause))
+                .adjust(wait)
                 .await
         };
         pass.conclude(result.as_ref().err());

@@ -6,10 +6,7 @@ use std::{
 };
 
 use http::{Method, Request, Response};
-use kube::{
-    Client,
-    client::Body,
-};
+use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tower_test::mock;
 
@@ -30,7 +27,10 @@ struct State {
 
 impl FakeCluster {
     pub(super) fn new(writes: Writes) -> Self {
-        Self { state: Arc::default(), writes }
+        Self {
+            state: Arc::default(),
+            writes,
+        }
     }
 
     /// Puts an object there, as a user would.
@@ -86,7 +86,11 @@ impl FakeCluster {
             return None;
         }
         let body = body.collect_bytes().await.unwrap();
-        let sent: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+        let sent: Value = if body.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&body).unwrap()
+        };
         let mut state = self.lock();
         Some(match parts.method {
             Method::POST => state.create(&path, sent),
@@ -120,13 +124,25 @@ impl State {
             return failure(404, "NotFound");
         }
         let within = |found: &&String| found.rsplit('/').nth(1) == Some(plural);
-        let items: Vec<_> = self.objects.iter().filter(|(path, _)| within(path)).map(|(_, object)| object).collect();
-        (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}))
+        let items: Vec<_> = self
+            .objects
+            .iter()
+            .filter(|(path, _)| within(path))
+            .map(|(_, object)| object)
+            .collect();
+        (
+            200,
+            json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items}),
+        )
     }
 
     fn create(&mut self, path: &str, object: Value) -> (u16, Value) {
         let path = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap());
-        if self.objects.contains_key(&path) { failure(409, "AlreadyExists") } else { (201, self.store(path, object)) }
+        if self.objects.contains_key(&path) {
+            failure(409, "AlreadyExists")
+        } else {
+            (201, self.store(path, object))
+        }
     }
 
     fn replace(&mut self, path: &str, object: Value) -> (u16, Value) {
@@ -174,14 +190,24 @@ fn merge(into: &mut Value, from: &Value) {
 }
 
 fn failure(code: u16, reason: &str) -> (u16, Value) {
-    (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason}))
+    (
+        code,
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason}),
+    )
 }
 
 /// Where an object lives.
 fn path(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let (api, kind) = (text(&object["apiVersion"]), text(&object["kind"]).to_lowercase());
-    let prefix = if api.contains('/') { format!("/apis/{api}") } else { format!("/api/{api}") };
-    let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
+    let prefix = if api.contains('/') {
+        format!("/apis/{api}")
+    } else {
+        format!("/api/{api}")
+    };
+    let (namespace, name) = (
+        text(&object["metadata"]["namespace"]),
+        text(&object["metadata"]["name"]),
+    );
     format!("{prefix}/namespaces/{namespace}/{kind}s/{name}")
 }

@@ -96,7 +96,13 @@ pub(crate) async fn stage(objects: &[serde_json::Value]) -> Stage {
     let clock = ManualClock::at("2026-01-01T00:00:00Z");
     let ctx = Arc::new(context(cluster.client(), clock.clone()).await);
     connect(&ctx, &server);
-    Stage { cluster, server, writes, clock, ctx }
+    Stage {
+        cluster,
+        server,
+        writes,
+        clock,
+        ctx,
+    }
 }
 
 fn connect(ctx: &Context, server: &FakeServer) {
@@ -118,7 +124,11 @@ fn connect(ctx: &Context, server: &FakeServer) {
 }
 
 async fn context(client: Client, clock: Arc<ManualClock>) -> Context {
-    let config = Config::load(["mcp-auth-operator", "--namespace", OPERATOR], &Surroundings::default()).unwrap();
+    let config = Config::load(
+        ["mcp-auth-operator", "--namespace", OPERATOR],
+        &Surroundings::default(),
+    )
+    .unwrap();
     let leadership = Leadership::uncontested();
     let watch = watcher::Config::default();
     macro_rules! feed {
@@ -138,13 +148,19 @@ async fn context(client: Client, clock: Arc<ManualClock>) -> Context {
         config_maps: feed!(),
         namespaces: Feed::start(config.watch.namespaces(&client)),
     };
-    let reporter = Reporter { controller: "test".to_owned(), instance: None };
+    let reporter = Reporter {
+        controller: "test".to_owned(),
+        instance: None,
+    };
     let egress = Egress::new(config.egress);
     Context {
         cluster: Cluster::new(client.clone(), leadership.clone()),
         feeds,
         connections: Connections::default(),
-        realms: RealmRegistry::new(LimitSettings::new(config.authorization_server_rate, Duration::from_secs(1))),
+        realms: RealmRegistry::new(LimitSettings::new(
+            config.authorization_server_rate,
+            Duration::from_secs(1),
+        )),
         recorder: Recorder::new(client, reporter),
         backoff: Backoff::default(),
         applied: Applied::default(),

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use super::Writes;
 use crate::provider::{
     Access, Call, Change, ClientSpec, Conflict, Credential, Holder, Mark, ObservedClient, ObservedResource,
-    ObservedScopes, Plan, Presence, Proof, Provider, ProviderError, Read, ResourceSpec, ScopeOwner, ScopeSpec, Verb,
+    ObservedScopes, Plan, Presence, Proof, Provider, ProviderError, Read, ResourceSpec, ScopeOwner,
+    ScopeSpec, Verb,
 };
 
 /// A client there.
@@ -44,7 +45,10 @@ pub(crate) struct FakeServer {
 
 impl FakeServer {
     pub(super) fn new(writes: Writes) -> Self {
-        Self { state: Arc::default(), writes }
+        Self {
+            state: Arc::default(),
+            writes,
+        }
     }
 
     /// All clients.
@@ -82,7 +86,11 @@ fn call(change: Change, id: &str, body: Value) -> Call {
         operation: "test",
         change,
         subject: format!("client {id}"),
-        verb: if change == Change::Delete { Verb::Delete } else { Verb::Put },
+        verb: if change == Change::Delete {
+            Verb::Delete
+        } else {
+            Verb::Put
+        },
         path: id.to_owned(),
         body: Some(body),
     }
@@ -105,8 +113,12 @@ impl Provider for FakeServer {
             None => Holder::Unmarked { adopter: None },
         };
         Ok(ObservedClient {
-            presence: found.as_ref().map_or(Presence::Absent, |client| Presence::Held(holder(client))),
-            secret: found.as_ref().map(|client| Credential::new(client.secret.clone())),
+            presence: found
+                .as_ref()
+                .map_or(Presence::Absent, |client| Presence::Held(holder(client))),
+            secret: found
+                .as_ref()
+                .map(|client| Credential::new(client.secret.clone())),
             raw: found.map(|client| json!(client.spec)),
         })
     }
@@ -120,9 +132,14 @@ impl Provider for FakeServer {
         _: Timestamp,
     ) -> Plan {
         if !observed.presence.claimable(&want.mark, want.adopt) {
-            let Presence::Held(holder) = observed.presence.clone() else { return Plan::default() };
+            let Presence::Held(holder) = observed.presence.clone() else {
+                return Plan::default();
+            };
             let subject = format!("client {}", want.client_id);
-            return Plan { calls: vec![], conflicts: vec![Conflict { subject, holder }] };
+            return Plan {
+                calls: vec![],
+                conflicts: vec![Conflict { subject, holder }],
+            };
         }
         let spec = json!(format!("{want:?}"));
         let same = observed.raw.as_ref() == Some(&spec)
@@ -130,24 +147,49 @@ impl Provider for FakeServer {
         if same {
             return Plan::default();
         }
-        let change = if observed.presence == Presence::Absent { Change::Create } else { Change::Update };
+        let change = if observed.presence == Presence::Absent {
+            Change::Create
+        } else {
+            Change::Update
+        };
         let body = json!({"spec": spec, "secret": secret.map(Credential::expose), "mark": [
             want.mark.installation, want.mark.kind, want.mark.namespace, want.mark.name, want.mark.uid]});
-        Plan { calls: vec![call(change, &want.client_id, body)], conflicts: vec![] }
+        Plan {
+            calls: vec![call(change, &want.client_id, body)],
+            conflicts: vec![],
+        }
     }
 
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
-        let Presence::Held(Holder::Marked(holder)) = &observed.presence else { return Plan::default() };
+        let Presence::Held(Holder::Marked(holder)) = &observed.presence else {
+            return Plan::default();
+        };
         if !holder.same_object(mark) {
             return Plan::default();
         }
         let id = format!("{}.{}.{}", mark.installation, mark.namespace, mark.name);
-        Plan { calls: vec![call(Change::Delete, &id, Value::Null)], conflicts: vec![] }
+        Plan {
+            calls: vec![call(Change::Delete, &id, Value::Null)],
+            conflicts: vec![],
+        }
     }
 
     async fn observe_scopes(&self, _: Read) -> Result<ObservedScopes, ProviderError> {
         let scopes = self.lock().scopes.clone();
-        Ok(Arc::new(scopes.into_iter().map(|(name, holder)| (name, ScopeOwner { holder, raw: Value::Null })).collect()))
+        Ok(Arc::new(
+            scopes
+                .into_iter()
+                .map(|(name, holder)| {
+                    (
+                        name,
+                        ScopeOwner {
+                            holder,
+                            raw: Value::Null,
+                        },
+                    )
+                })
+                .collect(),
+        ))
     }
 
     async fn observe_resource(&self, resource: &str, read: Read) -> Result<ObservedResource, ProviderError> {
@@ -192,12 +234,15 @@ impl Provider for FakeServer {
                 uid: text(&body["mark"][4]),
             };
             let created = usize::from(call.change == Change::Create);
-            let client = state.clients.entry(call.path.clone()).or_insert_with(|| FakeClient {
-                mark: None,
-                secret: "made by the server".to_owned(),
-                spec: String::new(),
-                created: 0,
-            });
+            let client = state
+                .clients
+                .entry(call.path.clone())
+                .or_insert_with(|| FakeClient {
+                    mark: None,
+                    secret: "made by the server".to_owned(),
+                    spec: String::new(),
+                    created: 0,
+                });
             client.created += created;
             client.mark = Some(mark);
             client.spec = text(&body["spec"]);
@@ -210,13 +255,26 @@ impl Provider for FakeServer {
 
     async fn prove(&self, proof: &Proof) -> Result<(), ProviderError> {
         let (id, secret) = match proof {
-            Proof::ClientCredentials { client_id, secret, .. }
-            | Proof::AuthorizationCode { client_id, secret, .. }
+            Proof::ClientCredentials {
+                client_id, secret, ..
+            }
+            | Proof::AuthorizationCode {
+                client_id, secret, ..
+            }
             | Proof::TokenExchange { client_id, secret } => (client_id, secret),
         };
         let mut state = self.lock();
-        let works = state.clients.get(id).is_some_and(|client| client.secret == secret.expose());
+        let works = state
+            .clients
+            .get(id)
+            .is_some_and(|client| client.secret == secret.expose());
         state.proofs.push(id.clone());
-        if works { Ok(()) } else { Err(ProviderError::Unproved { why: "it does not work".to_owned() }) }
+        if works {
+            Ok(())
+        } else {
+            Err(ProviderError::Unproved {
+                why: "it does not work".to_owned(),
+            })
+        }
     }
 }

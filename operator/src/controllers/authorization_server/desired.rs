@@ -49,10 +49,16 @@ pub(super) fn api_scopes(server: &AuthorizationServer) -> Vec<ScopeSpec> {
 /// managed APIs can share one.
 pub(super) fn check(server: &AuthorizationServer) -> Result<(), Halt> {
     let mut seen = BTreeSet::new();
-    match api_scopes(server).into_iter().find(|scope| !seen.insert(scope.name.clone())) {
+    match api_scopes(server)
+        .into_iter()
+        .find(|scope| !seen.insert(scope.name.clone()))
+    {
         Some(twice) => Err(Halt::refused(
             "DuplicateScope",
-            format!("Two managed APIs declare the scope {}: give each API scopes of its own", twice.name),
+            format!(
+                "Two managed APIs declare the scope {}: give each API scopes of its own",
+                twice.name
+            ),
         )),
         None => Ok(()),
     }
@@ -123,6 +129,10 @@ mod tests {
     fn managed_apis_cannot_share_a_scope() {
         assert!(check(&server("read")).is_err());
         assert!(check(&server("write")).is_ok());
-        assert_eq!(api_scopes(&server("write")).len(), 2, "what is not managed is left alone");
+        assert_eq!(
+            api_scopes(&server("write")).len(),
+            2,
+            "what is not managed is left alone"
+        );
     }
 }

@@ -81,20 +81,34 @@ async fn connect(
 ) -> Result<Arc<Connection>, Halt> {
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
     let made_from = desired::made_from(server, &inputs);
-    let existing = ctx.connections.get(&namespace, &name).filter(|connection| connection.made_from == made_from);
-    let failed = ctx.backoff.failures(Kind::AuthorizationServer.as_str(), &key(server)) > 0;
+    let existing = ctx
+        .connections
+        .get(&namespace, &name)
+        .filter(|connection| connection.made_from == made_from);
+    let failed = ctx
+        .backoff
+        .failures(Kind::AuthorizationServer.as_str(), &key(server))
+        > 0;
     let now = ctx.clock.instant();
-    if let Some(connection) = existing.as_ref().filter(|c| !failed && c.is_fresh(now, ctx.config.resync_interval / 2)) {
+    if let Some(connection) = existing
+        .as_ref()
+        .filter(|c| !failed && c.is_fresh(now, ctx.config.resync_interval / 2))
+    {
         progress.discovered(&connection.metadata);
         progress.signed_in(&connection.access);
         return Ok(Arc::clone(connection));
     }
-    let connection = check(server, &inputs, made_from, existing.as_ref(), ctx, progress).await.inspect_err(|halt| {
-        // Whoever depends on it waits for a better credential, instead of failing with this one.
-        if let Halt::Failed(Error::PermissionsMissing { .. } | Error::Provider(ProviderError::Unauthenticated { .. })) = halt {
-            ctx.connections.remove(&namespace, &name);
-        }
-    })?;
+    let connection = check(server, &inputs, made_from, existing.as_ref(), ctx, progress)
+        .await
+        .inspect_err(|halt| {
+            // Whoever depends on it waits for a better credential, instead of failing with this one.
+            if let Halt::Failed(
+                Error::PermissionsMissing { .. } | Error::Provider(ProviderError::Unauthenticated { .. }),
+            ) = halt
+            {
+                ctx.connections.remove(&namespace, &name);
+            }
+        })?;
     kept::keep(server, &inputs, ctx).await?;
     // Those who failed while it could not be reached are woken too, instead of waiting for their back-off.
     if failed || existing.is_none_or(|existing| !Arc::ptr_eq(&existing, &connection)) {

@@ -7,8 +7,8 @@ use std::{
 
 use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::{
-    AdoptedKind, AuthenticationMethod, AuthorizationServer, Consent, DiscoveredMetadata, DurationText, GrantType,
-    ManagedClient, McpClient, McpServer,
+    AdoptedKind, AuthenticationMethod, AuthorizationServer, Consent, DiscoveredMetadata, DurationText,
+    GrantType, ManagedClient, McpClient, McpServer,
 };
 
 use super::observe::Observed;

@@ -156,7 +156,9 @@ async fn register(
     let replan = || {
         async move {
             let observed = provider.observe_client(&want.client_id, Read::Fresh).await?;
-            let scopes = provider.observe_scopes(Read::Within(ctx.config.resync_interval / 2)).await?;
+            let scopes = provider
+                .observe_scopes(Read::Within(ctx.config.resync_interval / 2))
+                .await?;
             Ok(provider.plan_client(want, &observed, &scopes, secret, ctx.now()))
         }
         .boxed()
@@ -203,7 +205,10 @@ async fn hand_over(
     if published.repaired {
         ctx.metrics.drift_repaired(Kind::McpClient, "Secret");
     }
-    let before = client.status.as_ref().and_then(|status| status.secret_name.as_deref());
+    let before = client
+        .status
+        .as_ref()
+        .and_then(|status| status.secret_name.as_deref());
     if let Some(before) = before.filter(|before| *before != name) {
         flow::take_back(ctx, &want.mark.namespace, before, &owner).await?;
     }

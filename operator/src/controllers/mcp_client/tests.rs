@@ -60,14 +60,18 @@ async fn at_work() -> Stage {
         client(&json!({})),
     ])
     .await;
-    stage.server.put_scope("orders:read", Holder::Marked(mark("McpServer", "team", "orders")));
+    stage
+        .server
+        .put_scope("orders:read", Holder::Marked(mark("McpServer", "team", "orders")));
     stage
 }
 
 impl Stage {
     /// One pass over the client as it is stored. Whether it ended well.
     async fn pass(&self) -> bool {
-        let Some(stored) = self.cluster.get(CLIENT) else { return true };
+        let Some(stored) = self.cluster.get(CLIENT) else {
+            return true;
+        };
         let client: McpClient = serde_json::from_value(stored).unwrap();
         run(Arc::new(client), Arc::clone(&self.ctx)).await.is_ok()
     }
@@ -92,7 +96,11 @@ impl Stage {
     fn ready(&self) -> (String, String) {
         let status = self.cluster.get(CLIENT).unwrap()["status"].clone();
         let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-        let ready = conditions.iter().find(|c| c["type"] == "Ready").cloned().unwrap_or_default();
+        let ready = conditions
+            .iter()
+            .find(|c| c["type"] == "Ready")
+            .cloned()
+            .unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         (text(&ready["status"]), text(&ready["reason"]))
     }
@@ -116,7 +124,10 @@ async fn a_client_turns_ready_only_after_its_proof_and_then_rests() {
     stage.check();
     assert_eq!(stage.server.proofs(), [ID], "proved once");
     assert_eq!(stage.value(SECRET, "scope").as_deref(), Some("orders:read"));
-    assert_eq!(stage.value(SECRET, "resource").as_deref(), Some("https://orders.example/mcp"));
+    assert_eq!(
+        stage.value(SECRET, "resource").as_deref(),
+        Some("https://orders.example/mcp")
+    );
 }
 
 /// Killed at every write in turn, of creation and of a rotation on request: afterwards there is one client, one
@@ -135,8 +146,15 @@ async fn killed_at_any_write_it_converges() {
                 let lived = stage.pass().await;
                 stage.settle().await;
                 stage.check();
-                assert_ne!(stage.value(SECRET, "client-secret"), before, "rotated, death at {death}");
-                assert_eq!(stage.value(&journal_path(), "handled-request").as_deref(), Some("now"));
+                assert_ne!(
+                    stage.value(SECRET, "client-secret"),
+                    before,
+                    "rotated, death at {death}"
+                );
+                assert_eq!(
+                    stage.value(&journal_path(), "handled-request").as_deref(),
+                    Some("now")
+                );
                 let after = stage.value(SECRET, "client-secret");
                 stage.settle().await;
                 assert_eq!(stage.value(SECRET, "client-secret"), after, "rotated once");
@@ -200,9 +218,21 @@ async fn a_secret_of_somebody_else_is_never_overwritten() {
 
 #[tokio::test]
 async fn a_client_of_somebody_else_is_never_touched() {
-    for holder in [None, Some(mark("McpClient", "victim", "agent")), Some(Mark { installation: "other".into(), ..mark("McpClient", "team", "agent") })] {
+    for holder in [
+        None,
+        Some(mark("McpClient", "victim", "agent")),
+        Some(Mark {
+            installation: "other".into(),
+            ..mark("McpClient", "team", "agent")
+        }),
+    ] {
         let stage = at_work().await;
-        let theirs = crate::testing::FakeClient { mark: holder.clone(), secret: "theirs".into(), spec: "theirs".into(), created: 0 };
+        let theirs = crate::testing::FakeClient {
+            mark: holder.clone(),
+            secret: "theirs".into(),
+            spec: "theirs".into(),
+            created: 0,
+        };
         stage.server.put_client(ID, theirs);
         stage.settle().await;
         assert_eq!(stage.ready().0, "False", "{holder:?}");
@@ -225,7 +255,11 @@ async fn a_deleted_client_leaves_nothing_behind() {
         stage.pass().await;
         assert!(stage.server.clients().is_empty(), "death at {death}");
         assert!(stage.cluster.get(&journal_path()).is_none(), "death at {death}");
-        assert_eq!(stage.cluster.get(CLIENT).unwrap()["metadata"]["finalizers"], json!([]), "death at {death}");
+        assert_eq!(
+            stage.cluster.get(CLIENT).unwrap()["metadata"]["finalizers"],
+            json!([]),
+            "death at {death}"
+        );
     }
 }
 

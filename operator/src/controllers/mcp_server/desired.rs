@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Resource as _, ResourceExt as _};
-use mcp_auth_crds::v1alpha1::{AdoptedKind, AllowedClients, AuthorizationServer, DiscoveredMetadata, DurationText, McpServer};
+use mcp_auth_crds::v1alpha1::{
+    AdoptedKind, AllowedClients, AuthorizationServer, DiscoveredMetadata, DurationText, McpServer,
+};
 use serde_json::json;
 
 use super::observe::{Home, Observed};
@@ -51,7 +53,13 @@ pub(super) fn granted(
 ) -> Result<(), Refusal> {
     let default_scope = names::default_scope(tenant.namespace, &server.name_any());
     let scopes = scopes::effective(server);
-    grants::server(authorization_server, tenant, &server.spec.resource, scopes.keys(), &default_scope)
+    grants::server(
+        authorization_server,
+        tenant,
+        &server.spec.resource,
+        scopes.keys(),
+        &default_scope,
+    )
 }
 
 /// The server at the authorization server, without permissions of others.

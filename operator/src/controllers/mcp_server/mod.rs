@@ -120,11 +120,7 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
 }
 
 /// Chooses the server's own credential, while a policy needs one.
-async fn hold(
-    want: &ResourceSpec,
-    observed: &Observed,
-    ctx: &Context,
-) -> Result<Option<flow::Held>, Halt> {
+async fn hold(want: &ResourceSpec, observed: &Observed, ctx: &Context) -> Result<Option<flow::Held>, Halt> {
     if !observed.needs_secret {
         return Ok(None);
     }
@@ -228,7 +224,10 @@ async fn hand_over(
 /// Takes the credential away from the workload when no policy needs it any more.
 async fn take_back(server: &McpServer, observed: &Observed, ctx: &Context) -> Result<(), Halt> {
     let mark = home::mark(server, &ctx.installation);
-    let secret = server.status.as_ref().and_then(|status| status.secret_name.as_deref());
+    let secret = server
+        .status
+        .as_ref()
+        .and_then(|status| status.secret_name.as_deref());
     if let (Some(secret), Some(owner)) = (secret, server.controller_owner_ref(&())) {
         flow::take_back(ctx, &mark.namespace, secret, &owner).await?;
     }

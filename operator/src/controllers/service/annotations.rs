@@ -75,12 +75,19 @@ enum Field {
 }
 
 fn authorization_server(value: Option<&str>) -> Result<ObjectReference, String> {
-    let reference = value.map(|value| value.split_once('/').map_or((None, value), |(ns, name)| (Some(ns), name)));
+    let reference = value.map(|value| {
+        value
+            .split_once('/')
+            .map_or((None, value), |(ns, name)| (Some(ns), name))
+    });
     match reference {
-        Some((namespace, name)) if is_label(name) && namespace.is_none_or(is_label) => {
-            Ok(ObjectReference { name: name.to_owned(), namespace: namespace.map(str::to_owned) })
-        }
-        _ => Err(format!("set {SERVICE_AUTHORIZATION_SERVER} to [namespace/]name of an AuthorizationServer")),
+        Some((namespace, name)) if is_label(name) && namespace.is_none_or(is_label) => Ok(ObjectReference {
+            name: name.to_owned(),
+            namespace: namespace.map(str::to_owned),
+        }),
+        _ => Err(format!(
+            "set {SERVICE_AUTHORIZATION_SERVER} to [namespace/]name of an AuthorizationServer"
+        )),
     }
 }
 

@@ -17,11 +17,20 @@ use crate::{
 };
 
 fn client(timeout: Duration) -> HttpClient {
-    let policy = EgressPolicy { allow_http: true, insecure_allow_loopback: true, ..Default::default() };
+    let policy = EgressPolicy {
+        allow_http: true,
+        insecure_allow_loopback: true,
+        ..Default::default()
+    };
     let rate = NonZeroU32::new(10_000).unwrap();
     HttpClient {
-        egress: Egress::new(policy).client_with_timeout(Audience::AuthorizationServer, None, timeout).unwrap(),
-        limits: Arc::new(RealmLimits::new(LimitSettings::new(rate, Duration::from_secs(60)))),
+        egress: Egress::new(policy)
+            .client_with_timeout(Audience::AuthorizationServer, None, timeout)
+            .unwrap(),
+        limits: Arc::new(RealmLimits::new(LimitSettings::new(
+            rate,
+            Duration::from_secs(60),
+        ))),
         metrics: Metrics::default(),
         leadership: Leadership::uncontested(),
     }
@@ -30,7 +39,11 @@ fn client(timeout: Duration) -> HttpClient {
 fn request(uri: &str, effect: Effect) -> Request<'static> {
     Request {
         operation: "op",
-        method: if effect == Effect::Create { Method::POST } else { Method::GET },
+        method: if effect == Effect::Create {
+            Method::POST
+        } else {
+            Method::GET
+        },
         url: Url::parse(uri).unwrap(),
         effect,
         bearer: None,
@@ -45,13 +58,19 @@ struct InTurn(Vec<ResponseTemplate>, AtomicUsize);
 impl Respond for InTurn {
     fn respond(&self, _: &wiremock::Request) -> ResponseTemplate {
         let n = self.1.fetch_add(1, Ordering::SeqCst);
-        self.0.get(n).cloned().unwrap_or_else(|| ResponseTemplate::new(200).set_body_json(json!({})))
+        self.0
+            .get(n)
+            .cloned()
+            .unwrap_or_else(|| ResponseTemplate::new(200).set_body_json(json!({})))
     }
 }
 
 async fn server(first: Vec<ResponseTemplate>) -> MockServer {
     let server = MockServer::start().await;
-    Mock::given(any()).respond_with(InTurn(first, AtomicUsize::new(0))).mount(&server).await;
+    Mock::given(any())
+        .respond_with(InTurn(first, AtomicUsize::new(0)))
+        .mount(&server)
+        .await;
     server
 }
 
@@ -64,7 +83,10 @@ fn status(status: u16) -> ResponseTemplate {
 }
 
 fn unavailable(status: u16, retry_after: Option<u64>) -> ProviderError {
-    ProviderError::Unavailable { status, retry_after: retry_after.map(Duration::from_secs) }
+    ProviderError::Unavailable {
+        status,
+        retry_after: retry_after.map(Duration::from_secs),
+    }
 }
 
 const LONG: Duration = Duration::from_secs(5);
@@ -74,23 +96,42 @@ async fn what_may_be_repeated_is_repeated() {
     for effect in [Effect::Read, Effect::Replace] {
         let server = server(vec![status(503), status(500)]).await;
         let answer = client(LONG).call(&request(&server.uri(), effect)).await.unwrap();
-        assert_eq!((answer.status.as_u16(), requests(&server).await), (200, 3), "{effect:?}");
+        assert_eq!(
+            (answer.status.as_u16(), requests(&server).await),
+            (200, 3),
+            "{effect:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn repeating_ends() {
     let server = server(vec![status(502); 9]).await;
-    let error = client(LONG).call(&request(&server.uri(), Effect::Read)).await.err();
-    assert_eq!((error, requests(&server).await), (Some(unavailable(502, None)), 3));
+    let error = client(LONG)
+        .call(&request(&server.uri(), Effect::Read))
+        .await
+        .err();
+    assert_eq!(
+        (error, requests(&server).await),
+        (Some(unavailable(502, None)), 3)
+    );
 }
 
 #[tokio::test]
 async fn a_creation_is_sent_once_whatever_comes() {
-    for first in [status(503), status(429), status(500).set_delay(Duration::from_millis(400))] {
+    for first in [
+        status(503),
+        status(429),
+        status(500).set_delay(Duration::from_millis(400)),
+    ] {
         let server = server(vec![first]).await;
         let client = client(Duration::from_millis(300));
-        assert!(client.call(&request(&server.uri(), Effect::Create)).await.is_err());
+        assert!(
+            client
+                .call(&request(&server.uri(), Effect::Create))
+                .await
+                .is_err()
+        );
         tokio::time::sleep(Duration::from_millis(700)).await;
         assert_eq!(requests(&server).await, 1);
     }
@@ -100,24 +141,42 @@ async fn a_creation_is_sent_once_whatever_comes() {
 async fn a_short_pause_that_is_asked_for_is_made_and_a_long_one_is_reported() {
     let server = server(vec![status(429).insert_header("retry-after", "1")]).await;
     let begun = StdInstant::now();
-    assert!(client(LONG).call(&request(&server.uri(), Effect::Read)).await.is_ok());
+    assert!(
+        client(LONG)
+            .call(&request(&server.uri(), Effect::Read))
+            .await
+            .is_ok()
+    );
     assert!(begun.elapsed() >= Duration::from_secs(1));
 
     let server = super::tests::server(vec![status(503).insert_header("retry-after", "120")]).await;
     let client = client(LONG);
     let error = client.call(&request(&server.uri(), Effect::Read)).await.err();
-    assert_eq!((error, requests(&server).await), (Some(unavailable(503, Some(120))), 1));
-    let refused = client.call(&request(&server.uri(), Effect::Read)).await.err().unwrap();
+    assert_eq!(
+        (error, requests(&server).await),
+        (Some(unavailable(503, Some(120))), 1)
+    );
+    let refused = client
+        .call(&request(&server.uri(), Effect::Read))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(requests(&server).await, 1, "left alone");
     let left = refused.retry_after().unwrap();
-    assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60), "capped: {left:?}");
+    assert!(
+        left > Duration::from_secs(50) && left <= Duration::from_secs(60),
+        "capped: {left:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_answer_below_500_is_the_callers_matter() {
     for code in [200, 204, 400, 401, 403, 404, 409] {
         let server = server(vec![status(code); 3]).await;
-        let answer = client(LONG).call(&request(&server.uri(), Effect::Read)).await.unwrap();
+        let answer = client(LONG)
+            .call(&request(&server.uri(), Effect::Read))
+            .await
+            .unwrap();
         assert_eq!((answer.status.as_u16(), requests(&server).await), (code, 1));
     }
 }
@@ -126,16 +185,25 @@ async fn an_answer_below_500_is_the_callers_matter() {
 async fn answers_that_cannot_be_used() {
     let redirect = ResponseTemplate::new(302).insert_header("location", "https://hunter2.example/");
     for (first, why) in [
-        (ResponseTemplate::new(200).set_body_string("x".repeat(1001)), "it is too long"),
+        (
+            ResponseTemplate::new(200).set_body_string("x".repeat(1001)),
+            "it is too long",
+        ),
         (redirect, "it is a redirect, which is not followed"),
     ] {
         let server = server(vec![first]).await;
-        let error = client(LONG).call(&request(&server.uri(), Effect::Read)).await.err();
+        let error = client(LONG)
+            .call(&request(&server.uri(), Effect::Read))
+            .await
+            .err();
         assert_eq!(error, Some(ProviderError::Malformed { operation: "op", why }));
         assert_eq!(requests(&server).await, 1);
     }
     let server = server(vec![status(200)]).await;
-    let answer = client(LONG).call(&request(&server.uri(), Effect::Read)).await.unwrap();
+    let answer = client(LONG)
+        .call(&request(&server.uri(), Effect::Read))
+        .await
+        .unwrap();
     let error = answer.json::<Value>("op").unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }
@@ -143,21 +211,46 @@ async fn answers_that_cannot_be_used() {
 #[tokio::test]
 async fn no_answer_is_said_in_our_words() {
     let server = server(vec![status(200).set_delay(Duration::from_secs(2)); 3]).await;
-    let error = client(Duration::from_millis(100)).call(&request(&server.uri(), Effect::Read)).await.err();
-    let unreachable = |why: &str| Some(ProviderError::Unreachable { why: why.into(), retry_after: None });
+    let error = client(Duration::from_millis(100))
+        .call(&request(&server.uri(), Effect::Read))
+        .await
+        .err();
+    let unreachable = |why: &str| {
+        Some(ProviderError::Unreachable {
+            why: why.into(),
+            retry_after: None,
+        })
+    };
     assert_eq!(error, unreachable("the server did not answer in time"));
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = client(LONG).call(&request(&format!("http://{nobody}/"), Effect::Read)).await.err();
-    assert_eq!(error, unreachable("the server cannot be reached or broke the connection"));
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = client(LONG)
+        .call(&request(&format!("http://{nobody}/"), Effect::Read))
+        .await
+        .err();
+    assert_eq!(
+        error,
+        unreachable("the server cannot be reached or broke the connection")
+    );
 }
 
 #[tokio::test]
 async fn an_address_that_is_refused_is_no_fault_of_the_realm() {
     let mut client = client(LONG);
-    let policy = EgressPolicy { allow_http: true, ..Default::default() };
-    client.egress = Egress::new(policy).client(Audience::AuthorizationServer, None).unwrap();
+    let policy = EgressPolicy {
+        allow_http: true,
+        ..Default::default()
+    };
+    client.egress = Egress::new(policy)
+        .client(Audience::AuthorizationServer, None)
+        .unwrap();
     for _ in 0..5 {
-        let error = client.call(&request("http://127.0.0.1:1/", Effect::Read)).await.err();
+        let error = client
+            .call(&request("http://127.0.0.1:1/", Effect::Read))
+            .await
+            .err();
         assert!(matches!(error, Some(ProviderError::Refused { .. })), "{error:?}");
     }
 }
@@ -207,7 +300,10 @@ async fn tokens_and_bodies_arrive() {
 #[test]
 fn only_codes_are_taken_from_errors() {
     for (body, code) in [
-        (r#"{"error":"invalid_grant","error_description":"hunter2"}"#, "invalid_grant"),
+        (
+            r#"{"error":"invalid_grant","error_description":"hunter2"}"#,
+            "invalid_grant",
+        ),
         (r#"{"error":"a.b-c_D9"}"#, "a.b-c_D9"),
         (r#"{"error":"HTTP 403 Forbidden"}"#, ""),
         (r#"{"error":"<script>"}"#, ""),
@@ -226,21 +322,37 @@ fn only_codes_are_taken_from_errors() {
 #[test]
 fn retry_after_in_seconds_and_as_a_date() {
     let headers = |pairs: &[(&str, &str)]| {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     };
     let date = ("date", "Wed, 21 Oct 2026 07:28:00 GMT");
     for (pairs, expected) in [
         (vec![], None),
         (vec![("retry-after", "120")], Some(120)),
         (vec![("retry-after", "0")], Some(0)),
-        (vec![("retry-after", "99999999999999999999")], Some(u64::from(u32::MAX))),
+        (
+            vec![("retry-after", "99999999999999999999")],
+            Some(u64::from(u32::MAX)),
+        ),
         (vec![("retry-after", "")], None),
         (vec![("retry-after", "-1")], None),
         (vec![("retry-after", "soon")], None),
-        (vec![("retry-after", "Wed, 21 Oct 2026 07:29:30 GMT"), date], Some(90)),
-        (vec![("retry-after", "Wed, 21 Oct 2026 07:00:00 GMT"), date], Some(0)),
+        (
+            vec![("retry-after", "Wed, 21 Oct 2026 07:29:30 GMT"), date],
+            Some(90),
+        ),
+        (
+            vec![("retry-after", "Wed, 21 Oct 2026 07:00:00 GMT"), date],
+            Some(0),
+        ),
         (vec![("retry-after", "Wed, 21 Oct 2026 07:29:30 GMT")], None),
     ] {
-        assert_eq!(retry_after(&headers(&pairs)), expected.map(Duration::from_secs), "{pairs:?}");
+        assert_eq!(
+            retry_after(&headers(&pairs)),
+            expected.map(Duration::from_secs),
+            "{pairs:?}"
+        );
     }
 }

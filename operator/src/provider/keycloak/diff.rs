@@ -132,7 +132,9 @@ pub(super) fn scope(want: &DesiredScope, observed: &Value) -> Vec<String> {
 
 /// Whether a mapper is the one that the scope is to have.
 pub(super) fn is_wanted_mapper(want: &DesiredScope, mapper: &Value) -> bool {
-    want.mapper.iter().all(|(name, value)| config(mapper, name) == value)
+    want.mapper
+        .iter()
+        .all(|(name, value)| config(mapper, name) == value)
         && config(mapper, CUSTOM_AUDIENCE).is_empty()
         && text(mapper, "protocol") == Some("openid-connect")
 }
@@ -140,11 +142,15 @@ pub(super) fn is_wanted_mapper(want: &DesiredScope, mapper: &Value) -> bool {
 /// Whether a mapper adds an audience that is not the scope's.
 pub(super) fn names_foreign_audience(want: &DesiredScope, mapper: &Value) -> bool {
     let client = config(mapper, CLIENT_AUDIENCE);
-    !config(mapper, CUSTOM_AUDIENCE).is_empty() || (!client.is_empty() && client != want.mapper[CLIENT_AUDIENCE])
+    !config(mapper, CUSTOM_AUDIENCE).is_empty()
+        || (!client.is_empty() && client != want.mapper[CLIENT_AUDIENCE])
 }
 
 fn config<'a>(mapper: &'a Value, name: &str) -> &'a str {
-    mapper.get("config").and_then(|config| config.get(name)?.as_str()).unwrap_or_default()
+    mapper
+        .get("config")
+        .and_then(|config| config.get(name)?.as_str())
+        .unwrap_or_default()
 }
 
 /// The protocol mappers of a representation.

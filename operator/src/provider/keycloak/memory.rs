@@ -16,7 +16,7 @@ use super::mark::{scope_holder, text};
 use crate::provider::{ObservedScopes, ScopeOwner};
 
 /// Notes of writes and single answers older than this are dropped with the next list. No request takes so long.
-const KEEP: Duration = Duration::from_secs(600);
+const KEEP: Duration = Duration::from_mins(10);
 
 /// A client as Keycloak told it; `None`: there is none.
 pub(super) type Known = Option<Arc<Value>>;

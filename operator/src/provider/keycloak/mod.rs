@@ -136,7 +136,9 @@ pub struct Keycloak {
 
 impl fmt::Debug for Keycloak {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keycloak").field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("Keycloak")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
     }
 }
 

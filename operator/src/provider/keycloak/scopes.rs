@@ -163,11 +163,7 @@ fn mapper_calls(desired: &DesiredScope, raw: &Value, id: &str) -> Vec<Call> {
             let foreign = diff::names_foreign_audience(desired, mapper);
             let change = if foreign { Change::Revoke } else { Change::Update };
             let body = Some(desired.mapper_body(Some(mapper_id)));
-            calls.push(call("update_mapper", change,
-                Some(mapper_id),
-                Verb::Put,
-                body,
-            ));
+            calls.push(call("update_mapper", change, Some(mapper_id), Verb::Put, body));
         }
         Some(_) => {}
     }

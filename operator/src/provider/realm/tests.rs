@@ -7,15 +7,25 @@ use super::{breaker::FIRST_PAUSE, *};
 const MAX: Duration = Duration::from_secs(60);
 
 fn settings(rate: u32, concurrent: usize) -> LimitSettings {
-    LimitSettings { rate: NonZeroU32::new(rate).unwrap(), concurrent, max_pause: MAX }
+    LimitSettings {
+        rate: NonZeroU32::new(rate).unwrap(),
+        concurrent,
+        max_pause: MAX,
+    }
 }
 
 fn down() -> ProviderError {
-    ProviderError::Unreachable { why: "connection refused".into(), retry_after: None }
+    ProviderError::Unreachable {
+        why: "connection refused".into(),
+        retry_after: None,
+    }
 }
 
 fn unavailable(status: u16, retry_after: Option<u64>) -> ProviderError {
-    ProviderError::Unavailable { status, retry_after: retry_after.map(Duration::from_secs) }
+    ProviderError::Unavailable {
+        status,
+        retry_after: retry_after.map(Duration::from_secs),
+    }
 }
 
 /// Fails one call and returns for how long the realm is left alone.
@@ -26,7 +36,10 @@ fn fail(limits: &RealmLimits, error: &ProviderError) -> Option<Duration> {
 
 fn assert_pause(pause: Option<Duration>, around: Duration) {
     let pause = pause.unwrap();
-    assert!(pause >= around.mul_f64(0.75) && pause <= around.mul_f64(1.25), "{pause:?} is not around {around:?}");
+    assert!(
+        pause >= around.mul_f64(0.75) && pause <= around.mul_f64(1.25),
+        "{pause:?} is not around {around:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -39,15 +52,24 @@ async fn calls_come_at_the_rate_after_a_small_burst() {
         pass.conclude(None);
     }
     let took = begun.elapsed();
-    assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(2200), "{took:?}");
+    assert!(
+        took >= Duration::from_secs(2) && took < Duration::from_millis(2200),
+        "{took:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_more_calls_at_a_time_than_allowed() {
     let limits = RealmLimits::new(settings(1000, 2));
     let pass = limits.admit().unwrap();
-    let (one, _two) = (limits.turn(&pass).await.unwrap(), limits.turn(&pass).await.unwrap());
-    assert!(timeout(Duration::from_secs(1), limits.turn(&pass)).await.is_err(), "a third waits");
+    let (one, _two) = (
+        limits.turn(&pass).await.unwrap(),
+        limits.turn(&pass).await.unwrap(),
+    );
+    assert!(
+        timeout(Duration::from_secs(1), limits.turn(&pass)).await.is_err(),
+        "a third waits"
+    );
     drop(one);
     assert!(timeout(Duration::from_secs(1), limits.turn(&pass)).await.is_ok());
 }
@@ -96,14 +118,20 @@ async fn a_probe_whose_caller_went_away_is_owed_by_the_next() {
     let probe = limits.admit().unwrap();
     assert!(probe.is_probe());
     probe.conclude(Some(&ProviderError::NotLeading));
-    assert!(limits.admit().unwrap().is_probe(), "nothing was sent, so nothing is known");
+    assert!(
+        limits.admit().unwrap().is_probe(),
+        "nothing was sent, so nothing is known"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_that_the_server_asks_for_is_honoured_up_to_the_cap() {
     for (asked, expected) in [(30, 30), (3600, 60)] {
         let limits = RealmLimits::new(settings(50, 8));
-        assert_eq!(fail(&limits, &unavailable(503, Some(asked))), Some(Duration::from_secs(expected)));
+        assert_eq!(
+            fail(&limits, &unavailable(503, Some(asked))),
+            Some(Duration::from_secs(expected))
+        );
     }
 }
 
@@ -127,7 +155,10 @@ async fn what_the_realm_is_not_to_blame_for_does_not_count() {
         ProviderError::NotLeading,
         ProviderError::Untrusted { why: String::new() },
         ProviderError::Refused { why: String::new() },
-        ProviderError::Malformed { operation: "o", why: "w" },
+        ProviderError::Malformed {
+            operation: "o",
+            why: "w",
+        },
     ] {
         for _ in 0..5 {
             assert_eq!(fail(&limits, &error), None, "{error:?}");
@@ -138,7 +169,11 @@ async fn what_the_realm_is_not_to_blame_for_does_not_count() {
 #[tokio::test(start_paused = true)]
 async fn calls_that_were_under_way_do_not_lengthen_the_pause_and_waiting_ones_are_spared() {
     let limits = RealmLimits::new(settings(50, 1));
-    let (first, second, waiting) = (limits.admit().unwrap(), limits.admit().unwrap(), limits.admit().unwrap());
+    let (first, second, waiting) = (
+        limits.admit().unwrap(),
+        limits.admit().unwrap(),
+        limits.admit().unwrap(),
+    );
     let slot = limits.turn(&waiting).await.unwrap();
     let turn = limits.turn(&waiting);
     first.conclude(Some(&down()));
@@ -164,13 +199,25 @@ async fn a_realm_shares_its_limits_and_leaves_others_alone() {
     let url = |text: &str| Url::parse(text).unwrap();
     let limits = |server: &str, realm: &str| registry.limits(&canonical(&url(server), realm));
     fail(&limits("https://kc.example/", "a"), &down());
-    for same in ["https://kc.example", "https://KC.example:443/", "https://kc.example/?x=y"] {
+    for same in [
+        "https://kc.example",
+        "https://KC.example:443/",
+        "https://kc.example/?x=y",
+    ] {
         assert!(limits(same, "a").admit().is_err(), "{same}");
     }
-    for (server, realm) in
-        [("https://kc.example", "b"), ("https://kc.example:8443", "a"), ("https://kc.example/auth", "a")]
-    {
+    for (server, realm) in [
+        ("https://kc.example", "b"),
+        ("https://kc.example:8443", "a"),
+        ("https://kc.example/auth", "a"),
+    ] {
         assert!(limits(server, realm).admit().is_ok(), "{server} {realm}");
     }
-    assert!(registry.clone().limits(&canonical(&url("https://kc.example"), "a")).admit().is_err());
+    assert!(
+        registry
+            .clone()
+            .limits(&canonical(&url("https://kc.example"), "a"))
+            .admit()
+            .is_err()
+    );
 }

@@ -33,7 +33,11 @@ fn an_answer_is_good_for_as_long_as_one_allows() {
     clients.keep("b", start, None);
     let (within, past) = (start + AGE, start + AGE + seconds(1));
     assert_eq!(name(clients.recall("a", within, AGE)), Some(Some("A".into())));
-    assert_eq!(name(clients.recall("b", within, AGE)), Some(None), "that there is none is an answer too");
+    assert_eq!(
+        name(clients.recall("b", within, AGE)),
+        Some(None),
+        "that there is none is an answer too"
+    );
     assert_eq!(clients.recall("a", past, AGE), None);
     assert_eq!(name(clients.recall("a", past, AGE * 2)), Some(Some("A".into())));
 }
@@ -59,12 +63,22 @@ fn what_was_asked_before_a_write_does_not_count_after_it() {
     clients.keep_list(start + seconds(1), vec![client("1", "a", "old")]);
     assert_eq!(clients.recall("a", start + seconds(3), AGE), None);
     clients.keep("a", start + seconds(2), known("1", "a", "old"));
-    assert_eq!(clients.recall("a", start + seconds(3), AGE), None, "asked in the same moment");
+    assert_eq!(
+        clients.recall("a", start + seconds(3), AGE),
+        None,
+        "asked in the same moment"
+    );
     clients.keep("a", start + seconds(3), known("1", "a", "new"));
-    assert_eq!(name(clients.recall("a", start + seconds(3), AGE)), Some(Some("new".into())));
+    assert_eq!(
+        name(clients.recall("a", start + seconds(3), AGE)),
+        Some(Some("new".into()))
+    );
     clients.keep_list(start + seconds(4), vec![client("1", "a", "newer")]);
     clients.wrote("b", start + seconds(5));
-    assert_eq!(name(clients.recall("a", start + seconds(6), seconds(2))), Some(Some("newer".into())));
+    assert_eq!(
+        name(clients.recall("a", start + seconds(6), seconds(2))),
+        Some(Some("newer".into()))
+    );
 }
 
 #[test]
@@ -107,17 +121,24 @@ fn of_the_scopes_only_what_was_written_is_read_again() {
     assert!(matches!(scopes.recall(start, AGE), Recall::All));
     scopes.keep_list(start, vec![scope("1", "a"), scope("2", "b")]);
     assert_eq!(names(scopes.recall(start + AGE, AGE)), ["a", "b"]);
-    assert!(matches!(scopes.recall(start + AGE + seconds(1), AGE), Recall::All));
+    assert!(matches!(
+        scopes.recall(start + AGE + seconds(1), AGE),
+        Recall::All
+    ));
 
     for id in ["1", "2", "3"] {
         scopes.wrote(id, start + seconds(1));
     }
-    let Recall::Few(ids) = scopes.recall(start + seconds(2), AGE) else { panic!() };
+    let Recall::Few(ids) = scopes.recall(start + seconds(2), AGE) else {
+        panic!()
+    };
     assert_eq!(ids, ["1", "2", "3"]);
     scopes.keep("1", start + seconds(2), Some(scope("1", "renamed")));
     scopes.keep("2", start + seconds(2), None);
     scopes.keep("3", start + seconds(1), Some(scope("3", "asked for too early")));
-    let Recall::Few(ids) = scopes.recall(start + seconds(2), AGE) else { panic!() };
+    let Recall::Few(ids) = scopes.recall(start + seconds(2), AGE) else {
+        panic!()
+    };
     assert_eq!(ids, ["3"]);
     scopes.keep("3", start + seconds(2), Some(scope("3", "c")));
     assert_eq!(names(scopes.recall(start + seconds(2), AGE)), ["c", "renamed"]);

@@ -43,8 +43,11 @@ fn orders() -> ResourceSpec {
         mark: mark("McpServer", "orders"),
         resource: "https://mcp.example.com/orders".into(),
         display_name: "orders".into(),
-        scopes: [("orders:read".to_owned(), "Read orders".to_owned()), ("orders:write".to_owned(), String::new())]
-            .into(),
+        scopes: [
+            ("orders:read".to_owned(), "Read orders".to_owned()),
+            ("orders:write".to_owned(), String::new()),
+        ]
+        .into(),
         exchange_scopes: BTreeSet::new(),
         exchange_token_lifetime: Duration::from_secs(300),
         adopt: false,

@@ -12,11 +12,22 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn plan_client(realm: &Realm, want: &ClientSpec) -> Plan {
     let observed = realm.client(&want.client_id);
-    plan::client(want, &observed, &realm.observed_scopes(), Some(&Credential::new("s3cret")), NOW)
+    plan::client(
+        want,
+        &observed,
+        &realm.observed_scopes(),
+        Some(&Credential::new("s3cret")),
+        NOW,
+    )
 }
 
 fn plan_resource(realm: &Realm, want: &ResourceSpec) -> Plan {
-    plan::resource(want, &realm.client(&want.resource), &realm.observed_scopes(), None)
+    plan::resource(
+        want,
+        &realm.client(&want.resource),
+        &realm.observed_scopes(),
+        None,
+    )
 }
 
 /// A realm in which both samples are in force.
@@ -28,7 +39,10 @@ fn settled() -> Realm {
 }
 
 fn changes(plan: &Plan) -> Vec<(Change, &str)> {
-    plan.calls.iter().map(|call| (call.change, call.subject.as_str())).collect()
+    plan.calls
+        .iter()
+        .map(|call| (call.change, call.subject.as_str()))
+        .collect()
 }
 
 fn body(call: &Call) -> &Value {
@@ -36,11 +50,19 @@ fn body(call: &Call) -> &Value {
 }
 
 fn client_mut<'a>(realm: &'a mut Realm, client_id: &str) -> &'a mut Value {
-    realm.clients.values_mut().find(|client| client["clientId"] == client_id).unwrap()
+    realm
+        .clients
+        .values_mut()
+        .find(|client| client["clientId"] == client_id)
+        .unwrap()
 }
 
 fn scope_mut<'a>(realm: &'a mut Realm, name: &str) -> &'a mut Value {
-    realm.scopes.values_mut().find(|scope| scope["name"] == name).unwrap()
+    realm
+        .scopes
+        .values_mut()
+        .find(|scope| scope["name"] == name)
+        .unwrap()
 }
 
 #[test]
@@ -91,7 +113,10 @@ fn a_public_client_has_no_secret_and_the_origins_of_its_redirect_uris() {
     let mut realm = Realm::new();
     let plan = plan_client(&realm, &want);
     let created = body(&plan.calls[0]);
-    assert_eq!((&created["publicClient"], &created["webOrigins"]), (&json!(true), &json!(["+"])));
+    assert_eq!(
+        (&created["publicClient"], &created["webOrigins"]),
+        (&json!(true), &json!(["+"]))
+    );
     assert_eq!(created.get("secret"), None);
     realm.apply(&plan.calls);
     assert!(plan_client(&realm, &want).is_empty());
@@ -110,13 +135,24 @@ fn a_new_server_is_an_audience_with_its_scopes() {
     );
     let client = body(&plan.calls[0]);
     assert_eq!(client["clientId"], client["attributes"]["resource_url"]);
-    for flag in ["standardFlowEnabled", "serviceAccountsEnabled", "publicClient", "fullScopeAllowed"] {
+    for flag in [
+        "standardFlowEnabled",
+        "serviceAccountsEnabled",
+        "publicClient",
+        "fullScopeAllowed",
+    ] {
         assert_eq!(client[flag], json!(false), "{flag}");
     }
     let scope = body(&plan.calls[2]);
-    assert_eq!(scope["attributes"]["consent.screen.text"], "orders:write", "the name, for want of a description");
+    assert_eq!(
+        scope["attributes"]["consent.screen.text"], "orders:write",
+        "the name, for want of a description"
+    );
     let mapper = &scope["protocolMappers"][0];
-    assert_eq!(mapper["config"]["included.client.audience"], "https://mcp.example.com/orders");
+    assert_eq!(
+        mapper["config"]["included.client.audience"],
+        "https://mcp.example.com/orders"
+    );
 }
 
 #[test]
@@ -132,7 +168,8 @@ fn what_others_gave_is_taken_away_first() {
     let client = client_mut(&mut realm, "prod.team.agent");
     client["redirectUris"] = json!(["https://app.example.com/cb", "https://evil.example/cb"]);
     client["directAccessGrantsEnabled"] = json!(true);
-    client["protocolMappers"] = json!([{"id": "m", "name": "evil", "protocolMapper": "oidc-audience-mapper"}]);
+    client["protocolMappers"] =
+        json!([{"id": "m", "name": "evil", "protocolMapper": "oidc-audience-mapper"}]);
     client["defaultClientScopes"] = json!(["basic", "roles"]);
     client["optionalClientScopes"] = json!(["orders:read", "offline_access", "orders:write"]);
     client["attributes"]["oidc.ciba.grant.enabled"] = json!("true");
@@ -151,7 +188,10 @@ fn what_others_gave_is_taken_away_first() {
     );
     realm.apply(&plan.calls);
     assert!(plan_client(&realm, &agent()).is_empty());
-    assert_eq!(client_mut(&mut realm, "prod.team.agent")["attributes"]["foreign"], "stays");
+    assert_eq!(
+        client_mut(&mut realm, "prod.team.agent")["attributes"]["foreign"],
+        "stays"
+    );
 }
 
 #[test]
@@ -167,12 +207,19 @@ fn what_others_took_is_given_back() {
     assert_eq!(
         changes(&plan),
         [
-            (Change::Update, "client prod.team.agent: consentRequired, mcpauth.uid, pkce.code.challenge.method"),
+            (
+                Change::Update,
+                "client prod.team.agent: consentRequired, mcpauth.uid, pkce.code.challenge.method"
+            ),
             (Change::Update, "scope basic for client prod.team.agent"),
             (Change::Update, "scope orders:read for client prod.team.agent"),
         ]
     );
-    assert_eq!(body(&plan.calls[0]).get("secret"), None, "a secret that is right does not travel");
+    assert_eq!(
+        body(&plan.calls[0]).get("secret"),
+        None,
+        "a secret that is right does not travel"
+    );
     realm.apply(&plan.calls);
     assert!(plan_client(&realm, &agent()).is_empty());
 }
@@ -182,7 +229,10 @@ fn a_secret_that_differs_is_set_and_none_leaves_it_alone() {
     let mut realm = settled();
     client_mut(&mut realm, "prod.team.agent")["secret"] = json!("foreign");
     let plan = plan_client(&realm, &agent());
-    assert_eq!(changes(&plan), [(Change::Update, "client prod.team.agent: secret")]);
+    assert_eq!(
+        changes(&plan),
+        [(Change::Update, "client prod.team.agent: secret")]
+    );
     assert_eq!(body(&plan.calls[0])["secret"], "s3cret");
     let observed = realm.client("prod.team.agent");
     assert!(plan::client(&agent(), &observed, &realm.observed_scopes(), None, NOW).is_empty());
@@ -191,36 +241,69 @@ fn a_secret_that_differs_is_set_and_none_leaves_it_alone() {
 #[test]
 fn suspending_ends_sessions_once() {
     let mut realm = settled();
-    let suspended = ClientSpec { enabled: false, ..agent() };
+    let suspended = ClientSpec {
+        enabled: false,
+        ..agent()
+    };
     let at: Timestamp = "2026-01-01T00:00:00.5Z".parse().unwrap();
     let observed = realm.client("prod.team.agent");
     let plan = plan::client(&suspended, &observed, &realm.observed_scopes(), None, at);
-    assert_eq!(changes(&plan), [(Change::Revoke, "client prod.team.agent: enabled")]);
-    assert_eq!(body(&plan.calls[0])["notBefore"], at.as_second() + 1, "tokens of the running second are ended too");
+    assert_eq!(
+        changes(&plan),
+        [(Change::Revoke, "client prod.team.agent: enabled")]
+    );
+    assert_eq!(
+        body(&plan.calls[0])["notBefore"],
+        at.as_second() + 1,
+        "tokens of the running second are ended too"
+    );
     realm.apply(&plan.calls);
     assert!(plan_client(&realm, &suspended).is_empty());
     let plan = plan_client(&realm, &agent());
-    assert_eq!(changes(&plan), [(Change::Update, "client prod.team.agent: enabled")]);
-    assert_eq!(body(&plan.calls[0]).get("notBefore"), None, "what was ended stays so");
+    assert_eq!(
+        changes(&plan),
+        [(Change::Update, "client prod.team.agent: enabled")]
+    );
+    assert_eq!(
+        body(&plan.calls[0]).get("notBefore"),
+        None,
+        "what was ended stays so"
+    );
 }
 
 #[test]
 fn access_that_is_gone_is_revoked() {
     let realm = settled();
-    let want = ClientSpec { scopes: set(&[]), ..agent() };
+    let want = ClientSpec {
+        scopes: set(&[]),
+        ..agent()
+    };
     let plan = plan_client(&realm, &want);
-    assert_eq!(changes(&plan), [(Change::Revoke, "scope orders:read from client prod.team.agent")]);
+    assert_eq!(
+        changes(&plan),
+        [(Change::Revoke, "scope orders:read from client prod.team.agent")]
+    );
     assert_eq!(plan.revocations(), plan);
 }
 
 #[test]
 fn a_scope_that_does_not_exist_is_left_out() {
     let mut realm = settled();
-    let want = ClientSpec { scopes: set(&["orders:read", "nothing:here"]), ..agent() };
+    let want = ClientSpec {
+        scopes: set(&["orders:read", "nothing:here"]),
+        ..agent()
+    };
     assert!(plan_client(&realm, &want).is_empty());
-    let fresh = ClientSpec { client_id: "prod.team.b".into(), mark: mark("McpClient", "b"), ..want };
+    let fresh = ClientSpec {
+        client_id: "prod.team.b".into(),
+        mark: mark("McpClient", "b"),
+        ..want
+    };
     let plan = plan_client(&realm, &fresh);
-    assert_eq!(body(&plan.calls[0])["optionalClientScopes"], json!(["offline_access", "orders:read"]));
+    assert_eq!(
+        body(&plan.calls[0])["optionalClientScopes"],
+        json!(["offline_access", "orders:read"])
+    );
     realm.apply(&plan.calls);
     assert!(plan_client(&realm, &fresh).is_empty());
 }
@@ -228,7 +311,11 @@ fn a_scope_that_does_not_exist_is_left_out() {
 #[test]
 fn a_service_account_scope_comes_and_goes_with_the_grant() {
     let mut realm = settled();
-    let machine = ClientSpec { grants: [Grant::ClientCredentials].into(), redirect_uris: set(&[]), ..agent() };
+    let machine = ClientSpec {
+        grants: [Grant::ClientCredentials].into(),
+        redirect_uris: set(&[]),
+        ..agent()
+    };
     realm.apply(&plan_client(&realm, &machine).calls);
     assert_eq!(
         client_mut(&mut realm, "prod.team.agent")["defaultClientScopes"],
@@ -238,22 +325,39 @@ fn a_service_account_scope_comes_and_goes_with_the_grant() {
     realm.apply(&plan_client(&realm, &agent()).calls);
     assert!(plan_client(&realm, &agent()).is_empty());
     client_mut(&mut realm, "prod.team.agent")["defaultClientScopes"] = json!(["basic", "service_account"]);
-    assert_eq!(plan_client(&realm, &agent()).calls.len(), 1, "foreign without the grant");
+    assert_eq!(
+        plan_client(&realm, &agent()).calls.len(),
+        1,
+        "foreign without the grant"
+    );
 }
 
 #[test]
 fn exchange_is_switched_off_with_its_scopes() {
     let mut realm = settled();
-    let exchanging = ResourceSpec { exchange_scopes: set(&["billing:read"]), ..orders() };
-    let api = [ScopeSpec { name: "billing:read".into(), description: String::new(), audience: "billing".into() }];
+    let exchanging = ResourceSpec {
+        exchange_scopes: set(&["billing:read"]),
+        ..orders()
+    };
+    let api = [ScopeSpec {
+        name: "billing:read".into(),
+        description: String::new(),
+        audience: "billing".into(),
+    }];
     let platform = mark("AuthorizationServer", "main");
     realm.apply(&plan::api_scopes(&platform, &api, &realm.observed_scopes(), &|_| false).calls);
     let plan = plan_resource(&realm, &exchanging);
     assert_eq!(
         changes(&plan),
         [
-            (Change::Update, "client https://mcp.example.com/orders: standard.token.exchange.enabled"),
-            (Change::Update, "scope billing:read for client https://mcp.example.com/orders"),
+            (
+                Change::Update,
+                "client https://mcp.example.com/orders: standard.token.exchange.enabled"
+            ),
+            (
+                Change::Update,
+                "scope billing:read for client https://mcp.example.com/orders"
+            ),
         ]
     );
     realm.apply(&plan.calls);
@@ -261,8 +365,14 @@ fn exchange_is_switched_off_with_its_scopes() {
     assert_eq!(
         changes(&plan),
         [
-            (Change::Revoke, "client https://mcp.example.com/orders: standard.token.exchange.enabled"),
-            (Change::Revoke, "scope billing:read from client https://mcp.example.com/orders"),
+            (
+                Change::Revoke,
+                "client https://mcp.example.com/orders: standard.token.exchange.enabled"
+            ),
+            (
+                Change::Revoke,
+                "scope billing:read from client https://mcp.example.com/orders"
+            ),
         ]
     );
     assert_eq!(plan.revocations(), plan);
@@ -281,7 +391,10 @@ fn scopes_follow_the_spec() {
         [
             (Change::Revoke, "scope orders:write"),
             (Change::Create, "scope orders:list"),
-            (Change::Update, "scope orders:read: description, consent.screen.text"),
+            (
+                Change::Update,
+                "scope orders:read: description, consent.screen.text"
+            ),
         ]
     );
     realm.apply(&plan.calls);
@@ -312,15 +425,23 @@ fn a_scope_has_one_mapper_and_its_own_name() {
     assert_eq!(changes(&plan), [(Change::Update, "mappers of scope orders:read")]);
     realm.apply(&plan.calls);
     assert!(plan_resource(&realm, &orders()).is_empty());
-    scope_mut(&mut realm, "orders:read")["protocolMappers"][0]["config"]["included.custom.audience"] = json!("x");
-    assert_eq!(plan_resource(&realm, &orders()).calls.len(), 1, "a second audience beside ours");
+    scope_mut(&mut realm, "orders:read")["protocolMappers"][0]["config"]["included.custom.audience"] =
+        json!("x");
+    assert_eq!(
+        plan_resource(&realm, &orders()).calls.len(),
+        1,
+        "a second audience beside ours"
+    );
 }
 
 #[test]
 fn what_belongs_to_others_is_a_conflict_and_no_call() {
     let realm = settled();
     let other = |mut want: ClientSpec| {
-        want.mark = Mark { namespace: "other".into(), ..want.mark };
+        want.mark = Mark {
+            namespace: "other".into(),
+            ..want.mark
+        };
         want
     };
     let plan = plan_client(&realm, &other(agent()));
@@ -332,15 +453,30 @@ fn what_belongs_to_others_is_a_conflict_and_no_call() {
     thief.mark = mark("McpServer", "thief");
     let plan = plan_resource(&realm, &thief);
     assert!(plan.calls.is_empty());
-    let subjects: Vec<_> = plan.conflicts.iter().map(|conflict| conflict.subject.as_str()).collect();
-    assert_eq!(subjects, ["resource https://mcp.example.com/orders", "scope orders:read", "scope orders:write"]);
+    let subjects: Vec<_> = plan
+        .conflicts
+        .iter()
+        .map(|conflict| conflict.subject.as_str())
+        .collect();
+    assert_eq!(
+        subjects,
+        [
+            "resource https://mcp.example.com/orders",
+            "scope orders:read",
+            "scope orders:write"
+        ]
+    );
 
     thief.resource = "https://mcp.example.com/thief".into();
     let plan = plan_resource(&realm, &thief);
     assert!(plan.calls.is_empty(), "one conflict stops everything");
     assert_eq!(plan.conflicts.len(), 2);
 
-    let spec = [ScopeSpec { name: "profile".into(), description: String::new(), audience: "a".into() }];
+    let spec = [ScopeSpec {
+        name: "profile".into(),
+        description: String::new(),
+        audience: "a".into(),
+    }];
     let plan = plan::api_scopes(&thief.mark, &spec, &realm.observed_scopes(), &|_| true);
     assert!(plan.calls.is_empty());
     assert_eq!(plan.conflicts[0].holder, Holder::BuiltIn);
@@ -357,11 +493,18 @@ fn adoption_takes_consent_from_the_other_side() {
     });
     realm.clients.insert("foreign".into(), foreign);
     assert_eq!(plan_client(&realm, &agent()).conflicts.len(), 1);
-    let consented = ClientSpec { adopt: true, ..agent() };
+    let consented = ClientSpec {
+        adopt: true,
+        ..agent()
+    };
     assert!(plan_client(&realm, &consented).conflicts.is_empty());
     client_mut(&mut realm, "prod.team.agent")["attributes"]["mcpauth.adopt"] = json!("McpClient/team/agent");
     let plan = plan_client(&realm, &agent());
-    assert!(plan.calls.iter().all(|call| call.path.starts_with("/clients/foreign")));
+    assert!(
+        plan.calls
+            .iter()
+            .all(|call| call.path.starts_with("/clients/foreign"))
+    );
     realm.apply(&plan.calls);
     assert!(plan_client(&realm, &agent()).is_empty());
     assert_eq!(realm.clients.len(), 2);
@@ -372,12 +515,22 @@ fn adoption_takes_consent_from_the_other_side() {
 #[test]
 fn adopting_a_scope_takes_consent_too() {
     let mut realm = Realm::new();
-    realm.scopes.insert("f".into(), json!({"id": "f", "name": "orders:read", "protocol": "openid-connect"}));
+    realm.scopes.insert(
+        "f".into(),
+        json!({"id": "f", "name": "orders:read", "protocol": "openid-connect"}),
+    );
     assert_eq!(plan_resource(&realm, &orders()).conflicts.len(), 1);
-    let want = ResourceSpec { adopt_scopes: set(&["orders:read"]), ..orders() };
+    let want = ResourceSpec {
+        adopt_scopes: set(&["orders:read"]),
+        ..orders()
+    };
     realm.apply(&plan_resource(&realm, &want).calls);
     assert!(plan_resource(&realm, &orders()).is_empty());
-    let removal = plan::resource_removal(&want.mark, &realm.client(&want.resource), &realm.observed_scopes());
+    let removal = plan::resource_removal(
+        &want.mark,
+        &realm.client(&want.resource),
+        &realm.observed_scopes(),
+    );
     assert_eq!(removal.calls.len(), 3);
 }
 
@@ -410,14 +563,24 @@ fn removal_takes_what_is_ours_and_nothing_else() {
 fn managed_api_scopes_are_exactly_those_declared() {
     let mut realm = settled();
     let platform = mark("AuthorizationServer", "main");
-    let spec = |name: &str| ScopeSpec { name: name.into(), description: String::new(), audience: "api".into() };
+    let spec = |name: &str| ScopeSpec {
+        name: name.into(),
+        description: String::new(),
+        audience: "api".into(),
+    };
     let plan = |realm: &Realm, want: &[ScopeSpec]| {
         plan::api_scopes(&platform, want, &realm.observed_scopes(), &|_| false)
     };
     realm.apply(&plan(&realm, &[spec("a"), spec("b")]).calls);
     assert!(plan(&realm, &[spec("a"), spec("b")]).is_empty());
-    assert_eq!(changes(&plan(&realm, &[spec("b")])), [(Change::Revoke, "scope a")]);
+    assert_eq!(
+        changes(&plan(&realm, &[spec("b")])),
+        [(Change::Revoke, "scope a")]
+    );
     let clash = plan(&realm, &[spec("b"), spec("orders:read")]);
     assert!(clash.calls.is_empty() && clash.conflicts.len() == 1);
-    assert!(plan_resource(&realm, &orders()).is_empty(), "others' scopes are untouched");
+    assert!(
+        plan_resource(&realm, &orders()).is_empty(),
+        "others' scopes are untouched"
+    );
 }

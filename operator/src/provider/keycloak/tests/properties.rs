@@ -23,35 +23,52 @@ fn subset(names: &'static [&'static str]) -> impl Strategy<Value = BTreeSet<Stri
 
 fn client() -> impl Strategy<Value = ClientSpec> {
     let grants = proptest::sample::subsequence(
-        vec![Grant::AuthorizationCode, Grant::RefreshToken, Grant::ClientCredentials],
+        vec![
+            Grant::AuthorizationCode,
+            Grant::RefreshToken,
+            Grant::ClientCredentials,
+        ],
         1..=3,
     );
     (
         grants,
-        subset(&["https://a.example/cb", "http://127.0.0.1/cb", "com.example.app:/cb"]),
+        subset(&[
+            "https://a.example/cb",
+            "http://127.0.0.1/cb",
+            "com.example.app:/cb",
+        ]),
         subset(&["orders:read", "orders:write", "not:there"]),
         any::<(bool, bool, bool)>(),
         "[A-Za-z äß\"\\\\]{0,20}",
         60_u64..86_400,
     )
-        .prop_map(|(grants, redirect_uris, scopes, (enabled, consent, public), display_name, seconds)| ClientSpec {
-            display_name,
-            enabled,
-            grants: grants.into_iter().collect(),
-            redirect_uris,
-            authentication: if public { Authentication::None } else { Authentication::ClientSecret },
-            consent,
-            token_lifetime: Duration::from_secs(seconds),
-            scopes,
-            ..agent()
-        })
+        .prop_map(
+            |(grants, redirect_uris, scopes, (enabled, consent, public), display_name, seconds)| ClientSpec {
+                display_name,
+                enabled,
+                grants: grants.into_iter().collect(),
+                redirect_uris,
+                authentication: if public {
+                    Authentication::None
+                } else {
+                    Authentication::ClientSecret
+                },
+                consent,
+                token_lifetime: Duration::from_secs(seconds),
+                scopes,
+                ..agent()
+            },
+        )
 }
 
 fn resource() -> impl Strategy<Value = ResourceSpec> {
     let names = subset(&["orders:read", "orders:write", "orders:all"]);
     (names, subset(&["profile"]), "[a-zA-Z ]{0,8}", 60_u64..86_400).prop_map(
         |(names, exchange_scopes, description, seconds)| ResourceSpec {
-            scopes: names.into_iter().map(|name| (name, description.clone())).collect(),
+            scopes: names
+                .into_iter()
+                .map(|name| (name, description.clone()))
+                .collect(),
             exchange_scopes,
             exchange_token_lifetime: Duration::from_secs(seconds),
             ..orders()
@@ -77,12 +94,18 @@ fn tampering() -> impl Strategy<Value = (&'static str, Value)> {
             ],
             any::<bool>().prop_map(|flag| json!(flag))
         ),
-        Just(("redirectUris", json!(["https://evil.example/cb", "https://a.example/cb"]))),
+        Just((
+            "redirectUris",
+            json!(["https://evil.example/cb", "https://a.example/cb"])
+        )),
         Just(("webOrigins", json!(["*"]))),
         Just(("name", json!("renamed"))),
         Just(("secret", json!("foreign"))),
         Just(("clientAuthenticatorType", json!("client-jwt"))),
-        Just(("protocolMappers", json!([{"id": "m", "name": "evil", "protocolMapper": "oidc-audience-mapper"}]))),
+        Just((
+            "protocolMappers",
+            json!([{"id": "m", "name": "evil", "protocolMapper": "oidc-audience-mapper"}])
+        )),
         Just(("defaultClientScopes", json!(["roles", "orders:write"]))),
         Just(("optionalClientScopes", json!(["profile", "orders:read"]))),
         proptest::sample::select(vec![
@@ -102,14 +125,27 @@ fn tampering() -> impl Strategy<Value = (&'static str, Value)> {
 
 fn tamper(realm: &mut Realm, client_id: &str, changes: &[(&'static str, Value)]) {
     let scopes: Vec<_> = realm.scopes.values().map(|scope| scope["name"].clone()).collect();
-    let Some(client) = realm.clients.values_mut().find(|client| client["clientId"] == client_id) else { return };
+    let Some(client) = realm
+        .clients
+        .values_mut()
+        .find(|client| client["clientId"] == client_id)
+    else {
+        return;
+    };
     for (field, value) in changes {
         match (*field, value) {
             ("attributes", Value::Object(values)) => {
-                client["attributes"].as_object_mut().unwrap().extend(values.clone());
+                client["attributes"]
+                    .as_object_mut()
+                    .unwrap()
+                    .extend(values.clone());
             }
             ("defaultClientScopes" | "optionalClientScopes", Value::Array(names)) => {
-                client[*field] = names.iter().filter(|name| scopes.contains(name)).cloned().collect();
+                client[*field] = names
+                    .iter()
+                    .filter(|name| scopes.contains(name))
+                    .cloned()
+                    .collect();
             }
             _ => client[*field] = value.clone(),
         }
@@ -118,11 +154,22 @@ fn tamper(realm: &mut Realm, client_id: &str, changes: &[(&'static str, Value)])
 
 fn plan_client(realm: &Realm, want: &ClientSpec) -> Plan {
     let secret = Credential::new("s3cret");
-    plan::client(want, &realm.client(CLIENT), &realm.observed_scopes(), Some(&secret), Timestamp::UNIX_EPOCH)
+    plan::client(
+        want,
+        &realm.client(CLIENT),
+        &realm.observed_scopes(),
+        Some(&secret),
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 fn plan_resource(realm: &Realm, want: &ResourceSpec) -> Plan {
-    plan::resource(want, &realm.client(&want.resource), &realm.observed_scopes(), None)
+    plan::resource(
+        want,
+        &realm.client(&want.resource),
+        &realm.observed_scopes(),
+        None,
+    )
 }
 
 /// Everything that a client may do, as a set: revocation must only make it smaller.
@@ -136,16 +183,30 @@ fn powers(client: &Value) -> BTreeSet<String> {
         "fullScopeAllowed",
         "authorizationServicesEnabled",
     ];
-    let on = flags.into_iter().filter(|flag| client.get(flag) == Some(&json!(true))).map(str::to_owned);
-    let lists = ["redirectUris", "webOrigins", "defaultClientScopes", "optionalClientScopes"];
+    let on = flags
+        .into_iter()
+        .filter(|flag| client.get(flag) == Some(&json!(true)))
+        .map(str::to_owned);
+    let lists = [
+        "redirectUris",
+        "webOrigins",
+        "defaultClientScopes",
+        "optionalClientScopes",
+    ];
     let entries = lists.into_iter().flat_map(|list| {
-        texts(client.get(list)).into_iter().map(move |entry| format!("{list} {entry}"))
+        texts(client.get(list))
+            .into_iter()
+            .map(move |entry| format!("{list} {entry}"))
     });
     let attributes = client["attributes"].as_object().into_iter().flatten();
     let switches = attributes
         .filter(|(name, value)| name.ends_with("enabled") && *value == "true")
         .map(|(name, _)| name.clone());
-    let mappers = client.get("protocolMappers").into_iter().flat_map(|m| m.as_array().unwrap()).map(Value::to_string);
+    let mappers = client
+        .get("protocolMappers")
+        .into_iter()
+        .flat_map(|m| m.as_array().unwrap())
+        .map(Value::to_string);
     on.chain(entries).chain(switches).chain(mappers).collect()
 }
 

@@ -29,17 +29,35 @@ impl Realm {
     }
 
     pub(super) fn client(&self, client_id: &str) -> ObservedClient {
-        let Some(raw) = self.clients.values().find(|client| client["clientId"] == client_id) else {
-            return ObservedClient { presence: Presence::Absent, secret: None, raw: None };
+        let Some(raw) = self
+            .clients
+            .values()
+            .find(|client| client["clientId"] == client_id)
+        else {
+            return ObservedClient {
+                presence: Presence::Absent,
+                secret: None,
+                raw: None,
+            };
         };
         let presence = Presence::Held(mark::client_holder(raw, "the-operator"));
-        ObservedClient { presence, secret: None, raw: Some(raw.clone()) }
+        ObservedClient {
+            presence,
+            secret: None,
+            raw: Some(raw.clone()),
+        }
     }
 
     pub(super) fn observed_scopes(&self) -> ObservedScopes {
-        let owned = |raw: &Value| ScopeOwner { holder: mark::scope_holder(raw), raw: raw.clone() };
+        let owned = |raw: &Value| ScopeOwner {
+            holder: mark::scope_holder(raw),
+            raw: raw.clone(),
+        };
         Arc::new(
-            self.scopes.values().map(|raw| (raw["name"].as_str().unwrap().to_owned(), owned(raw))).collect(),
+            self.scopes
+                .values()
+                .map(|raw| (raw["name"].as_str().unwrap().to_owned(), owned(raw)))
+                .collect(),
         )
     }
 
@@ -63,7 +81,10 @@ impl Realm {
             (Verb::Delete, ["clients", id, list, scope]) => {
                 let name = self.scopes[*scope]["name"].clone();
                 let client = self.clients.get_mut(*id).unwrap();
-                client[field(list)].as_array_mut().unwrap().retain(|known| *known != name);
+                client[field(list)]
+                    .as_array_mut()
+                    .unwrap()
+                    .retain(|known| *known != name);
             }
             (Verb::Post, ["client-scopes"]) => self.create_scope(call.body.clone().unwrap()),
             (Verb::Put, ["client-scopes", id]) => self.update_scope(id, call.body.as_ref().unwrap()),
@@ -71,7 +92,10 @@ impl Realm {
                 let name = self.scopes.remove(*id).unwrap()["name"].clone();
                 for client in self.clients.values_mut() {
                     for list in ["defaultClientScopes", "optionalClientScopes"] {
-                        client[list].as_array_mut().unwrap().retain(|known| *known != name);
+                        client[list]
+                            .as_array_mut()
+                            .unwrap()
+                            .retain(|known| *known != name);
                     }
                 }
             }
@@ -84,12 +108,20 @@ impl Realm {
 
     fn create_client(&mut self, mut body: Value) {
         let id = body["id"].as_str().unwrap().to_owned();
-        assert!(!self.clients.contains_key(&id) && self.client(body["clientId"].as_str().unwrap()).raw.is_none());
+        assert!(
+            !self.clients.contains_key(&id) && self.client(body["clientId"].as_str().unwrap()).raw.is_none()
+        );
         let known: Vec<_> = self.scopes.values().map(|scope| scope["name"].clone()).collect();
         for list in ["defaultClientScopes", "optionalClientScopes"] {
-            body[list].as_array_mut().unwrap().retain(|scope| known.contains(scope));
+            body[list]
+                .as_array_mut()
+                .unwrap()
+                .retain(|scope| known.contains(scope));
         }
-        body.as_object_mut().unwrap().entry("secret").or_insert_with(|| json!("made by Keycloak"));
+        body.as_object_mut()
+            .unwrap()
+            .entry("secret")
+            .or_insert_with(|| json!("made by Keycloak"));
         self.clients.insert(id.clone(), normal(body));
         self.follow_service_account(&id);
     }
@@ -127,8 +159,17 @@ impl Realm {
     fn create_scope(&mut self, mut body: Value) {
         let id = body["id"].as_str().unwrap().to_owned();
         assert!(!self.scopes.contains_key(&id), "{id}");
-        assert!(self.scopes.values().all(|scope| scope["name"] != body["name"]), "{}", body["name"]);
-        for (n, mapper) in body["protocolMappers"].as_array_mut().unwrap().iter_mut().enumerate() {
+        assert!(
+            self.scopes.values().all(|scope| scope["name"] != body["name"]),
+            "{}",
+            body["name"]
+        );
+        for (n, mapper) in body["protocolMappers"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .enumerate()
+        {
             mapper["id"] = json!(format!("{id}-{n}"));
         }
         self.scopes.insert(id, body);
@@ -141,8 +182,15 @@ impl Realm {
             match name.as_str() {
                 "protocolMappers" | "id" => {}
                 "attributes" => {
-                    let attributes = scope.as_object_mut().unwrap().entry("attributes").or_insert(json!({}));
-                    attributes.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+                    let attributes = scope
+                        .as_object_mut()
+                        .unwrap()
+                        .entry("attributes")
+                        .or_insert(json!({}));
+                    attributes
+                        .as_object_mut()
+                        .unwrap()
+                        .extend(value.as_object().unwrap().clone());
                 }
                 _ => scope[name] = value.clone(),
             }
@@ -150,7 +198,12 @@ impl Realm {
         let new = scope["name"].clone();
         for client in self.clients.values_mut() {
             for list in ["defaultClientScopes", "optionalClientScopes"] {
-                for known in client[list].as_array_mut().unwrap().iter_mut().filter(|known| **known == old) {
+                for known in client[list]
+                    .as_array_mut()
+                    .unwrap()
+                    .iter_mut()
+                    .filter(|known| **known == old)
+                {
                     *known = new.clone();
                 }
             }
@@ -159,7 +212,11 @@ impl Realm {
 
     fn change_mapper(&mut self, verb: Verb, id: &str, mapper: Option<&str>, body: Option<Value>) {
         let scope = self.scopes.get_mut(id).unwrap();
-        let mappers = scope.as_object_mut().unwrap().entry("protocolMappers").or_insert(json!([]));
+        let mappers = scope
+            .as_object_mut()
+            .unwrap()
+            .entry("protocolMappers")
+            .or_insert(json!([]));
         let mappers = mappers.as_array_mut().unwrap();
         match (verb, mapper) {
             (Verb::Post, None) => {

@@ -156,7 +156,12 @@ pub fn is_ours(type_: &str) -> bool {
 /// The conditions to apply: `reports` as of `now`, each keeping its `lastTransitionTime` while its status stays.
 ///
 /// The conditions of others are left out: with server-side apply, what is not applied stays theirs.
-pub fn merge(old: &[Condition], reports: &[Report], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+pub fn merge(
+    old: &[Condition],
+    reports: &[Report],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
     let condition = |report: &Report| Condition {
         type_: report.type_.to_owned(),
         status: report.status.as_str().to_owned(),
@@ -191,7 +196,12 @@ macro_rules! conditioned {
     )*};
 }
 
-conditioned!(AuthorizationServerStatus, McpServerStatus, McpClientStatus, TokenExchangePolicyStatus);
+conditioned!(
+    AuthorizationServerStatus,
+    McpServerStatus,
+    McpClientStatus,
+    TokenExchangePolicyStatus
+);
 
 /// The condition of this type.
 pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
@@ -274,7 +284,11 @@ mod tests {
     fn only_ours_are_applied() {
         let old = merge(&[], &[Report::yes(types::STALLED, "a", "a")], None, at(1));
         let merged = merge(&old, &[Report::yes(types::READY, "Ready", "r")], None, at(2));
-        assert_eq!(merged.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), ["Ready"], "Stalled no longer holds");
+        assert_eq!(
+            merged.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(),
+            ["Ready"],
+            "Stalled no longer holds"
+        );
         assert!(is_ours(types::STALLED) && !is_ours("example.com/Audited"));
     }
 }

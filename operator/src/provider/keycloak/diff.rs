@@ -39,7 +39,9 @@ pub(super) fn client(want: &Desired, observed: &Value, secret: Option<&Credentia
     if !mappers(observed).is_empty() {
         names.push("protocolMappers".to_owned());
     }
-    if secret.is_some_and(|secret| text(observed, "secret") != Some(secret.expose())) {
+    // Keycloak drops the secret of a client that is written while it is public: it is sent along when that ends.
+    let dropped = observed.get("publicClient") == Some(&json!(true));
+    if secret.is_some_and(|secret| dropped || text(observed, "secret") != Some(secret.expose())) {
         names.push("secret".to_owned());
     }
     names

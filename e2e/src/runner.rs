@@ -154,7 +154,7 @@ fn finish(runtime: &Runtime, world: &World, conclusion: &Conclusion, shared: &Sh
     ));
     progress::say(&format!(
         "{} stories in {:.0} s: {} passed, {} failed",
-        durations.len(),
+        conclusion.num_passed + conclusion.num_failed,
         took.as_secs_f64(),
         conclusion.num_passed,
         conclusion.num_failed

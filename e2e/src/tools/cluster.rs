@@ -78,7 +78,7 @@ pub(super) async fn build(entry: &Entry, logs: &Path) -> anyhow::Result<ClusterT
             ));
             for (number, (program, package)) in PROGRAMS.iter().enumerate() {
                 let step = format!("building {program} ({} of {})", number + 1, PROGRAMS.len());
-                let command = go_build(folder, program, package, &version);
+                let command = go_build(folder, program, package, &version, logs);
                 let log = logs.join(format!("build-{program}.log"));
                 progress::during(&step, async { Guarded::spawn(*program, &command, log)?.succeed().await }).await?;
             }
@@ -90,7 +90,7 @@ pub(super) async fn build(entry: &Entry, logs: &Path) -> anyhow::Result<ClusterT
     })
 }
 
-fn go_build(folder: &Path, program: &str, package: &str, version: &str) -> Command {
+fn go_build(folder: &Path, program: &str, package: &str, version: &str, scratch: &Path) -> Command {
     let mut command = Command::new("go");
     command
         .arg("build")
@@ -103,7 +103,9 @@ fn go_build(folder: &Path, program: &str, package: &str, version: &str) -> Comma
         // The lock files decide, whatever the user's environment says.
         .env("GOFLAGS", "-mod=readonly")
         .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0");
+        .env("CGO_ENABLED", "0")
+        // A compiler that is killed leaves its files behind; there they go with the run.
+        .env("GOTMPDIR", scratch);
     command
 }
 

@@ -176,15 +176,15 @@ async fn unpack(folder: &Path, logs: &Path) -> anyhow::Result<()> {
 
 /// Starts Keycloak for the first time and keeps what a later start can use.
 async fn warm_up(distribution: &Path, folder: &Path, logs: &Path) -> anyhow::Result<()> {
-    let scratch = tempfile::tempdir()?;
-    let home = scratch.path().join("home");
+    let scratch = logs.join("warm-keycloak");
+    let home = scratch.join("home");
     link_distribution(distribution, &home)?;
     let identity = Authority::new()?.server_certificate()?;
     let launch = Launch {
         https_port: ports::free()?,
         management_port: ports::free()?,
-        certificate: scratch.path().join("server.pem"),
-        key: scratch.path().join("server.key"),
+        certificate: scratch.join("server.pem"),
+        key: scratch.join("server.key"),
         home,
     };
     identity.write(&launch.certificate, &launch.key)?;

@@ -22,7 +22,9 @@ use kube::{
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::{admin::Health, clock::SharedClock, config::LeaseConfig, metrics::Metrics};
+use crate::{
+    admin::Health, clock::SharedClock, config::LeaseConfig, metrics::Metrics, telemetry::in_one_line,
+};
 
 mod decide;
 mod leadership;
@@ -65,6 +67,9 @@ pub enum LeaseError {
         problem: String,
     },
 }
+
+/// What kept a leader from renewing if no attempt failed: it did not get to try.
+const HELD_UP: &str = "this process was held up";
 
 /// How the lease's duration is divided. All in one place, because safety depends on their order.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +141,7 @@ impl Elector {
             observer: Observer::default(),
             ours: None,
             renewed: election.clock.instant(),
-            problem: "none".to_owned(),
+            problem: HELD_UP.to_owned(),
             election,
         };
         (elector, leadership)
@@ -241,6 +246,7 @@ impl Elector {
         }
         self.observer.observe(Some(&Record::of(&written)), self.now());
         self.renewed = sent;
+        HELD_UP.clone_into(&mut self.problem);
         self.tenure.extend(sent + self.timing.valid);
         self.election.metrics.set_leader(true);
         self.ours = Some(written);
@@ -333,7 +339,7 @@ impl Elector {
 /// Why one request for the lease failed.
 #[derive(Debug, Error)]
 enum Failure {
-    #[error("{0}")]
+    #[error("{}", in_one_line(.0))]
     Kube(kube::Error),
     #[error("the API server did not answer within {} ms", .0.as_millis())]
     NoAnswer(Duration),

@@ -362,7 +362,7 @@ fn registry_of(families: &Families) -> Registry {
         "Objects by kind and status of their condition Ready",
         families.objects,
     );
-    registry.register("leader", "1 while this process leads, else 0", families.leader);
+    registry.register("leader", "Whether this process leads", families.leader);
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The running version", version);
     registry

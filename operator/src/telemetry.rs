@@ -4,7 +4,7 @@
 //! decode, prints what it carried. [`LogFilter`] therefore gives a level without a name to the operator's own code
 //! only, and keeps libraries at `info` until a directive names them.
 
-use std::{fmt, str::FromStr};
+use std::{error::Error, fmt, str::FromStr};
 
 use kube::runtime::reflector::ObjectRef;
 use rand::RngExt;
@@ -191,4 +191,18 @@ impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
     }
+}
+
+/// An error with everything that caused it, as libraries tend to keep the telling part at the bottom.
+pub(crate) fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = inner.source();
+    }
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

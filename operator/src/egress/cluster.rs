@@ -7,6 +7,7 @@ use kube::{Api, Client, api::ListParams};
 use tokio::time::sleep;
 
 use super::ClusterAddresses;
+use crate::telemetry::in_one_line;
 
 /// Between two looks. A node that joins is unknown for at most this long.
 const INTERVAL: Duration = Duration::from_mins(2);
@@ -51,9 +52,9 @@ impl ClusterAddressKeeper {
         let found = [
             resolved(&self.api_server_host)
                 .await
-                .map_err(|error| error.to_string()),
-            endpoints(&self.client).await.map_err(|error| error.to_string()),
-            nodes(&self.client).await.map_err(|error| error.to_string()),
+                .map_err(|error| in_one_line(&error)),
+            endpoints(&self.client).await.map_err(|error| in_one_line(&error)),
+            nodes(&self.client).await.map_err(|error| in_one_line(&error)),
         ];
         for (source, found) in found.into_iter().enumerate() {
             match found {

@@ -1,12 +1,14 @@
 //! What must be true of the cluster before anything starts, so that what is wrong is said in one line.
 
-use std::{error::Error as StdError, future::Future, time::Duration};
+use std::{future::Future, time::Duration};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use mcp_auth_crds::GROUP;
 use thiserror::Error;
 use tokio::time::timeout;
+
+use crate::telemetry::in_one_line;
 
 /// The version of our kinds that this operator speaks.
 const VERSION: &str = "v1alpha1";
@@ -39,6 +41,9 @@ pub enum PreflightError {
         /// Its words.
         problem: String,
     },
+    /// The API server does not say which kinds there are.
+    #[error("the API server does not tell which custom resources it serves: {0}")]
+    NoDiscovery(String),
     /// The definitions of our kinds are not installed.
     #[error(
         "the cluster lacks the custom resource definitions {}: install them with \
@@ -120,19 +125,9 @@ async fn missing_definitions(client: &Client) -> Result<Vec<String>, PreflightEr
             .into_iter()
             .map(|resource| resource.name)
             .collect(),
-        Err(Trouble::Kube(kube::Error::Api(status))) if status.is_not_found() => Vec::new(),
-        Err(Trouble::Kube(kube::Error::Api(status))) if status.code == 401 => {
-            return Err(PreflightError::Unauthorized {
-                url: GROUP.to_owned(),
-                problem: status.message.clone(),
-            });
-        }
-        Err(problem) => {
-            return Err(PreflightError::Unreachable {
-                url: GROUP.to_owned(),
-                problem: problem.to_string(),
-            });
-        }
+        // By its code: for a group that it never heard of, the API server answers with plain text.
+        Err(Trouble::Kube(kube::Error::Api(status))) if status.code == 404 => Vec::new(),
+        Err(problem) => return Err(PreflightError::NoDiscovery(problem.to_string())),
     };
     let needed = mcp_auth_crds::all()
         .into_iter()
@@ -167,18 +162,4 @@ async fn bounded<T>(question: impl Future<Output = kube::Result<T>>) -> Result<T
         Ok(answer) => answer.map_err(Trouble::Kube),
         Err(_) => Err(Trouble::Silence),
     }
-}
-
-/// An error with everything that caused it, as libraries tend to keep the telling part at the bottom.
-pub(super) fn in_one_line(error: &dyn StdError) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !line.contains(&text) {
-            line = format!("{line}: {text}");
-        }
-        cause = inner.source();
-    }
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

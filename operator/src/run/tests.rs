@@ -1,14 +1,11 @@
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response};
-use kube::{Client, Error as KubeError, client::Body};
+use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tower_test::mock;
 
-use super::{
-    preflight::{check, in_one_line},
-    *,
-};
+use super::{preflight::check, *};
 
 /// A client of an API server that answers each path as `answers` says.
 fn client(answers: impl Fn(&str) -> (u16, Value) + Send + 'static) -> (Client, Arc<Mutex<Vec<String>>>) {
@@ -111,13 +108,6 @@ async fn a_forbidden_namespace_asks_for_the_flag() {
         "cannot read the UID of the namespace kube-system (namespaces \"kube-system\" is forbidden): \
          give --installation, or let the operator get namespaces"
     );
-}
-
-#[test]
-fn causes_are_told_in_one_line_and_once() {
-    let inner = std::io::Error::other("connection\n refused");
-    let error = KubeError::Service(Box::new(inner));
-    assert_eq!(in_one_line(&error), "ServiceError: connection refused");
 }
 
 #[test]

@@ -155,3 +155,10 @@ fn every_line_of_a_reconcile_carries_its_trace_id() {
     assert_eq!(first["trace_id"].as_str().unwrap().len(), 32);
     assert_eq!(first["trace_id"], lines[1]["spans"][0]["trace_id"]);
 }
+
+#[test]
+fn causes_are_told_in_one_line_and_once() {
+    let inner = std::io::Error::other("connection\n refused");
+    let error = kube::Error::Service(Box::new(inner));
+    assert_eq!(in_one_line(&error), "ServiceError: connection refused");
+}

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fmt::{self, Debug},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::{
@@ -21,7 +22,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
     Scope, Touch,
@@ -29,6 +30,10 @@ use super::{
     merge::{Change, Merger, Seen},
     touches::{Subscriber, Touches, queue},
 };
+use crate::telemetry::in_one_line;
+
+/// How long the interruptions of one watch are told as one.
+const REMIND: Duration = Duration::from_mins(5);
 
 /// The feed's task is gone, so its cache will not change any more.
 #[derive(Debug, Error)]
@@ -79,7 +84,8 @@ where
 {
     /// Starts watching at least one scope; must run within a tokio runtime.
     pub fn start(scopes: Vec<Scope<K>>) -> Self {
-        let hub = Hub::new(scopes.iter().map(|scope| scope.name.clone()));
+        let names: Vec<_> = scopes.iter().map(|scope| scope.name.clone()).collect();
+        let hub = Hub::new(&names);
         let store = hub.store.clone();
         let hub = Arc::new(Mutex::new(hub));
         let watches = scopes.into_iter().enumerate().map(|(number, scope)| {
@@ -88,7 +94,7 @@ where
                 .map(move |event| (number, event.map(Guarded::open)))
                 .boxed()
         });
-        let task = tokio::spawn(drive(Arc::clone(&hub), stream::select_all(watches)));
+        let task = tokio::spawn(drive(Arc::clone(&hub), names, stream::select_all(watches)));
         Self {
             hub,
             store,
@@ -158,12 +164,13 @@ where
 type Watches<K> = SelectAll<BoxStream<'static, (usize, watcher::Result<Event<Seen<K>>>)>>;
 
 /// Applies events until the watches end, which they do only with the task.
-async fn drive<K>(hub: Arc<Mutex<Hub<K>>>, mut watches: Watches<K>)
+async fn drive<K>(hub: Arc<Mutex<Hub<K>>>, names: Vec<Option<String>>, mut watches: Watches<K>)
 where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let _stopped = StopOnDrop(Arc::clone(&hub));
-    let mut merger = Merger::new(watches.len());
+    let mut merger = Merger::new(names.len());
+    let mut told: Vec<Option<Instant>> = vec![None; names.len()];
     while let Some((scope, event)) = watches.next().await {
         match event {
             Ok(event) => {
@@ -173,8 +180,18 @@ where
                 hub.apply(changes);
             }
             Err(error) => {
-                let problem = error.to_string();
-                tracing::warn!(kind = kind::<K>(), scope, %problem, "a watch was interrupted and will be resumed");
+                let problem = in_one_line(&error);
+                // Not at each attempt: an API server that is away for long would fill the log.
+                if told[scope].is_none_or(|told| told.elapsed() > REMIND) {
+                    told[scope] = Some(Instant::now());
+                    let (kind, namespace) = (kind::<K>(), names[scope].as_deref().unwrap_or("*"));
+                    tracing::warn!(
+                        kind,
+                        namespace,
+                        problem,
+                        "a watch was interrupted and will be resumed"
+                    );
+                }
                 let mut hub = lock(&hub);
                 if let Some(unlisted) = hub.unlisted.iter_mut().find(|unlisted| unlisted.scope == scope) {
                     unlisted.problem = Some(problem);
@@ -201,7 +218,7 @@ impl<K> Hub<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    fn new(names: impl Iterator<Item = Option<String>>) -> Self {
+    fn new(names: &[Option<String>]) -> Self {
         let writer = Writer::default();
         Self {
             store: writer.as_reader(),
@@ -210,10 +227,11 @@ where
             subscribers: Vec::new(),
             unreadable: HashMap::new(),
             unlisted: names
+                .iter()
                 .enumerate()
                 .map(|(scope, name)| Unlisted {
                     scope,
-                    name,
+                    name: name.clone(),
                     problem: None,
                 })
                 .collect(),

@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_derived_id_is_as_good_as_a_mark_unless_another_mark_contradicts() {
-        let derived = super::super::ids::client(&mark());
+        let derived = super::super::ids::Ids::of("r").client(&mark());
         let id = derived.to_string();
         let other = Mark {
             namespace: "team-b".into(),

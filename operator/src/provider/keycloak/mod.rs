@@ -49,6 +49,7 @@ use crate::{
     metrics::Metrics,
 };
 use admin::Admin;
+use ids::Ids;
 use prove::Prover;
 use token::Tokens;
 
@@ -125,6 +126,7 @@ pub struct Keycloak {
     token_endpoint: Url,
     issuer: String,
     exchanges_tokens: bool,
+    ids: Ids,
     client_ids: String,
     clients: Mutex<memory::Clients>,
     scopes: Mutex<memory::Scopes>,
@@ -177,6 +179,7 @@ impl Keycloak {
             token_endpoint,
             issuer,
             exchanges_tokens: discovered.grant_types.contains(TOKEN_EXCHANGE),
+            ids: Ids::of(realm),
             client_ids: settings.client_ids,
             clients: Mutex::default(),
             scopes: Mutex::default(),
@@ -279,11 +282,11 @@ impl Provider for Keycloak {
         secret: Option<&Credential>,
         now: Timestamp,
     ) -> Plan {
-        plan::client(want, observed, scopes, secret, now)
+        plan::client(&self.ids, want, observed, scopes, secret, now)
     }
 
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
-        plan::client_removal(mark, observed)
+        plan::client_removal(&self.ids, mark, observed)
     }
 
     async fn observe_scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError> {
@@ -301,7 +304,7 @@ impl Provider for Keycloak {
         scopes: &ObservedScopes,
         secret: Option<&Credential>,
     ) -> Plan {
-        plan::resource(want, observed, scopes, secret)
+        plan::resource(&self.ids, want, observed, scopes, secret)
     }
 
     fn plan_resource_removal(
@@ -310,7 +313,7 @@ impl Provider for Keycloak {
         observed: &ObservedResource,
         scopes: &ObservedScopes,
     ) -> Plan {
-        plan::resource_removal(mark, observed, scopes)
+        plan::resource_removal(&self.ids, mark, observed, scopes)
     }
 
     fn plan_scopes(
@@ -320,7 +323,7 @@ impl Provider for Keycloak {
         scopes: &ObservedScopes,
         consent: &dyn Fn(&str) -> bool,
     ) -> Plan {
-        plan::api_scopes(mark, want, scopes, consent)
+        plan::api_scopes(&self.ids, mark, want, scopes, consent)
     }
 
     async fn execute(&self, plan: &Plan) -> Result<(), ProviderError> {

@@ -7,7 +7,8 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    diff, ids,
+    diff,
+    ids::Ids,
     mark::{claimable, is_ours, text},
     render::{self, BASIC, Desired},
     scopes,
@@ -19,13 +20,14 @@ use crate::provider::{
 
 /// See [`crate::provider::Provider::plan_client`].
 pub(super) fn client(
+    ids: &Ids,
     want: &ClientSpec,
     observed: &ObservedClient,
     at_server: &ObservedScopes,
     secret: Option<&Credential>,
     now: Timestamp,
 ) -> Plan {
-    let desired = render::client(want);
+    let desired = render::client(ids, want);
     // A public client has none.
     let secret = secret.filter(|_| want.authentication == Authentication::ClientSecret);
     let claim = Claim {
@@ -47,12 +49,13 @@ pub(super) fn client(
 
 /// See [`crate::provider::Provider::plan_resource`].
 pub(super) fn resource(
+    ids: &Ids,
     want: &ResourceSpec,
     observed: &ObservedResource,
     at_server: &ObservedScopes,
     secret: Option<&Credential>,
 ) -> Plan {
-    let desired = render::resource(want);
+    let desired = render::resource(ids, want);
     let claim = Claim {
         mark: &want.mark,
         consent: want.adopt,
@@ -67,7 +70,7 @@ pub(super) fn resource(
             audience: want.resource.clone(),
         })
         .collect();
-    let scopes = scopes::plan(&want.mark, &specs, at_server, &|name| {
+    let scopes = scopes::plan(ids, &want.mark, &specs, at_server, &|name| {
         want.adopt_scopes.contains(name)
     });
     let mut conflicts: Vec<_> = claim.check(observed, &desired).into_iter().collect();
@@ -88,12 +91,13 @@ pub(super) fn resource(
 
 /// See [`crate::provider::Provider::plan_scopes`].
 pub(super) fn api_scopes(
+    ids: &Ids,
     mark: &Mark,
     want: &[ScopeSpec],
     at_server: &ObservedScopes,
     consent: &dyn Fn(&str) -> bool,
 ) -> Plan {
-    let plan = scopes::plan(mark, want, at_server, consent);
+    let plan = scopes::plan(ids, mark, want, at_server, consent);
     if plan.conflicts.is_empty() {
         plan
     } else {
@@ -105,30 +109,35 @@ pub(super) fn api_scopes(
 }
 
 /// See [`crate::provider::Provider::plan_client_removal`].
-pub(super) fn client_removal(mark: &Mark, observed: &ObservedClient) -> Plan {
+pub(super) fn client_removal(ids: &Ids, mark: &Mark, observed: &ObservedClient) -> Plan {
     Plan {
-        calls: removal(mark, observed, "client").into_iter().collect(),
+        calls: removal(ids, mark, observed, "client").into_iter().collect(),
         conflicts: Vec::new(),
     }
 }
 
 /// See [`crate::provider::Provider::plan_resource_removal`].
-pub(super) fn resource_removal(mark: &Mark, observed: &ObservedResource, at_server: &ObservedScopes) -> Plan {
-    let mut calls = scopes::removal(mark, at_server);
-    calls.extend(removal(mark, observed, "resource"));
+pub(super) fn resource_removal(
+    ids: &Ids,
+    mark: &Mark,
+    observed: &ObservedResource,
+    at_server: &ObservedScopes,
+) -> Plan {
+    let mut calls = scopes::removal(ids, mark, at_server);
+    calls.extend(removal(ids, mark, observed, "resource"));
     Plan {
         calls,
         conflicts: Vec::new(),
     }
 }
 
-fn removal(mark: &Mark, observed: &ObservedClient, what: &str) -> Option<Call> {
+fn removal(ids: &Ids, mark: &Mark, observed: &ObservedClient, what: &str) -> Option<Call> {
     let Presence::Held(holder) = &observed.presence else {
         return None;
     };
     let raw = observed.raw.as_ref()?;
     let id = text(raw, "id")?;
-    is_ours(mark, holder, Some(id), ids::client(mark)).then(|| Call {
+    is_ours(mark, holder, Some(id), ids.client(mark)).then(|| Call {
         operation: "delete_client",
         change: Change::Delete,
         subject: format!("{what} {}", text(raw, "clientId").unwrap_or_default()),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{ids, mark};
+use super::{ids::Ids, mark};
 use crate::provider::{Authentication, ClientSpec, Credential, Grant, Mark, ResourceSpec, ScopeSpec};
 
 /// The scope that carries `sub`; without it access tokens name no subject.
@@ -70,7 +70,7 @@ impl Desired {
 }
 
 /// The client of an McpClient.
-pub(super) fn client(want: &ClientSpec) -> Desired {
+pub(super) fn client(ids: &Ids, want: &ClientSpec) -> Desired {
     let granted = |grant| want.grants.contains(&grant);
     let public = want.authentication == Authentication::None;
     let mut attributes = mark::attributes(&want.mark);
@@ -94,7 +94,7 @@ pub(super) fn client(want: &ClientSpec) -> Desired {
         "webOrigins": if public && !want.redirect_uris.is_empty() { json!(["+"]) } else { json!([]) },
     })));
     Desired {
-        id: ids::client(&want.mark),
+        id: ids.client(&want.mark),
         client_id: want.client_id.clone(),
         fields,
         attributes,
@@ -103,7 +103,7 @@ pub(super) fn client(want: &ClientSpec) -> Desired {
 }
 
 /// The client of an McpServer: an audience that can introspect and, if it has scopes for that, exchange tokens.
-pub(super) fn resource(want: &ResourceSpec) -> Desired {
+pub(super) fn resource(ids: &Ids, want: &ResourceSpec) -> Desired {
     let mut attributes = mark::attributes(&want.mark);
     attributes.extend(switches(!want.exchange_scopes.is_empty(), false));
     attributes.extend(tokens(want.exchange_token_lifetime));
@@ -119,7 +119,7 @@ pub(super) fn resource(want: &ResourceSpec) -> Desired {
         "webOrigins": [],
     })));
     Desired {
-        id: ids::client(&want.mark),
+        id: ids.client(&want.mark),
         client_id: want.resource.clone(),
         fields,
         attributes,
@@ -226,7 +226,7 @@ pub(super) const CLIENT_AUDIENCE: &str = "included.client.audience";
 pub(super) const AUDIENCE_MAPPER_TYPE: &str = "oidc-audience-mapper";
 
 /// One scope of the object that `mark` stands for.
-pub(super) fn scope(mark: &Mark, want: &ScopeSpec) -> DesiredScope {
+pub(super) fn scope(ids: &Ids, mark: &Mark, want: &ScopeSpec) -> DesiredScope {
     let text = if want.description.is_empty() {
         &want.name
     } else {
@@ -248,7 +248,7 @@ pub(super) fn scope(mark: &Mark, want: &ScopeSpec) -> DesiredScope {
         ("lightweight.claim", true.to_string()),
     ]);
     DesiredScope {
-        id: ids::scope(mark, &want.name),
+        id: ids.scope(mark, &want.name),
         name: want.name.clone(),
         fields: fields_of(json!({
             "name": want.name,

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
-    diff, ids,
+    diff,
+    ids::Ids,
     mark::{claimable, is_ours, text},
     render::{self, AUDIENCE_MAPPER, AUDIENCE_MAPPER_TYPE, DesiredScope},
 };
@@ -16,6 +17,7 @@ use crate::provider::{
 /// The calls that make exactly `want` exist under `mark`, removals first; with conflicts, the calls are those for the
 /// rest.
 pub(super) fn plan(
+    ids: &Ids,
     mark: &Mark,
     want: &[ScopeSpec],
     at_server: &ObservedScopes,
@@ -25,7 +27,7 @@ pub(super) fn plan(
     let mut conflicts = Vec::new();
     let mut changes = Vec::new();
     for spec in want {
-        let desired = render::scope(mark, spec);
+        let desired = render::scope(ids, mark, spec);
         let owner = find(mark, &desired, at_server);
         let presence = owner.map_or(Presence::Absent, |owner| Presence::Held(owner.holder.clone()));
         let id = owner.and_then(|owner| text(&owner.raw, "id"));
@@ -44,7 +46,7 @@ pub(super) fn plan(
             None => changes.push(creation(&desired)),
         }
     }
-    let mut calls: Vec<_> = ours(mark, at_server)
+    let mut calls: Vec<_> = ours(ids, mark, at_server)
         .filter(|(id, _)| !kept.contains(id))
         .map(|(id, name)| deletion(id, name, Change::Revoke))
         .collect();
@@ -53,8 +55,8 @@ pub(super) fn plan(
 }
 
 /// The calls that delete every scope under `mark`.
-pub(super) fn removal(mark: &Mark, at_server: &ObservedScopes) -> Vec<Call> {
-    ours(mark, at_server)
+pub(super) fn removal(ids: &Ids, mark: &Mark, at_server: &ObservedScopes) -> Vec<Call> {
+    ours(ids, mark, at_server)
         .map(|(id, name)| deletion(id, name, Change::Delete))
         .collect()
 }
@@ -70,10 +72,14 @@ fn find<'a>(mark: &Mark, desired: &DesiredScope, at_server: &'a ObservedScopes) 
 }
 
 /// Id and name of every scope under `mark`.
-fn ours<'a>(mark: &'a Mark, at_server: &'a ObservedScopes) -> impl Iterator<Item = (&'a str, &'a str)> {
+fn ours<'a>(
+    ids: &'a Ids,
+    mark: &'a Mark,
+    at_server: &'a ObservedScopes,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
     at_server.iter().filter_map(|(name, owner)| {
         let id = text(&owner.raw, "id")?;
-        is_ours(mark, &owner.holder, Some(id), ids::scope(mark, name)).then_some((id, name.as_str()))
+        is_ours(mark, &owner.holder, Some(id), ids.scope(mark, name)).then_some((id, name.as_str()))
     })
 }
 

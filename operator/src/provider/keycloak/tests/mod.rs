@@ -1,12 +1,26 @@
+mod clients;
 mod memory;
-mod plans;
 mod properties;
+mod reading;
 mod realm;
+mod resources;
 mod server;
+mod signing_in;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::provider::{Authentication, ClientSpec, Grant, Mark, ResourceSpec};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+use self::realm::Realm;
+use super::{ids::Ids, plan};
+use crate::provider::{
+    Authentication, Call, Change, ClientSpec, Credential, Grant, Mark, Plan, ResourceSpec,
+};
+
+fn ids() -> Ids {
+    Ids::of("r")
+}
 
 fn mark(kind: &str, name: &str) -> Mark {
     Mark {
@@ -53,4 +67,63 @@ fn orders() -> ResourceSpec {
         adopt: false,
         adopt_scopes: BTreeSet::new(),
     }
+}
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn plan_client(realm: &Realm, want: &ClientSpec) -> Plan {
+    let observed = realm.client(&want.client_id);
+    plan::client(
+        &ids(),
+        want,
+        &observed,
+        &realm.observed_scopes(),
+        Some(&Credential::new("s3cret")),
+        NOW,
+    )
+}
+
+fn plan_resource(realm: &Realm, want: &ResourceSpec) -> Plan {
+    plan::resource(
+        &ids(),
+        want,
+        &realm.client(&want.resource),
+        &realm.observed_scopes(),
+        None,
+    )
+}
+
+/// A realm in which both samples are in force.
+fn settled() -> Realm {
+    let mut realm = Realm::new();
+    realm.apply(&plan_resource(&realm, &orders()).calls);
+    realm.apply(&plan_client(&realm, &agent()).calls);
+    realm
+}
+
+fn changes(plan: &Plan) -> Vec<(Change, &str)> {
+    plan.calls
+        .iter()
+        .map(|call| (call.change, call.subject.as_str()))
+        .collect()
+}
+
+fn body(call: &Call) -> &Value {
+    call.body.as_ref().unwrap()
+}
+
+fn client_mut<'a>(realm: &'a mut Realm, client_id: &str) -> &'a mut Value {
+    realm
+        .clients
+        .values_mut()
+        .find(|client| client["clientId"] == client_id)
+        .unwrap()
+}
+
+fn scope_mut<'a>(realm: &'a mut Realm, name: &str) -> &'a mut Value {
+    realm
+        .scopes
+        .values_mut()
+        .find(|scope| scope["name"] == name)
+        .unwrap()
 }

@@ -3,16 +3,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{
-    super::{diff::texts, plan},
-    agent, orders,
-    realm::Realm,
-};
-use crate::provider::{Authentication, ClientSpec, Credential, Grant, Plan, ResourceSpec};
+use super::{super::diff::texts, agent, orders, plan_client, plan_resource, realm::Realm};
+use crate::provider::{Authentication, ClientSpec, Grant, ResourceSpec};
 
 const CLIENT: &str = "prod.team.agent";
 
@@ -150,26 +145,6 @@ fn tamper(realm: &mut Realm, client_id: &str, changes: &[(&'static str, Value)])
             _ => client[*field] = value.clone(),
         }
     }
-}
-
-fn plan_client(realm: &Realm, want: &ClientSpec) -> Plan {
-    let secret = Credential::new("s3cret");
-    plan::client(
-        want,
-        &realm.client(CLIENT),
-        &realm.observed_scopes(),
-        Some(&secret),
-        Timestamp::UNIX_EPOCH,
-    )
-}
-
-fn plan_resource(realm: &Realm, want: &ResourceSpec) -> Plan {
-    plan::resource(
-        want,
-        &realm.client(&want.resource),
-        &realm.observed_scopes(),
-        None,
-    )
 }
 
 /// Everything that a client may do, as a set: revocation must only make it smaller.

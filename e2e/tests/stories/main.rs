@@ -8,6 +8,7 @@ mod exchange;
 mod harness;
 mod main_job;
 mod manifests;
+mod provider;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,7 @@ fn all() -> Vec<Story> {
     stories.extend(harness::stories());
     stories.extend(main_job::stories());
     stories.extend(manifests::stories());
+    stories.extend(provider::stories());
     stories
 }
 

@@ -13,8 +13,10 @@ use mcp_auth_crds::v1alpha1::{
     AuthorizationServer, McpClient, McpServer, ObjectReference, TokenExchangePolicy,
 };
 
+use super::mcp_client;
 use crate::{
     context::Context,
+    policy::names::{server_auth, server_metadata},
     watch::{Feed, Touch},
 };
 
@@ -75,6 +77,21 @@ fn owner<T: Resource, K: Resource<DynamicType = ()>>(object: &T) -> Option<Objec
         .iter()
         .find(|owner| owner.kind == K::kind(&()))
         .map(|owner| ObjectRef::new(&owner.name).within(&namespace))
+}
+
+/// Whose `part` is: the owner that it names, and those that want something of this name. What stood in their way has
+/// no owner of ours, and its end must wake them.
+fn by_owner_or_name<T, K>(feed: &Feed<K>, part: &T, wants: impl Fn(&K, &str) -> bool) -> Vec<ObjectRef<K>>
+where
+    T: Resource,
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let meta = part.meta();
+    let name = meta.name.as_deref().unwrap_or_default();
+    let wanted = all(feed, |object| {
+        object.meta().namespace == meta.namespace && wants(object, name)
+    });
+    owner(part).into_iter().chain(wanted).collect()
 }
 
 /// Wakes of connections, turned by `map` into the objects to look at.
@@ -146,6 +163,7 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
         feeds.servers.clone(),
         feeds.servers.clone(),
     );
+    let (by_secret, by_map) = (feeds.servers.clone(), feeds.servers.clone());
     let policies = feeds.policies.clone();
     stream::select_all([
         own(&feeds.servers),
@@ -186,8 +204,17 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
                 })
                 .collect::<Vec<_>>()
         }),
-        on(&feeds.secrets, |touch| owner(&*touch.object)),
-        on(&feeds.config_maps, |touch| owner(&*touch.object)),
+        on(&feeds.secrets, move |touch| {
+            by_owner_or_name(&by_secret, &*touch.object, |server, name| {
+                server_auth(&server.name_any()) == name
+            })
+        }),
+        on(&feeds.config_maps, move |touch| {
+            by_owner_or_name(&by_map, &*touch.object, |server, name| {
+                let server = server.name_any();
+                server_auth(&server) == name || server_metadata(&server) == name
+            })
+        }),
         on(&feeds.namespaces, move |touch| {
             all(&by_namespace, |server| {
                 server.metadata.namespace == touch.object.metadata.name
@@ -230,22 +257,10 @@ pub fn clients(ctx: &Arc<Context>) -> Queue<McpClient> {
                     .any(|entry| names(&entry.server, client, &*touch.object))
             })
         }),
-        // By name too: a Secret that stood in the way has no owner of ours.
         on(&feeds.secrets, move |touch| {
-            let secret = &touch.object.metadata;
-            let wants = |client: &McpClient| {
-                client.metadata.namespace == secret.namespace
-                    && client
-                        .status
-                        .as_ref()
-                        .and_then(|status| status.secret_name.as_ref())
-                        .or(client.spec.secret.as_ref().and_then(|spec| spec.name.as_ref()))
-                        == secret.name.as_ref()
-            };
-            owner(&*touch.object)
-                .into_iter()
-                .chain(all(&by_secret, wants))
-                .collect::<Vec<_>>()
+            by_owner_or_name(&by_secret, &*touch.object, |client, name| {
+                mcp_client::secret_name(client) == name
+            })
         }),
         on(&feeds.namespaces, move |touch| {
             all(&by_namespace, |client| {

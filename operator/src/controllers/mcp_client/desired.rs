@@ -176,7 +176,7 @@ fn grant(grant: GrantType) -> Grant {
 }
 
 /// Name of the Secret that the workload reads.
-pub(super) fn secret_name(client: &McpClient) -> String {
+pub(in crate::controllers) fn secret_name(client: &McpClient) -> String {
     let named = client.spec.secret.as_ref().and_then(|secret| secret.name.clone());
     named.unwrap_or_else(|| names::client_secret(&client.name_any()))
 }

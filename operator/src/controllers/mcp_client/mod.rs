@@ -34,6 +34,8 @@ use crate::{
     provider::{Authentication, ClientSpec, Credential, Plan, Presence, Read},
 };
 
+pub(super) use self::desired::secret_name;
+
 /// The pass, measured and counted.
 pub async fn run(client: Arc<McpClient>, ctx: Arc<Context>) -> Result<Action, Error> {
     pass::run(Kind::McpClient, &*client, &ctx, reconcile(&client, &ctx)).await

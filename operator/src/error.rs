@@ -17,7 +17,7 @@ pub enum Error {
     },
     /// The authorization server.
     #[error(transparent)]
-    Provider(#[from] ProviderError),
+    Provider(ProviderError),
     /// What the authorization server says of itself.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
@@ -60,13 +60,33 @@ impl Error {
 
     /// Whether it is the ordinary consequence of several writers: look again, say nothing.
     pub fn is_conflict(&self) -> bool {
+        self.is_stale()
+            || matches!(
+                self,
+                Self::Provider(ProviderError::Conflict { .. } | ProviderError::Gone { .. })
+            )
+    }
+
+    /// Whether the pass itself came at the wrong moment, and so says nothing about the object: its cache was behind,
+    /// or the lease was not renewed in time.
+    pub fn is_stale(&self) -> bool {
         matches!(
             self,
-            Self::Cluster {
-                reason: "Conflict",
-                ..
-            } | Self::Provider(ProviderError::Conflict { .. } | ProviderError::Gone { .. })
+            Self::NotLeading
+                | Self::Cluster {
+                    reason: "Conflict",
+                    ..
+                }
         )
+    }
+}
+
+impl From<ProviderError> for Error {
+    fn from(error: ProviderError) -> Self {
+        match error {
+            ProviderError::NotLeading => Self::NotLeading,
+            error => Self::Provider(error),
+        }
     }
 }
 

@@ -36,8 +36,9 @@ impl Halt {
                     error,
                     ProviderError::Unreachable { .. }
                         | ProviderError::Unavailable { .. }
-                        | ProviderError::NotLeading
-                ) || matches!(error, ProviderError::Conflict { .. } | ProviderError::Gone { .. })
+                        | ProviderError::Conflict { .. }
+                        | ProviderError::Gone { .. }
+                )
             }
             Self::Failed(Error::Cluster { reason, .. }) => matches!(*reason, "Conflict" | "Unreachable"),
             Self::Failed(Error::Discovery(error)) => !error.needs_a_person(),

@@ -76,11 +76,9 @@ pub async fn run<K: Owned>(
     }
 }
 
-/// When a failed pass is made again.
+/// When a failed pass is made again. Also one that failed because the lease had run out: the renewal that is under
+/// way may still succeed, and if it does not, the process ends and this pass with it.
 pub fn again<K: Owned>(kind: Kind, object: &K, error: &Error, ctx: &Context) -> Action {
-    if matches!(error, Error::NotLeading) {
-        return Action::await_change();
-    }
     let cap = ctx.config.max_backoff;
     let failures = ctx.backoff.failures(kind.as_str(), &key(object)).max(1);
     let asked = match error {
@@ -94,7 +92,7 @@ pub fn again<K: Owned>(kind: Kind, object: &K, error: &Error, ctx: &Context) -> 
 /// `Ready`, and hands the result on.
 ///
 /// Nothing is written on the first failure of a kind that may be over in a moment, while the old status says Ready;
-/// nor for an object that is paused, or that is gone.
+/// nor for an object that is paused, or that is gone; nor when the pass came at the wrong moment.
 pub async fn report<K: Owned, S>(
     kind: Kind,
     object: &K,
@@ -112,6 +110,7 @@ where
         Ok(Next::Await) => return Ok(Next::Await),
         Ok(next) => Ok(next),
         Err(Halt::Paused) => return Ok(Next::Resync),
+        Err(Halt::Failed(error)) if error.is_stale() => return Err(error),
         Err(halt) => Err(halt),
     };
     let first = ctx.backoff.failures(kind.as_str(), &key(object)) == 0;
@@ -192,7 +191,31 @@ fn short(mut note: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mcp_auth_crds::v1alpha1::McpClient;
+
     use super::*;
+    use crate::testing::stage;
+
+    #[tokio::test]
+    async fn a_pass_without_the_lease_is_made_again() {
+        let ctx = stage(&[]).await.ctx;
+        let client: McpClient = serde_json::from_value(serde_json::json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
+            "metadata": {"namespace": "n", "name": "c"},
+            "spec": {"authorizationServerRef": {"name": "main"}},
+        }))
+        .unwrap();
+        let failed = run(Kind::McpClient, &client, &ctx, async { Err(Error::NotLeading) })
+            .await
+            .unwrap_err();
+        let again = again(Kind::McpClient, &client, &failed, &ctx);
+        assert_ne!(again, Action::await_change());
+        assert_eq!(
+            ctx.backoff.failures("McpClient", "n/c"),
+            0,
+            "it is no failure of the object"
+        );
+    }
 
     #[test]
     fn notes_are_cut_at_a_character() {

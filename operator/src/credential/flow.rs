@@ -12,7 +12,7 @@ use crate::{
     controllers::halt::Halt,
     error::Error,
     policy::names,
-    provider::{Credential, Mark, Proof, Provider, ProviderError},
+    provider::{Credential, Mark, Proof, Provider},
 };
 
 /// A credential that the journal holds, and so may be put in force.
@@ -183,7 +183,8 @@ pub async fn prove(
     if proved && !again {
         return Ok(journal);
     }
-    provider.prove(proof).await.map_err(unproved)?;
+    // A proof that fails although what it proves was just set up is not the user's to mend: it is tried again.
+    provider.prove(proof).await?;
     let settled = finish(&journal, ctx.now()).unwrap_or_else(|| journal.clone());
     let settled = Journal {
         proved: Some(fingerprint),
@@ -194,11 +195,6 @@ pub async fn prove(
     } else {
         Ok(write(ctx, mark, &settled).await?)
     }
-}
-
-/// A proof that fails although what it proves was just set up is not the user's to mend: it is tried again.
-fn unproved(error: ProviderError) -> Halt {
-    Halt::Failed(Error::Provider(error))
 }
 
 fn fingerprint(proof: &Proof) -> String {

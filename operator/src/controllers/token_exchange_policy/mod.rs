@@ -78,13 +78,9 @@ async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Pro
     let server = server(policy, ctx)?;
     let authorization_server =
         home::authorization_server(ctx, &server.spec.authorization_server_ref, &namespace)?;
-    let target = policy.spec.mcp_server_ref.as_ref().and_then(|target| {
-        find(
-            &ctx.feeds.servers.store(),
-            target.namespace_or(&namespace),
-            &target.name,
-        )
-    });
+    let reference = policy.spec.mcp_server_ref.as_ref();
+    let target = reference.map(|target| (target.namespace_or(&namespace), target.name.as_str()));
+    let found = target.and_then(|(at, name)| find(&ctx.feeds.servers.store(), at, name));
     let facts = ctx.namespace(&namespace);
     let parties = Parties {
         server: &server,
@@ -93,15 +89,16 @@ async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Pro
             namespace: &namespace,
             labels: &facts.labels,
         },
-        target: target.as_deref(),
+        target: found.as_deref(),
     };
     let accepted = match judge(policy, parties) {
         Ok(accepted) => accepted,
         Err(Some(refusal)) => return Err(Halt::Refused(refusal)),
         Err(None) => {
+            let (at, name) = target.unwrap_or_default();
             return Err(Halt::waiting(
                 "TargetNotFound",
-                "The target does not exist: create it, or correct mcpServerRef",
+                format!("McpServer {at}/{name} does not exist: create it, or correct mcpServerRef"),
             ));
         }
     };

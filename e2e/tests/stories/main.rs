@@ -5,9 +5,11 @@
 
 mod admission;
 mod exchange;
+mod fixtures;
 mod harness;
 mod main_job;
 mod manifests;
+mod mending;
 mod provider;
 
 use std::process::ExitCode;
@@ -21,6 +23,7 @@ fn all() -> Vec<Story> {
     stories.extend(harness::stories());
     stories.extend(main_job::stories());
     stories.extend(manifests::stories());
+    stories.extend(mending::stories());
     stories.extend(provider::stories());
     stories
 }

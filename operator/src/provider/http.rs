@@ -97,19 +97,20 @@ impl HttpClient {
             (|| self.attempt(&pass, request))
                 .retry(RETRIES)
                 .sleep(sleep)
-                .when(|error| may_repeat(request.effect, error))
+                .when(|failure| failure.is_brief && request.effect != Effect::Create)
                 .adjust(wait)
                 .await
         };
+        let result = result.map_err(|failure| failure.error);
         pass.conclude(result.as_ref().err());
         result
     }
 
-    async fn attempt(&self, pass: &Pass<'_>, request: &Request<'_>) -> Result<Answer, ProviderError> {
-        let _slot = self.limits.turn(pass).await?;
+    async fn attempt(&self, pass: &Pass<'_>, request: &Request<'_>) -> Result<Answer, Failure> {
+        let _slot = self.limits.turn(pass).await.map_err(Failure::lasting)?;
         // After all waiting and right before sending: this is the last look at the lease.
         if request.effect != Effect::Read && !self.leadership.is_held() {
-            return Err(ProviderError::NotLeading);
+            return Err(Failure::lasting(ProviderError::NotLeading));
         }
         let begun = Instant::now();
         let result = self.exchange(request).await;
@@ -125,14 +126,18 @@ impl HttpClient {
             "authorization server called"
         );
         match result {
-            Ok(answer) if answer.status.is_server_error() || answer.status.as_u16() == 429 => {
-                Err(ProviderError::Unavailable {
+            Ok(answer) if answer.status.is_server_error() || answer.status.as_u16() == 429 => Err(Failure {
+                error: ProviderError::Unavailable {
                     status: answer.status.as_u16(),
                     retry_after: answer.retry_after,
-                })
-            }
+                },
+                is_brief: true,
+            }),
             Ok(answer) => Ok(answer),
-            Err(error) => Err(classify(request.operation, &error)),
+            Err(error) => Err(Failure {
+                is_brief: matches!(error, EgressError::Unreachable),
+                error: classify(request.operation, &error),
+            }),
         }
     }
 
@@ -164,19 +169,26 @@ fn prepare(builder: RequestBuilder, request: &Request<'_>) -> RequestBuilder {
     }
 }
 
-/// Whether a request may be sent again after this failure. The breaker's refusal of a waiting attempt also lands here
-/// and ends at the next look at the breaker.
-fn may_repeat(effect: Effect, error: &ProviderError) -> bool {
-    effect != Effect::Create
-        && matches!(
+/// A failed attempt.
+struct Failure {
+    error: ProviderError,
+    /// It came quickly and may pass as quickly: a broken connection, an overloaded server. A silent server is none such:
+    /// asking it again would hold up the caller, and with it other realms' objects, for as long again.
+    is_brief: bool,
+}
+
+impl Failure {
+    fn lasting(error: ProviderError) -> Self {
+        Self {
             error,
-            ProviderError::Unreachable { .. } | ProviderError::Unavailable { .. }
-        )
+            is_brief: false,
+        }
+    }
 }
 
 /// How long to wait before repeating; `None`: too long for this call.
-fn wait(error: &ProviderError, pause: Option<Duration>) -> Option<Duration> {
-    let asked = error.retry_after().unwrap_or_default();
+fn wait(failure: &Failure, pause: Option<Duration>) -> Option<Duration> {
+    let asked = failure.error.retry_after().unwrap_or_default();
     pause.filter(|_| asked <= PATIENCE).map(|pause| pause.max(asked))
 }
 

@@ -29,87 +29,59 @@ fn what_the_server_says_is_taken_over_byte_for_byte() {
     assert!(discovered.grant_types.contains("client_credentials"));
 }
 
+fn with(change: impl FnOnce(&mut Document)) -> Document {
+    let mut document = document();
+    change(&mut document);
+    document
+}
+
 #[test]
-fn metadata_that_is_not_believed() {
+fn metadata_of_others_or_of_nobody_is_not_believed() {
     let not = |why| DiscoveryError::NotMetadata { why };
-    let cases: [(Document, DiscoveryError); 10] = [
+    for (document, expected) in [
+        (with(|d| d.issuer = None), not("it names no issuer")),
+        (with(|d| d.token_endpoint = None), not("it has no token_endpoint")),
+        (with(|d| d.jwks_uri = None), not("it has no jwks_uri")),
         (
-            Document {
-                issuer: None,
-                ..document()
-            },
-            not("it names no issuer"),
-        ),
-        (
-            Document {
-                issuer: Some(format!("{ISSUER}/")),
-                ..document()
-            },
+            with(|d| d.issuer = Some(format!("{ISSUER}/"))),
             DiscoveryError::IssuerMismatch,
         ),
         (
-            Document {
-                issuer: Some(ISSUER.to_uppercase()),
-                ..document()
-            },
+            with(|d| d.issuer = Some(ISSUER.to_uppercase())),
             DiscoveryError::IssuerMismatch,
         ),
-        (
-            Document {
-                token_endpoint: None,
-                ..document()
-            },
-            not("it has no token_endpoint"),
-        ),
-        (
-            Document {
-                jwks_uri: None,
-                ..document()
-            },
-            not("it has no jwks_uri"),
-        ),
-        (
-            Document {
-                token_endpoint: Some("https://evil.example/token".into()),
-                ..document()
-            },
-            foreign("token_endpoint"),
-        ),
-        (
-            Document {
-                token_endpoint: Some("http://kc.example/token".into()),
-                ..document()
-            },
-            foreign("token_endpoint"),
-        ),
-        (
-            Document {
-                jwks_uri: Some("https://kc.example:8443/certs".into()),
-                ..document()
-            },
-            foreign("jwks_uri"),
-        ),
-        (
-            Document {
-                jwks_uri: Some("data:text/plain,x".into()),
-                ..document()
-            },
-            foreign("jwks_uri"),
-        ),
-        (
-            Document {
-                authorization_endpoint: Some("https://kc.example.evil.example/auth".into()),
-                ..document()
-            },
-            foreign("authorization_endpoint"),
-        ),
-    ];
-    for (document, expected) in cases {
-        assert_eq!(
-            judge(ISSUER, &Endpoints::default(), document),
-            Err(expected.clone()),
-            "{expected}"
-        );
+    ] {
+        assert_eq!(judge(ISSUER, &Endpoints::default(), document), Err(expected));
+    }
+}
+
+#[test]
+fn endpoints_elsewhere_are_not_believed() {
+    for elsewhere in [
+        "https://evil.example/x",
+        "http://kc.example/x",
+        "https://kc.example:8443/x",
+        "https://kc.example.evil.example/x",
+        "https://kc.example@evil.example/x",
+        "data:text/plain,x",
+        "/realms/r/token",
+        "",
+    ] {
+        let there = || Some(elsewhere.to_owned());
+        for (document, which) in [
+            (with(|d| d.token_endpoint = there()), "token_endpoint"),
+            (with(|d| d.jwks_uri = there()), "jwks_uri"),
+            (
+                with(|d| d.authorization_endpoint = there()),
+                "authorization_endpoint",
+            ),
+        ] {
+            assert_eq!(
+                judge(ISSUER, &Endpoints::default(), document),
+                Err(foreign(which)),
+                "{elsewhere}"
+            );
+        }
     }
 }
 

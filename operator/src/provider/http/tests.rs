@@ -222,6 +222,7 @@ async fn no_answer_is_said_in_our_words() {
         })
     };
     assert_eq!(error, unreachable("the server did not answer in time"));
+    assert_eq!(requests(&server).await, 1, "a silent server is not asked again");
     let nobody = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -153,81 +153,54 @@ mod tests {
         );
     }
 
+    /// The holder of a client with this id and these attributes.
+    fn holder(id: &str, attributes: &Value) -> Holder {
+        client_holder(&json!({"clientId": id, "attributes": attributes}), "own")
+    }
+
     #[test]
-    fn holders() {
-        let client = |id: &str, attributes: Value| {
-            client_holder(&json!({"clientId": id, "attributes": attributes}), "own")
-        };
+    fn without_a_whole_mark_nobody_holds_it() {
         let unmarked = |adopter: Option<&str>| Holder::Unmarked {
             adopter: adopter.map(str::to_owned),
         };
-        let whole = attributes(&mark());
-        let without = |key: &str, value: &str| {
-            let mut attributes = whole.clone();
-            *attributes.get_mut(key).unwrap() = value.to_owned();
-            json!(attributes)
+        let damaged = |key: &str, value: &str| {
+            let mut attributes = json!(attributes(&mark()));
+            attributes[key] = json!(value);
+            attributes
         };
+        assert_eq!(client_holder(&json!({"clientId": "x"}), "own"), unmarked(None));
+        for attributes in [
+            json!({}),
+            json!({"a": "b"}),
+            json!({ADOPT: ""}),
+            json!({"realm_client": "false"}),
+            damaged(MANAGED, "false"),
+            damaged(INSTALLATION, ""),
+            damaged(KIND, ""),
+            damaged(OBJECT, "agent"),
+        ] {
+            assert_eq!(holder("x", &attributes), unmarked(None), "{attributes}");
+        }
+        let consent = json!({ADOPT: "McpClient/a/b"});
+        assert_eq!(holder("x", &consent), unmarked(Some("McpClient/a/b")));
         let no_uid = Mark {
             uid: String::new(),
             ..mark()
         };
-        for (name, holder, expected) in [
-            (
-                "no attributes",
-                client_holder(&json!({"clientId": "x"}), "own"),
-                unmarked(None),
-            ),
-            (
-                "foreign attributes",
-                client("x", json!({"a": "b"})),
-                unmarked(None),
-            ),
-            (
-                "consent",
-                client("x", json!({ADOPT: "McpClient/a/b"})),
-                unmarked(Some("McpClient/a/b")),
-            ),
-            ("empty consent", client("x", json!({ADOPT: ""})), unmarked(None)),
-            (
-                "not managed",
-                client("x", without(MANAGED, "false")),
-                unmarked(None),
-            ),
-            (
-                "no installation",
-                client("x", without(INSTALLATION, "")),
-                unmarked(None),
-            ),
-            ("no kind", client("x", without(KIND, "")), unmarked(None)),
-            (
-                "odd object",
-                client("x", without(OBJECT, "agent")),
-                unmarked(None),
-            ),
-            ("no uid", client("x", without(UID, "")), Holder::Marked(no_uid)),
-            ("own", client("own", json!(whole)), Holder::BuiltIn),
-            (
-                "built in, even if marked",
-                client("admin-cli", json!(whole)),
-                Holder::BuiltIn,
-            ),
-            (
-                "of a realm",
-                client("t1-realm", json!({"realm_client": "true"})),
-                Holder::BuiltIn,
-            ),
-            (
-                "of no realm",
-                client("t1-realm", json!({"realm_client": "false"})),
-                unmarked(None),
-            ),
-            (
-                "scope",
-                scope_holder(&json!({"name": "offline_access", "attributes": whole})),
-                Holder::BuiltIn,
-            ),
-        ] {
-            assert_eq!(holder, expected, "{name}");
+        assert_eq!(holder("x", &damaged(UID, "")), Holder::Marked(no_uid));
+    }
+
+    #[test]
+    fn what_belongs_to_the_server_stays_its_own_even_if_marked() {
+        let marked = json!(attributes(&mark()));
+        for id in ["own", "account", "admin-cli", "realm-management"] {
+            assert_eq!(holder(id, &marked), Holder::BuiltIn, "{id}");
+        }
+        let administration = json!({"realm_client": "true"});
+        assert_eq!(holder("t1-realm", &administration), Holder::BuiltIn);
+        for name in ["offline_access", "basic", "saml_organization"] {
+            let scope = json!({"name": name, "attributes": marked});
+            assert_eq!(scope_holder(&scope), Holder::BuiltIn, "{name}");
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Every answer is worth as much as the moment at which its *question* was sent: what was written after that moment may
 //! be missing in it. So each write leaves a note of its own moment, and older answers about the same thing do not count.
+//! Whoever asks says since when the question may have been sent; `None` stands for any time.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,9 +37,9 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// What is known of a client from a question that is at most `age` old. The outer `None`: nothing.
-    pub(super) fn recall(&self, client_id: &str, now: Instant, age: Duration) -> Option<Known> {
-        let valid = |asked: Instant| now.duration_since(asked) <= age && !self.is_outdated(client_id, asked);
+    /// What is known of a client. The outer `None`: nothing.
+    pub(super) fn recall(&self, client_id: &str, since: Option<Instant>) -> Option<Known> {
+        let valid = |asked: Instant| Some(asked) >= since && !self.is_outdated(client_id, asked);
         if let Some((_, known)) = self.single.get(client_id).filter(|(asked, _)| valid(*asked)) {
             return Some(known.clone());
         }
@@ -47,11 +48,9 @@ impl Clients {
         clients.get(client_id).map(|client| Some(Arc::clone(client)))
     }
 
-    /// Whether the list is at most `age` old.
-    pub(super) fn has_list(&self, now: Instant, age: Duration) -> bool {
-        self.list
-            .as_ref()
-            .is_some_and(|(asked, _)| now.duration_since(*asked) <= age)
+    /// Whether there is a list.
+    pub(super) fn has_list(&self, since: Option<Instant>) -> bool {
+        self.list.as_ref().is_some_and(|(asked, _)| Some(*asked) >= since)
     }
 
     /// Keeps the answer to a question about one client.
@@ -138,10 +137,10 @@ pub(super) enum Recall {
 }
 
 impl Scopes {
-    /// The scopes as they were at most `age` ago, or what is missing for that.
-    pub(super) fn recall(&self, now: Instant, age: Duration) -> Recall {
+    /// The scopes, or what is missing for that.
+    pub(super) fn recall(&self, since: Option<Instant>) -> Recall {
         match &self.list {
-            Some((asked, scopes)) if now.duration_since(*asked) <= age => {
+            Some((asked, scopes)) if Some(*asked) >= since => {
                 if self.written.is_empty() {
                     Recall::Known(Arc::clone(scopes))
                 } else if self.written.len() <= FEW {

@@ -23,11 +23,20 @@ const PAGE: usize = 100;
 /// For how long having seen any client proves that the operator sees clients at all.
 const SIGHT: Duration = Duration::from_secs(10);
 
+/// Since when a question may have been sent whose answer will do; `None`: any time.
+fn since(read: Read) -> Option<Instant> {
+    match read {
+        Read::Fresh => Some(Instant::now()),
+        // Further back than the clock reaches.
+        Read::Within(age) => Instant::now().checked_sub(age),
+    }
+}
+
 impl Keycloak {
     pub(super) async fn client(&self, client_id: &str, read: Read) -> Result<ObservedClient, ProviderError> {
         let known = match read {
             Read::Fresh => self.ask_for_client(client_id, Duration::ZERO).await?,
-            Read::Within(age) => match self.recall_client(client_id, age).await? {
+            Read::Within(_) => match self.recall_client(client_id, since(read)).await? {
                 Some(known) => known,
                 None => self.ask_for_client(client_id, SIGHT).await?,
             },
@@ -36,14 +45,18 @@ impl Keycloak {
     }
 
     /// From memory; the list of our clients is renewed for that if it is too old.
-    async fn recall_client(&self, client_id: &str, age: Duration) -> Result<Option<Known>, ProviderError> {
-        let recall = || self.clients().recall(client_id, Instant::now(), age);
+    async fn recall_client(
+        &self,
+        client_id: &str,
+        since: Option<Instant>,
+    ) -> Result<Option<Known>, ProviderError> {
+        let recall = || self.clients().recall(client_id, since);
         let known = recall();
         if known.is_some() || !client_id.starts_with(&self.client_ids) {
             return Ok(known);
         }
         let _one_at_a_time = self.listing_clients.lock().await;
-        if !self.clients().has_list(Instant::now(), age) {
+        if !self.clients().has_list(since) {
             self.list_clients().await?;
         }
         Ok(recall())
@@ -145,11 +158,9 @@ impl Keycloak {
     }
 
     pub(super) async fn scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError> {
-        let age = match read {
-            Read::Fresh => return self.list_scopes().await,
-            Read::Within(age) => age,
-        };
-        let recall = || self.known_scopes().recall(Instant::now(), age);
+        // Of those who want the list of this moment and wait for one another, the second reads for all the others.
+        let since = since(read);
+        let recall = || self.known_scopes().recall(since);
         if let Recall::Known(scopes) = recall() {
             return Ok(scopes);
         }

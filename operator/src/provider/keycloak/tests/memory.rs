@@ -21,6 +21,11 @@ fn name(recalled: Option<Known>) -> Option<Option<String>> {
     recalled.map(|known| known.map(|client| client["name"].as_str().unwrap().to_owned()))
 }
 
+/// The question must be at most `age` old.
+fn since(now: Instant, age: Duration) -> Option<Instant> {
+    now.checked_sub(age)
+}
+
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -28,28 +33,39 @@ fn seconds(seconds: u64) -> Duration {
 #[test]
 fn an_answer_is_good_for_as_long_as_one_allows() {
     let (start, mut clients) = (Instant::now(), Clients::default());
-    assert_eq!(clients.recall("a", start, AGE), None);
+    assert_eq!(clients.recall("a", since(start, AGE)), None);
     clients.keep("a", start, known("1", "a", "A"));
     clients.keep("b", start, None);
     let (within, past) = (start + AGE, start + AGE + seconds(1));
-    assert_eq!(name(clients.recall("a", within, AGE)), Some(Some("A".into())));
     assert_eq!(
-        name(clients.recall("b", within, AGE)),
+        name(clients.recall("a", since(within, AGE))),
+        Some(Some("A".into()))
+    );
+    assert_eq!(
+        name(clients.recall("b", since(within, AGE))),
         Some(None),
         "that there is none is an answer too"
     );
-    assert_eq!(clients.recall("a", past, AGE), None);
-    assert_eq!(name(clients.recall("a", past, AGE * 2)), Some(Some("A".into())));
+    assert_eq!(clients.recall("a", since(past, AGE)), None);
+    assert_eq!(
+        name(clients.recall("a", since(past, AGE * 2))),
+        Some(Some("A".into()))
+    );
 }
 
 #[test]
 fn a_list_tells_what_there_is_but_not_what_there_is_not() {
     let (start, mut clients) = (Instant::now(), Clients::default());
-    assert!(!clients.has_list(start, AGE));
+    assert!(!clients.has_list(since(start, AGE)));
     clients.keep_list(start, vec![client("1", "a", "A")]);
-    assert!(clients.has_list(start + AGE, AGE) && !clients.has_list(start + AGE + seconds(1), AGE));
-    assert_eq!(name(clients.recall("a", start, AGE)), Some(Some("A".into())));
-    assert_eq!(clients.recall("b", start, AGE), None);
+    assert!(
+        clients.has_list(since(start + AGE, AGE)) && !clients.has_list(since(start + AGE + seconds(1), AGE))
+    );
+    assert_eq!(
+        name(clients.recall("a", since(start, AGE))),
+        Some(Some("A".into()))
+    );
+    assert_eq!(clients.recall("b", since(start, AGE)), None);
 }
 
 #[test]
@@ -57,26 +73,26 @@ fn what_was_asked_before_a_write_does_not_count_after_it() {
     let (start, mut clients) = (Instant::now(), Clients::default());
     clients.keep_list(start, vec![client("1", "a", "old"), client("2", "b", "old")]);
     clients.wrote("a", start + seconds(2));
-    assert_eq!(clients.recall("a", start + seconds(3), AGE), None);
-    assert!(clients.recall("b", start + seconds(3), AGE).is_some());
+    assert_eq!(clients.recall("a", since(start + seconds(3), AGE)), None);
+    assert!(clients.recall("b", since(start + seconds(3), AGE)).is_some());
     // A list that was asked for before the write may arrive after it.
     clients.keep_list(start + seconds(1), vec![client("1", "a", "old")]);
-    assert_eq!(clients.recall("a", start + seconds(3), AGE), None);
+    assert_eq!(clients.recall("a", since(start + seconds(3), AGE)), None);
     clients.keep("a", start + seconds(2), known("1", "a", "old"));
     assert_eq!(
-        clients.recall("a", start + seconds(3), AGE),
+        clients.recall("a", since(start + seconds(3), AGE)),
         None,
         "asked in the same moment"
     );
     clients.keep("a", start + seconds(3), known("1", "a", "new"));
     assert_eq!(
-        name(clients.recall("a", start + seconds(3), AGE)),
+        name(clients.recall("a", since(start + seconds(3), AGE))),
         Some(Some("new".into()))
     );
     clients.keep_list(start + seconds(4), vec![client("1", "a", "newer")]);
     clients.wrote("b", start + seconds(5));
     assert_eq!(
-        name(clients.recall("a", start + seconds(6), seconds(2))),
+        name(clients.recall("a", since(start + seconds(6), seconds(2)))),
         Some(Some("newer".into()))
     );
 }
@@ -86,10 +102,10 @@ fn a_write_by_id_is_one_to_the_client_of_that_id_or_to_all() {
     let (start, mut clients) = (Instant::now(), Clients::default());
     clients.keep_list(start, vec![client("1", "a", "A"), client("2", "b", "B")]);
     clients.wrote_id("1", start + seconds(1));
-    assert_eq!(clients.recall("a", start + seconds(2), AGE), None);
-    assert!(clients.recall("b", start + seconds(2), AGE).is_some());
+    assert_eq!(clients.recall("a", since(start + seconds(2), AGE)), None);
+    assert!(clients.recall("b", since(start + seconds(2), AGE)).is_some());
     clients.wrote_id("unknown", start + seconds(3));
-    assert_eq!(clients.recall("b", start + seconds(4), AGE), None);
+    assert_eq!(clients.recall("b", since(start + seconds(4), AGE)), None);
 }
 
 #[test]
@@ -118,30 +134,33 @@ fn names(recall: Recall) -> Vec<String> {
 #[test]
 fn of_the_scopes_only_what_was_written_is_read_again() {
     let (start, mut scopes) = (Instant::now(), Scopes::default());
-    assert!(matches!(scopes.recall(start, AGE), Recall::All));
+    assert!(matches!(scopes.recall(since(start, AGE)), Recall::All));
     scopes.keep_list(start, vec![scope("1", "a"), scope("2", "b")]);
-    assert_eq!(names(scopes.recall(start + AGE, AGE)), ["a", "b"]);
+    assert_eq!(names(scopes.recall(since(start + AGE, AGE))), ["a", "b"]);
     assert!(matches!(
-        scopes.recall(start + AGE + seconds(1), AGE),
+        scopes.recall(since(start + AGE + seconds(1), AGE)),
         Recall::All
     ));
 
     for id in ["1", "2", "3"] {
         scopes.wrote(id, start + seconds(1));
     }
-    let Recall::Few(ids) = scopes.recall(start + seconds(2), AGE) else {
+    let Recall::Few(ids) = scopes.recall(since(start + seconds(2), AGE)) else {
         panic!()
     };
     assert_eq!(ids, ["1", "2", "3"]);
     scopes.keep("1", start + seconds(2), Some(scope("1", "renamed")));
     scopes.keep("2", start + seconds(2), None);
     scopes.keep("3", start + seconds(1), Some(scope("3", "asked for too early")));
-    let Recall::Few(ids) = scopes.recall(start + seconds(2), AGE) else {
+    let Recall::Few(ids) = scopes.recall(since(start + seconds(2), AGE)) else {
         panic!()
     };
     assert_eq!(ids, ["3"]);
     scopes.keep("3", start + seconds(2), Some(scope("3", "c")));
-    assert_eq!(names(scopes.recall(start + seconds(2), AGE)), ["c", "renamed"]);
+    assert_eq!(
+        names(scopes.recall(since(start + seconds(2), AGE))),
+        ["c", "renamed"]
+    );
 }
 
 #[test]
@@ -149,9 +168,12 @@ fn a_list_that_was_asked_for_before_a_write_still_lacks_it() {
     let (start, mut scopes) = (Instant::now(), Scopes::default());
     scopes.wrote("1", start + seconds(1));
     scopes.keep_list(start, vec![scope("1", "old")]);
-    assert!(matches!(scopes.recall(start + seconds(2), AGE), Recall::Few(_)));
+    assert!(matches!(
+        scopes.recall(since(start + seconds(2), AGE)),
+        Recall::Few(_)
+    ));
     scopes.keep_list(start + seconds(2), vec![scope("1", "new")]);
-    assert_eq!(names(scopes.recall(start + seconds(2), AGE)), ["new"]);
+    assert_eq!(names(scopes.recall(since(start + seconds(2), AGE))), ["new"]);
 }
 
 #[test]
@@ -161,5 +183,8 @@ fn many_writes_make_the_list_cheaper() {
     for id in 0..17 {
         scopes.wrote(&id.to_string(), start + seconds(1));
     }
-    assert!(matches!(scopes.recall(start + seconds(2), AGE), Recall::All));
+    assert!(matches!(
+        scopes.recall(since(start + seconds(2), AGE)),
+        Recall::All
+    ));
 }

@@ -243,3 +243,33 @@ async fn a_plan_stops_at_the_first_failure() {
     assert!(!error.to_string().contains("hunter2"));
     assert_eq!(calls(&server, "POST /admin/realms/r/clients").await, 1);
 }
+
+#[tokio::test]
+async fn whoever_wants_the_scopes_of_this_moment_shares_them_with_those_who_wait() {
+    let server = MockServer::start().await;
+    sign_in(&server, 300).await;
+    let list = ResponseTemplate::new(200)
+        .set_body_json(json!([{"id": "1", "name": "a"}]))
+        .set_delay(std::time::Duration::from_millis(50));
+    Mock::given(method("GET"))
+        .and(path(SCOPES))
+        .respond_with(list)
+        .mount(&server)
+        .await;
+    let keycloak = keycloak(&server);
+    keycloak.observe_scopes(Read::Fresh).await.unwrap();
+    let together = (0..20).map(|_| keycloak.observe_scopes(Read::Fresh));
+    let answers = futures::future::join_all(together).await;
+    assert!(
+        answers
+            .iter()
+            .all(|scopes| scopes.as_ref().unwrap().contains_key("a"))
+    );
+    assert_eq!(calls(&server, "GET /admin/realms/r/client-scopes").await, 3);
+    keycloak.observe_scopes(Read::Fresh).await.unwrap();
+    assert_eq!(
+        calls(&server, "GET /admin/realms/r/client-scopes").await,
+        4,
+        "a later moment is another"
+    );
+}

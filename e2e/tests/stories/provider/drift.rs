@@ -13,10 +13,12 @@ use super::{REMEMBERED, Scene, agent, mark, orders};
 
 pub(super) fn stories() -> Vec<Story> {
     vec![
-        Story::new("provider::whatever_others_do_to_a_client_is_undone", client),
+        Story::new("provider::whatever_others_write_into_a_client_is_undone", fields),
+        Story::new("provider::whatever_others_attach_to_a_client_is_undone", attached),
         Story::new("provider::whatever_others_do_to_a_scope_is_undone", scopes),
         Story::new("provider::a_renamed_client_is_found_again", renamed),
         Story::new("provider::only_what_consents_is_adopted", adoption),
+        Story::new("provider::some_clients_are_never_adopted", never),
     ]
 }
 
@@ -53,11 +55,17 @@ async fn id_of_scope(admin: &Admin, name: &str) -> anyhow::Result<String> {
         .to_owned())
 }
 
-async fn client(world: Arc<World>) -> anyhow::Result<()> {
-    let scene = Scene::new(&world, "provider-drift-client").await?;
+/// A realm in which both samples are in force.
+async fn in_force(world: &Arc<World>, name: &str) -> anyhow::Result<Scene> {
+    let scene = Scene::new(world, name).await?;
+    scene.put_resource(&orders(), REMEMBERED).await?;
+    scene.put_client(&agent(), REMEMBERED).await?;
+    Ok(scene)
+}
+
+async fn fields(world: Arc<World>) -> anyhow::Result<()> {
+    let scene = in_force(&world, "provider-drift-client").await?;
     let (server, client) = (orders(), agent());
-    scene.put_resource(&server, REMEMBERED).await?;
-    scene.put_client(&client, REMEMBERED).await?;
     let admin = scene.env.realm().admin();
     let id = id_of_client(&scene, &client.client_id).await?;
     let path = format!("/clients/{id}");
@@ -98,7 +106,15 @@ async fn client(world: Arc<World>) -> anyhow::Result<()> {
         .await?
         .context("the client")?;
     ensure!(now["attributes"]["foreign"] == "stays", "{now}");
+    Ok(())
+}
 
+async fn attached(world: Arc<World>) -> anyhow::Result<()> {
+    let scene = in_force(&world, "provider-drift-attached").await?;
+    let (server, client) = (orders(), agent());
+    let admin = scene.env.realm().admin();
+    let id = id_of_client(&scene, &client.client_id).await?;
+    let path = format!("/clients/{id}");
     admin
         .create(&format!("{path}/protocol-mappers/models"), &smuggled())
         .await?;
@@ -132,10 +148,8 @@ async fn client(world: Arc<World>) -> anyhow::Result<()> {
 }
 
 async fn scopes(world: Arc<World>) -> anyhow::Result<()> {
-    let scene = Scene::new(&world, "provider-drift-scope").await?;
+    let scene = in_force(&world, "provider-drift-scope").await?;
     let (server, client) = (orders(), agent());
-    scene.put_resource(&server, REMEMBERED).await?;
-    scene.put_client(&client, REMEMBERED).await?;
     let admin = scene.env.realm().admin();
     let ours = scope(admin, "orders:read").await?;
     let path = format!("/client-scopes/{}", ours["id"].as_str().unwrap_or_default());
@@ -188,10 +202,8 @@ async fn scopes(world: Arc<World>) -> anyhow::Result<()> {
 }
 
 async fn renamed(world: Arc<World>) -> anyhow::Result<()> {
-    let scene = Scene::new(&world, "provider-renamed").await?;
+    let scene = in_force(&world, "provider-renamed").await?;
     let (server, client) = (orders(), agent());
-    scene.put_resource(&server, REMEMBERED).await?;
-    scene.put_client(&client, REMEMBERED).await?;
     let id = id_of_client(&scene, &client.client_id).await?;
     let path = format!("/clients/{id}");
     scene
@@ -262,7 +274,12 @@ async fn adoption(world: Arc<World>) -> anyhow::Result<()> {
         id_of_client(&scene, &client.client_id).await? == id,
         "another client instead of theirs"
     );
+    Ok(())
+}
 
+async fn never(world: Arc<World>) -> anyhow::Result<()> {
+    let scene = in_force(&world, "provider-never").await?;
+    let client = agent();
     for (client_id, holder) in [
         ("account", Holder::BuiltIn),
         ("realm-management", Holder::BuiltIn),

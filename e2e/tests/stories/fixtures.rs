@@ -48,6 +48,27 @@ pub(crate) fn machine(env: &StoryEnv, name: &str, servers: &[&str]) -> Value {
     )
 }
 
+/// An McpClient that signs users in and has a secret.
+pub(crate) fn web(env: &StoryEnv, name: &str, servers: &[&str]) -> Value {
+    let managed = json!({
+        "grantTypes": ["authorization_code", "refresh_token"],
+        "applicationType": "web",
+        "redirectUris": [format!("https://{name}.example.com/callback")],
+    });
+    client(env, name, &managed, servers)
+}
+
+/// An McpClient that signs users in and has no secret.
+pub(crate) fn native(env: &StoryEnv, name: &str, servers: &[&str]) -> Value {
+    let managed = json!({
+        "grantTypes": ["authorization_code", "refresh_token"],
+        "applicationType": "native",
+        "redirectUris": ["http://127.0.0.1/callback"],
+        "authentication": { "method": "None" },
+    });
+    client(env, name, &managed, servers)
+}
+
 fn client(env: &StoryEnv, name: &str, managed: &Value, servers: &[&str]) -> Value {
     let access: Vec<Value> = servers
         .iter()

@@ -7,9 +7,11 @@ mod admission;
 mod exchange;
 mod fixtures;
 mod harness;
+mod idle;
 mod main_job;
 mod manifests;
 mod mending;
+mod numbers;
 mod provider;
 
 use std::process::ExitCode;
@@ -21,9 +23,11 @@ fn all() -> Vec<Story> {
     stories.extend(admission::stories());
     stories.extend(exchange::stories());
     stories.extend(harness::stories());
+    stories.extend(idle::stories());
     stories.extend(main_job::stories());
     stories.extend(manifests::stories());
     stories.extend(mending::stories());
+    stories.extend(numbers::stories());
     stories.extend(provider::stories());
     stories
 }

@@ -112,10 +112,11 @@ impl Cluster {
         self.set_finalizers(object, finalizers).await
     }
 
-    /// Takes our finalizer off the object. It being gone already is fine.
-    pub async fn remove_finalizer<K: Owned>(&self, object: &K) -> Result<(), Error> {
+    /// Takes our finalizer off the object. It being gone already is fine; returns whether it was this call that let
+    /// it go.
+    pub async fn remove_finalizer<K: Owned>(&self, object: &K) -> Result<bool, Error> {
         if !has_finalizer(object) {
-            return Ok(());
+            return Ok(false);
         }
         let finalizers = object
             .finalizers()
@@ -126,8 +127,8 @@ impl Cluster {
         match self.set_finalizers(object, finalizers).await {
             Err(Error::Cluster {
                 reason: "NotFound", ..
-            }) => Ok(()),
-            other => other,
+            }) => Ok(false),
+            other => other.map(|()| true),
         }
     }
 

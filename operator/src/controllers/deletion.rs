@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::core::v1::ObjectReference as CoreReference,
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::{
     Resource, ResourceExt as _,
     runtime::events::{Event, EventType},
@@ -14,7 +17,7 @@ use mcp_auth_crds::{
 
 use super::{
     halt::Halt,
-    pass::{self, Next, key},
+    pass::{Next, key},
 };
 use crate::{
     cluster::Owned,
@@ -33,21 +36,39 @@ pub fn given_up<K: Resource>(object: &K, now: Timestamp, timeout: Duration) -> O
     if asked.is_some_and(|value| value == "true") {
         return Some(GivenUp::Abandon);
     }
-    let since = meta.deletion_timestamp.as_ref()?.0;
-    let deadline = since.checked_add(SignedDuration::try_from(timeout).ok()?).ok()?;
-    (now >= deadline).then_some(GivenUp::Timeout)
+    (now >= deadline(object, timeout)?).then_some(GivenUp::Timeout)
+}
+
+/// When the clean-up of an object is given up; `None` while nobody deletes it.
+fn deadline<K: Resource>(object: &K, timeout: Duration) -> Option<Timestamp> {
+    let since = object.meta().deletion_timestamp.as_ref()?.0;
+    since.checked_add(SignedDuration::try_from(timeout).ok()?).ok()
+}
+
+/// When to look again at an object that waits for something: that its clean-up is to be given up, nothing else
+/// would tell.
+pub fn patience<K: Resource>(object: &K, now: Timestamp, timeout: Duration) -> Next {
+    match deadline(object, timeout).map(|deadline| deadline.duration_since(now)) {
+        Some(left) if left.is_positive() => Next::After(left.unsigned_abs()),
+        _ => Next::Resync,
+    }
 }
 
 /// Ends the deletion of `object`: after a clean-up that worked, or by giving up on one that did not. A clean-up
 /// that failed is otherwise tried again.
+///
+/// `forget` drops what the operator keeps of the object in its own namespace. It comes before the finalizer goes:
+/// afterwards nobody would know of it.
 pub async fn conclude<K: Owned>(
     kind: Kind,
     object: &K,
     reference: Option<&ObjectReference>,
     cleaned: Result<(), Halt>,
+    forget: impl Future<Output = Result<(), Error>>,
     ctx: &Context,
 ) -> Result<Next, Halt> {
     let Err(halt) = cleaned else {
+        forget.await?;
         ctx.cluster.remove_finalizer(object).await?;
         return Ok(Next::Await);
     };
@@ -57,9 +78,12 @@ pub async fn conclude<K: Owned>(
     let Some(why) = given_up(object, ctx.now(), ctx.config.deletion_timeout) else {
         return Err(halt);
     };
-    ctx.metrics.deletion_given_up(kind, why);
+    forget.await?;
     announce(kind, object, reference, why, ctx).await;
-    ctx.cluster.remove_finalizer(object).await?;
+    // A second pass over what the cache still shows must not count the object again.
+    if ctx.cluster.remove_finalizer(object).await? {
+        ctx.metrics.deletion_given_up(kind, why);
+    }
     Ok(Next::Await)
 }
 
@@ -86,31 +110,32 @@ async fn announce<K: Owned>(
             &reference.name,
         )
     });
-    match server {
+    let about = match server {
         Some(server) if !ctx.namespace(&server.namespace().unwrap_or_default()).terminating => {
-            pass::tell(&*server, EventType::Warning, "CleanupGivenUp", note, ctx).await;
+            server.object_ref(&())
         }
-        _ => in_own_namespace(note, ctx).await,
-    }
-}
-
-async fn in_own_namespace(note: String, ctx: &Context) {
+        _ => own_namespace(ctx),
+    };
     let event = Event {
         type_: EventType::Warning,
         reason: "CleanupGivenUp".to_owned(),
         note: Some(note),
         action: "Cleanup".to_owned(),
-        secondary: None,
+        // Without it, Events about several objects would be merged into one that names only the first.
+        secondary: Some(object.object_ref(&())),
     };
-    let about = k8s_openapi::api::core::v1::ObjectReference {
+    if let Err(error) = ctx.recorder.publish(&event, &about).await {
+        tracing::warn!(error = %Error::from(error), "an event was not published");
+    }
+}
+
+fn own_namespace(ctx: &Context) -> CoreReference {
+    CoreReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Namespace".to_owned()),
         name: Some(ctx.config.namespace.clone()),
         namespace: Some(ctx.config.namespace.clone()),
-        ..Default::default()
-    };
-    if let Err(error) = ctx.recorder.publish(&event, &about).await {
-        tracing::warn!(error = %Error::from(error), "an event was not published");
+        ..CoreReference::default()
     }
 }
 
@@ -118,6 +143,15 @@ async fn in_own_namespace(note: String, ctx: &Context) {
 mod tests {
     use super::*;
     use mcp_auth_crds::v1alpha1::McpClient;
+
+    fn client(since: Option<&str>) -> McpClient {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
+            "metadata": {"namespace": "a", "name": "b", "deletionTimestamp": since},
+            "spec": {"authorizationServerRef": {"name": "main"}},
+        }))
+        .unwrap()
+    }
 
     #[test]
     fn a_clean_up_is_given_up_when_asked_or_late() {
@@ -130,15 +164,29 @@ mod tests {
             ("2026-01-01T11:00:00Z", None, Some(GivenUp::Timeout)),
         ];
         for (since, abandon, expected) in cases {
-            let mut client: McpClient = serde_json::from_value(serde_json::json!({
-                "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
-                "metadata": {"namespace": "a", "name": "b", "deletionTimestamp": since},
-                "spec": {"authorizationServerRef": {"name": "main"}},
-            }))
-            .unwrap();
+            let mut client = client(Some(since));
             client.metadata.annotations =
                 abandon.map(|value| [(annotations::ABANDON.to_owned(), value.to_owned())].into());
             assert_eq!(given_up(&client, now, timeout), expected, "{since} {abandon:?}");
+        }
+    }
+
+    #[test]
+    fn what_waits_is_looked_at_again_when_it_is_to_be_given_up() {
+        let timeout = Duration::from_secs(3600);
+        let now = "2026-01-01T12:00:00Z".parse().unwrap();
+        let cases = [
+            (None, Next::Resync),
+            (
+                Some("2026-01-01T11:30:00Z"),
+                Next::After(Duration::from_secs(1800)),
+            ),
+            // What is over already and waits all the same, as an AuthorizationServer in use, has no other time.
+            (Some("2026-01-01T11:00:00Z"), Next::Resync),
+            (Some("2026-01-01T10:00:00Z"), Next::Resync),
+        ];
+        for (since, expected) in cases {
+            assert_eq!(patience(&client(since), now, timeout), expected, "{since:?}");
         }
     }
 }

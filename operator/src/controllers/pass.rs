@@ -13,7 +13,7 @@ use kube::{
 use mcp_auth_crds::condition::{self, Conditioned, Report, Status, types};
 use serde::Serialize;
 
-use super::halt::Halt;
+use super::{deletion::patience, halt::Halt};
 use crate::{
     backoff::{jittered, pause},
     cluster::Owned,
@@ -132,7 +132,9 @@ where
         Ok(next) => Ok(next),
         Err(Halt::Failed(error)) => Err(error),
         // What these wait for wakes them; the resync is for what no watch shows.
-        Err(Halt::Refused(_) | Halt::Waiting(_) | Halt::Paused) => Ok(Next::Resync),
+        Err(Halt::Refused(_) | Halt::Waiting(_) | Halt::Paused) => {
+            Ok(patience(object, ctx.now(), ctx.config.deletion_timeout))
+        }
     }
 }
 

@@ -224,8 +224,8 @@ async fn delete(
         return Err(Halt::waiting("InUse", referrers.message()));
     }
     let cleaned = clean_up(server, ctx, progress).await;
-    let gone = deletion::conclude(Kind::AuthorizationServer, server, None, cleaned, ctx).await?;
-    kept::forget(server, ctx).await?;
+    let forget = kept::forget(server, ctx);
+    let gone = deletion::conclude(Kind::AuthorizationServer, server, None, cleaned, forget, ctx).await?;
     ctx.connections.remove(&namespace, &name);
     Ok(gone)
 }

@@ -50,7 +50,9 @@ async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
     let result = if is_deleting(client) {
         let cleaned = clean_up(client, ctx).await;
         let reference = Some(&client.spec.authorization_server_ref);
-        deletion::conclude(Kind::McpClient, client, reference, cleaned, ctx).await
+        let mark = home::mark(client, &ctx.installation);
+        let forget = flow::forget(ctx, &mark);
+        deletion::conclude(Kind::McpClient, client, reference, cleaned, forget, ctx).await
     } else {
         advance(client, ctx, &mut progress).await
     };
@@ -269,7 +271,7 @@ async fn withdraw(client: &McpClient, server: &AuthorizationServer, ctx: &Contex
     Ok(())
 }
 
-/// Removes the client at the authorization server unless it is to be retained, and the journal.
+/// Removes the client at the authorization server unless it is to be retained.
 async fn clean_up(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
     let mark = home::mark(client, &ctx.installation);
     if client.spec.deletion_policy != Some(DeletionPolicy::Retain) {
@@ -285,7 +287,6 @@ async fn clean_up(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
             .execute(&connection.provider.plan_client_removal(&mark, &observed))
             .await?;
     }
-    flow::forget(ctx, &mark).await?;
     Ok(())
 }
 

@@ -44,7 +44,9 @@ pub async fn reconcile(server: Arc<McpServer>, ctx: Arc<Context>) -> Result<Next
     let result = if is_deleting(&*server) {
         let cleaned = clean_up(&server, &ctx).await;
         let reference = Some(&server.spec.authorization_server_ref);
-        deletion::conclude(Kind::McpServer, &*server, reference, cleaned, &ctx).await
+        let mark = home::mark(&*server, &ctx.installation);
+        let forget = flow::forget(&ctx, &mark);
+        deletion::conclude(Kind::McpServer, &*server, reference, cleaned, forget, &ctx).await
     } else {
         advance(&server, &ctx, &mut progress).await
     };
@@ -262,7 +264,7 @@ async fn withdraw(
     Ok(())
 }
 
-/// Removes what is ours at the authorization server, and the journal.
+/// Removes what is ours at the authorization server.
 async fn clean_up(server: &McpServer, ctx: &Context) -> Result<(), Halt> {
     let namespace = server.namespace().unwrap_or_default();
     let authorization_server =
@@ -277,7 +279,6 @@ async fn clean_up(server: &McpServer, ctx: &Context) -> Result<(), Halt> {
     provider
         .execute(&provider.plan_resource_removal(&mark, &resource, &scopes))
         .await?;
-    flow::forget(ctx, &mark).await?;
     Ok(())
 }
 

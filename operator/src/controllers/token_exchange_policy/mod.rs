@@ -52,7 +52,8 @@ async fn reconcile(policy: &TokenExchangePolicy, ctx: &Context) -> Result<Next, 
         let reference = server
             .as_ref()
             .map(|server| &server.spec.authorization_server_ref);
-        deletion::conclude(Kind::TokenExchangePolicy, policy, reference, cleaned, ctx).await
+        let forget = std::future::ready(Ok(()));
+        deletion::conclude(Kind::TokenExchangePolicy, policy, reference, cleaned, forget, ctx).await
     } else {
         advance(policy, ctx, &mut progress).await
     };

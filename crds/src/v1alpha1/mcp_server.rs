@@ -226,7 +226,8 @@ pub struct McpServerStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, Registered, MetadataPublished, Enforced and, as their summary, Ready.
+    /// Accepted, Registered, MetadataPublished, CredentialsReady (while a policy makes the server exchange tokens by
+    /// itself), Enforced and, as their summary, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

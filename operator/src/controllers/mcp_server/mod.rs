@@ -104,6 +104,7 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     progress.accepted(server);
     ctx.cluster.add_finalizer(&**server).await?;
 
+    progress.needs_credentials(observed.needs_secret);
     let held = hold(&want, &observed, ctx).await?;
     let secret = held.as_ref().map(|held| &held.secret);
     let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, secret);

@@ -18,11 +18,13 @@ use crate::{
     provider::ResourceSpec,
 };
 
-/// The conditions in the order in which a pass reaches them.
-const ORDER: [&str; 4] = [
+/// The conditions in the order in which a pass reaches them. Only a server that has credentials of its own says that
+/// they are ready.
+const ORDER: [&str; 5] = [
     types::ACCEPTED,
     types::REGISTERED,
     types::METADATA_PUBLISHED,
+    types::CREDENTIALS_READY,
     types::ENFORCED,
 ];
 
@@ -32,6 +34,8 @@ pub(super) struct Progress {
     reports: Vec<Report>,
     scopes: Option<Vec<String>>,
     exchange_scopes: Option<Vec<String>>,
+    /// Whether the server needs credentials of its own; `None` while the pass does not know.
+    credentials: Option<bool>,
     secret: Option<(String, String)>,
 }
 
@@ -67,7 +71,14 @@ impl Progress {
             .push(Report::yes(types::METADATA_PUBLISHED, "Published", message));
     }
 
+    pub(super) fn needs_credentials(&mut self, needs: bool) {
+        self.credentials = Some(needs);
+    }
+
     pub(super) fn handed_over(&mut self, name: String, hash: String) {
+        let message = format!("The credential in the Secret {name} was proved at the token endpoint");
+        self.reports
+            .push(Report::yes(types::CREDENTIALS_READY, "Proved", message));
         self.secret = Some((name, hash));
     }
 
@@ -84,7 +95,12 @@ fn status(
     now: Timestamp,
 ) -> (McpServerStatus, Vec<Report>) {
     let old = server.status.clone().unwrap_or_default();
-    let parts = halt::complete(&ORDER, progress.reports, halt);
+    let credentials = progress.credentials.unwrap_or(old.secret_name.is_some());
+    let order: Vec<_> = ORDER
+        .into_iter()
+        .filter(|type_| credentials || *type_ != types::CREDENTIALS_READY)
+        .collect();
+    let parts = halt::complete(&order, progress.reports, halt);
     let reports = condition::summarize(
         parts,
         &[types::ENFORCED],
@@ -162,6 +178,28 @@ mod tests {
         assert_eq!(whole.secret_name, None, "no policy needs it any more");
         assert!(condition::is_true(&whole.conditions, types::READY));
         assert_eq!(whole.observed_generation, Some(3));
+    }
+
+    #[test]
+    fn only_a_server_with_credentials_says_whether_they_are_ready() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let says = |needs: Option<bool>| {
+            let (mut server, mut progress) = (server(), Progress::default());
+            progress.accepted(&server);
+            progress.published(&server);
+            if let Some(needs) = needs {
+                server.status = None;
+                progress.needs_credentials(needs);
+            }
+            let halt = Halt::refused("SecretNotOwned", "Delete it");
+            let (status, _) = status(&server, progress, Some(&halt), now);
+            let reason =
+                |type_| condition::find(&status.conditions, type_).map(|condition| condition.reason.clone());
+            reason(types::CREDENTIALS_READY)
+        };
+        assert_eq!(says(Some(false)), None);
+        assert_eq!(says(Some(true)).as_deref(), Some("Waiting"), "for Registered");
+        assert!(says(None).is_some(), "it had some before");
     }
 
     #[test]

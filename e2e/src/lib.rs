@@ -18,6 +18,7 @@ pub mod demo;
 pub mod interrupt;
 pub mod keycloak;
 pub mod kubectl;
+pub mod leaks;
 pub mod oauth;
 pub mod operator;
 pub mod pki;

@@ -7,6 +7,7 @@ mod call;
 mod fault;
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -21,6 +22,8 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use secrecy::SecretString;
+use serde_json::Value;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
@@ -66,6 +69,7 @@ struct Shared {
     http: reqwest::Client,
     tls: TlsAcceptor,
     calls: Mutex<Vec<Call>>,
+    tokens: Mutex<BTreeSet<String>>,
     faults: Mutex<Vec<Fault>>,
     /// Counts how often the proxy was healed: what hangs gives up at the next time.
     healed: watch::Sender<u64>,
@@ -81,6 +85,7 @@ impl RecordingProxy {
             http: authority.http_client()?.http1_only().build()?,
             tls: TlsAcceptor::from(authority.server_certificate()?.tls_config()?),
             calls: Mutex::default(),
+            tokens: Mutex::default(),
             faults: Mutex::default(),
             healed: watch::Sender::new(0),
         });
@@ -106,6 +111,12 @@ impl RecordingProxy {
     /// The calls that change something, see [`Call::is_write`].
     pub fn writes(&self) -> Vec<Call> {
         self.calls().into_iter().filter(Call::is_write).collect()
+    }
+
+    /// Every token that was sent through it or answered, to look for where none may be.
+    pub fn tokens(&self) -> Vec<SecretString> {
+        let tokens = lock(&self.shared.tokens);
+        tokens.iter().cloned().map(SecretString::from).collect()
     }
 
     /// Forgets the calls so far.
@@ -267,9 +278,26 @@ impl Shared {
         let mut response = Response::new(Full::default());
         *response.status_mut() = answer.status();
         *response.headers_mut() = passed_on(answer.headers());
-        *response.body_mut() = Full::new(answer.bytes().await?);
+        let body = answer.bytes().await?;
+        lock(&self.tokens).extend(tokens(headers, &body));
+        *response.body_mut() = Full::new(body);
         Ok(response)
     }
+}
+
+/// The token that a request carries, and those that its answer gives (RFC 6749 section 5.1).
+fn tokens(request: &HeaderMap, answer: &[u8]) -> Vec<String> {
+    let sent = request
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let sent = sent
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .map(str::to_owned);
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let given = ["access_token", "refresh_token", "id_token"]
+        .into_iter()
+        .filter_map(|field| answer[field].as_str().map(str::to_owned));
+    given.chain(sent).collect()
 }
 
 fn passed_on(headers: &HeaderMap) -> HeaderMap {

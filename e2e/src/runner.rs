@@ -12,7 +12,7 @@ use anyhow::Context;
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use tokio::runtime::{Handle, Runtime};
 
-use crate::{interrupt, process, progress, world::World};
+use crate::{interrupt, leaks, process, progress, world::World};
 
 /// As many stories as run side by side unless `--test-threads` says otherwise. They mostly wait.
 const THREADS: usize = 4;
@@ -88,9 +88,18 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let conclusion = libtest_mimic::run(arguments, trials);
     interrupt::let_it_finish();
-    if let Some(world) = shared.world.get() {
-        finish(&runtime, world, &conclusion, &shared, began.elapsed());
+    let Some(world) = shared.world.get() else {
+        return Ok(conclusion.exit_code());
+    };
+    let leaks = runtime.block_on(leaks::check(world));
+    if conclusion.has_failed() || leaks.is_err() {
+        world.folder().keep();
     }
+    if let Ok(line) = &leaks {
+        world.note(line);
+    }
+    finish(&runtime, world, &conclusion, &shared, began.elapsed());
+    leaks.context("secrets were looked for")?;
     Ok(conclusion.exit_code())
 }
 
@@ -127,9 +136,6 @@ fn describe(error: &anyhow::Error) -> String {
 
 /// Stops the world and says how it went.
 fn finish(runtime: &Runtime, world: &World, conclusion: &Conclusion, shared: &Shared, took: Duration) {
-    if conclusion.has_failed() {
-        world.folder().keep();
-    }
     if let Err(error) = runtime.block_on(world.stop()) {
         progress::say(&format!("not everything stopped by itself: {error:#}"));
     }

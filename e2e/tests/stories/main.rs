@@ -8,6 +8,7 @@ mod exchange;
 mod fixtures;
 mod harness;
 mod idle;
+mod leaks;
 mod main_job;
 mod manifests;
 mod mending;
@@ -24,6 +25,7 @@ fn all() -> Vec<Story> {
     stories.extend(exchange::stories());
     stories.extend(harness::stories());
     stories.extend(idle::stories());
+    stories.extend(leaks::stories());
     stories.extend(main_job::stories());
     stories.extend(manifests::stories());
     stories.extend(mending::stories());

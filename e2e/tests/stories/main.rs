@@ -4,16 +4,20 @@
 //! things. `cargo test -p mcp-auth-e2e --test stories -- NAME` runs those whose name contains NAME.
 
 mod admission;
+mod deletion;
+mod drift;
 mod exchange;
 mod fixtures;
 mod harness;
 mod idle;
+mod inventory;
 mod leaks;
 mod main_job;
 mod manifests;
 mod mending;
 mod numbers;
 mod provider;
+mod replicas;
 
 use std::process::ExitCode;
 
@@ -22,6 +26,8 @@ use mcp_auth_e2e::runner::{self, Story};
 fn all() -> Vec<Story> {
     let mut stories = Vec::new();
     stories.extend(admission::stories());
+    stories.extend(deletion::stories());
+    stories.extend(drift::stories());
     stories.extend(exchange::stories());
     stories.extend(harness::stories());
     stories.extend(idle::stories());
@@ -31,6 +37,7 @@ fn all() -> Vec<Story> {
     stories.extend(mending::stories());
     stories.extend(numbers::stories());
     stories.extend(provider::stories());
+    stories.extend(replicas::stories());
     stories
 }
 

@@ -24,7 +24,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A server's certificate for 127.0.0.1 and localhost, with its key.
+/// A server's certificate, with its key.
 pub struct ServerIdentity {
     certificate: String,
     key: String,
@@ -58,9 +58,14 @@ impl Authority {
 
     /// A certificate for a server on the loopback interface.
     pub fn server_certificate(&self) -> anyhow::Result<ServerIdentity> {
-        let names = ["127.0.0.1", "::1", "localhost"].map(str::to_owned);
-        let mut params = CertificateParams::new(names)?;
-        params.distinguished_name.push(DnType::CommonName, "localhost");
+        self.server_certificate_for(&["127.0.0.1", "::1", "localhost"])
+    }
+
+    /// A certificate for a server under these addresses and names.
+    pub fn server_certificate_for(&self, names: &[&str]) -> anyhow::Result<ServerIdentity> {
+        let mut params =
+            CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
+        params.distinguished_name.push(DnType::CommonName, "stories");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;

@@ -6,6 +6,7 @@
 mod admission;
 mod deletion;
 mod drift;
+mod egress;
 mod exchange;
 mod fixtures;
 mod harness;
@@ -28,6 +29,7 @@ fn all() -> Vec<Story> {
     stories.extend(admission::stories());
     stories.extend(deletion::stories());
     stories.extend(drift::stories());
+    stories.extend(egress::stories());
     stories.extend(exchange::stories());
     stories.extend(harness::stories());
     stories.extend(idle::stories());
@@ -44,6 +46,9 @@ fn all() -> Vec<Story> {
 fn main() -> ExitCode {
     if harness::is_short_lived_parent() {
         return harness::short_lived_parent();
+    }
+    if egress::is_hostile_server() {
+        return egress::hostile_server();
     }
     runner::main(all())
 }

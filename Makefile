@@ -30,9 +30,8 @@ lint: $(CARGO_DENY) ## Format, clippy, and bans, licences and sources of depende
 
 unit: ## Unit tests, and that the generated files are up to date
 	@echo "==> unit tests"
-	cargo test --quiet --workspace --lib --bins
-	cargo test --quiet -p mcp-auth-crds --tests
-	cargo test --quiet -p mcp-auth-operator --tests
+	cargo test --quiet -p mcp-auth-crds -p mcp-auth-operator
+	cargo test --quiet -p mcp-auth-e2e --lib --bins
 
 stories: ## The stories on a real API server and a real Keycloak
 	@echo "==> stories"

@@ -37,6 +37,11 @@ impl Backoff {
             .unwrap_or_default()
     }
 
+    /// Forgets the objects for which `exists` says no.
+    pub fn retain(&self, exists: impl Fn(&'static str, &str) -> bool) {
+        self.lock().retain(|(kind, object), _| exists(kind, object));
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<(&'static str, String), u32>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }

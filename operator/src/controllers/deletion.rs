@@ -70,6 +70,8 @@ pub async fn conclude<K: Owned>(
     let Err(halt) = cleaned else {
         forget.await?;
         ctx.cluster.remove_finalizer(object).await?;
+        // An object that comes back under this name is a new one: what it finds missing is no drift.
+        ctx.applied.forget(kind, &key(object));
         return Ok(Next::Await);
     };
     if matches!(halt, Halt::Failed(Error::NotLeading)) {
@@ -84,6 +86,7 @@ pub async fn conclude<K: Owned>(
     if ctx.cluster.remove_finalizer(object).await? {
         ctx.metrics.deletion_given_up(kind, why);
     }
+    ctx.applied.forget(kind, &key(object));
     Ok(Next::Await)
 }
 

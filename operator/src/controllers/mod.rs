@@ -13,5 +13,6 @@ pub mod service;
 pub mod settle;
 pub mod token_exchange_policy;
 pub mod triggers;
+mod upkeep;
 
 pub use run::{Parts, run};

@@ -1,6 +1,6 @@
 //! Starting the watches and the controllers, and stopping them.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
 use futures::{
     FutureExt as _,
@@ -17,29 +17,26 @@ use kube::{
 };
 use mcp_auth_crds::{
     annotations::MANAGER,
-    condition::{self, Conditioned, types},
     v1alpha1::{AuthorizationServer, McpClient, McpServer, TokenExchangePolicy},
 };
-use tokio::time::{MissedTickBehavior, interval};
 
-use super::{authorization_server, mcp_client, mcp_server, pass, service, token_exchange_policy, triggers};
+use super::{
+    authorization_server, mcp_client, mcp_server, pass, service, token_exchange_policy, triggers, upkeep,
+};
 use crate::{
     admin::Health,
     backoff::Backoff,
     clock::SharedClock,
-    cluster::{Cluster, Owned},
+    cluster::Cluster,
     config::Config,
     connections::Connections,
     context::{Context, Feeds},
     egress::Egress,
     lease::Leadership,
-    metrics::{Kind, Metrics, ReadyCounts},
+    metrics::{Kind, Metrics},
     provider::{LimitSettings, RealmRegistry},
     watch::{ControllerError, Feed, WatchScope, Work, run_controller},
 };
-
-/// How often the gauges of objects are set.
-const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// What the controllers are given.
 pub struct Parts {
@@ -82,9 +79,9 @@ pub async fn run(
         () = shutdown.clone() => return Ok(()),
     }
     tracing::info!("this replica leads and its caches are filled: the controllers start");
-    let counting = tokio::spawn(count(Arc::clone(&ctx)));
+    let upkeep = tokio::spawn(upkeep::run(Arc::clone(&ctx)));
     let result = controllers(&ctx, &shutdown).await;
-    counting.abort();
+    upkeep.abort();
     result
 }
 
@@ -198,54 +195,4 @@ async fn ready(feeds: &Feeds) {
         config_maps.wait_until_ready(),
         namespaces.wait_until_ready(),
     );
-}
-
-/// Keeps the gauges of objects up to date.
-async fn count(ctx: Arc<Context>) {
-    let mut ticks = interval(COUNT_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        count_kind(
-            Kind::AuthorizationServer,
-            &ctx.feeds.authorization_servers,
-            |o| o.status.as_ref(),
-            &ctx.metrics,
-        );
-        count_kind(
-            Kind::McpServer,
-            &ctx.feeds.servers,
-            |o| o.status.as_ref(),
-            &ctx.metrics,
-        );
-        count_kind(
-            Kind::McpClient,
-            &ctx.feeds.clients,
-            |o| o.status.as_ref(),
-            &ctx.metrics,
-        );
-        count_kind(
-            Kind::TokenExchangePolicy,
-            &ctx.feeds.policies,
-            |o| o.status.as_ref(),
-            &ctx.metrics,
-        );
-    }
-}
-
-fn count_kind<K, S>(kind: Kind, feed: &Feed<K>, status: impl Fn(&K) -> Option<&S>, metrics: &Metrics)
-where
-    K: Owned + Send + Sync + 'static,
-    S: Conditioned,
-{
-    let objects = feed.store().state();
-    let ready = |object: &K| {
-        let condition = condition::find(status(object)?.conditions(), types::READY)?;
-        Some(match condition.status.as_str() {
-            "True" => "True",
-            "False" => "False",
-            _ => "Unknown",
-        })
-    };
-    metrics.set_objects(kind, ReadyCounts::of(objects.iter().map(|object| ready(object))));
 }

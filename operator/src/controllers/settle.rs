@@ -25,6 +25,9 @@ use crate::{
 /// How often a plan is made anew from what was read back, before the server is said not to follow.
 const ROUNDS: u32 = 3;
 
+/// Between the key of an object and the name of a part of it, such as a ConfigMap. No name holds it.
+const PART: char = '#';
+
 /// What was last found in force, by object: a difference from *this* is drift, any other is a change of mind.
 #[derive(Debug, Default)]
 pub struct Applied(Mutex<HashMap<(Kind, String), String>>);
@@ -37,12 +40,15 @@ impl Applied {
         applied.insert((kind, object.to_owned()), version.clone()) == Some(version)
     }
 
-    /// Forgets the object.
+    /// Forgets the object, and the parts of it that are noted apart.
     pub fn forget(&self, kind: Kind, object: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&(kind, object.to_owned()));
+        self.retain(|noted, name| noted != kind || name != object);
+    }
+
+    /// Forgets the objects for which `exists` says no.
+    pub fn retain(&self, exists: impl Fn(Kind, &str) -> bool) {
+        let mut applied = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        applied.retain(|(kind, noted), _| exists(*kind, noted.split(PART).next().unwrap_or(noted)));
     }
 }
 
@@ -109,6 +115,7 @@ pub async fn config_map<K: Owned>(
         return Ok(());
     };
     let name = wanted.name_any();
+    let part = format!("{}{PART}{name}", key(owner));
     match ownership(existing.map(|found| &found.metadata), &reference) {
         Ownership::Foreign => {
             return Err(Halt::refused(
@@ -117,8 +124,7 @@ pub async fn config_map<K: Owned>(
             ));
         }
         Ownership::Ours { alive: true } if existing.is_some_and(|found| holds(found, wanted)) => {
-            ctx.applied
-                .note(kind, &format!("{}#{name}", key(owner)), &version(wanted));
+            ctx.applied.note(kind, &part, &version(wanted));
             return Ok(());
         }
         Ownership::Ours { alive: false } => {
@@ -129,10 +135,7 @@ pub async fn config_map<K: Owned>(
         Ownership::Ours { alive: true } | Ownership::Absent => {}
     }
     ctx.cluster.apply(wanted).await?;
-    if ctx
-        .applied
-        .note(kind, &format!("{}#{name}", key(owner)), &version(wanted))
-    {
+    if ctx.applied.note(kind, &part, &version(wanted)) {
         ctx.metrics.drift_repaired(kind, "ConfigMap");
     }
     Ok(())
@@ -166,5 +169,22 @@ mod tests {
         assert!(!applied.note(Kind::McpClient, "a/b", "2"), "a change of mind");
         applied.forget(Kind::McpClient, "a/b");
         assert!(!applied.note(Kind::McpClient, "a/b", "2"));
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten_with_its_parts_and_nothing_else() {
+        let applied = Applied::default();
+        let all = ["a/b", "a/b#map", "a/bc", "a/bc#map"];
+        for object in all {
+            applied.note(Kind::McpServer, object, "1");
+        }
+        applied.note(Kind::McpClient, "a/b", "1");
+        applied.forget(Kind::McpServer, "a/b");
+        let known = all.map(|object| applied.note(Kind::McpServer, object, "1"));
+        assert_eq!(known, [false, false, true, true]);
+        assert!(applied.note(Kind::McpClient, "a/b", "1"), "another kind");
+        applied.retain(|kind, object| kind == Kind::McpServer && object == "a/bc");
+        let known = all.map(|object| applied.note(Kind::McpServer, object, "1"));
+        assert_eq!(known, [false, false, true, true]);
     }
 }

@@ -77,12 +77,10 @@ impl Probes {
         }
     }
 
-    /// Forgets a server that is gone.
-    pub fn forget(&self, uid: &str) {
-        self.answers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
+    /// Forgets the servers for whose UID `exists` says no.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|uid, _| exists(uid));
     }
 }
 

@@ -20,7 +20,9 @@ demo: ## The main job on a real API server and a real Keycloak; ONCE=1 ends with
 
 test: lint unit stories ## Lint, unit tests, generated files, and the stories on real parts
 
-test-long: test ## The same at full length; no story has a longer form yet
+test-long: export LONG = 1
+test-long: export PROPTEST_CASES = 4096
+test-long: test ## The same at full length: longer outages and pauses, more objects, more random cases
 
 lint: $(CARGO_DENY) ## Format, clippy, and bans, licences and sources of dependencies
 	@echo "==> lint"

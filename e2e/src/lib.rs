@@ -19,6 +19,7 @@ pub mod interrupt;
 pub mod keycloak;
 pub mod kubectl;
 pub mod leaks;
+pub mod lengths;
 pub mod oauth;
 pub mod operator;
 pub mod pki;

@@ -13,6 +13,7 @@ use kube::{
     core::GroupVersionKind,
 };
 use mcp_auth_e2e::{
+    lengths,
     operator::Operator,
     runner::Story,
     story::StoryEnv,
@@ -36,7 +37,9 @@ const OBJECTS: [(&str, u32); 4] = [
 const RESYNC: Duration = Duration::from_secs(8);
 
 /// How often every object is looked at without a change.
-const RESYNCS: u32 = 3;
+fn resyncs() -> u32 {
+    lengths::of(3, 20)
+}
 
 pub(crate) fn stories() -> Vec<Story> {
     vec![Story::new(
@@ -60,7 +63,7 @@ async fn resyncs_write_nothing(world: Arc<World>) -> anyhow::Result<()> {
 
     let before = versions(&env).await?;
     env.proxy().clear();
-    let passes = wait_for_passes(&operator, RESYNCS).await?;
+    let passes = wait_for_passes(&operator, resyncs()).await?;
     let (calls, writes) = (u32::try_from(env.proxy().calls().len())?, env.proxy().writes());
     ensure!(writes.is_empty(), "{writes:#?}");
     let after = versions(&env).await?;
@@ -140,7 +143,7 @@ async fn wait_until_ready(env: &StoryEnv, kind: &str, count: u32) -> anyhow::Res
 /// Waits until every kind had so many passes for each of its objects. Gives how many passes there were in all.
 async fn wait_for_passes(operator: &Operator, times: u32) -> anyhow::Result<f64> {
     let before = passes(operator).await?;
-    wait_for(&format!("{times} resyncs"), RESYNC * 10, async || {
+    wait_for(&format!("{times} resyncs"), RESYNC * (times + 7), async || {
         let now = passes(operator).await?;
         let lacking = OBJECTS
             .iter()

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::ensure;
 use mcp_auth_e2e::{
+    lengths,
     operator::{Operator, OperatorOptions},
     runner::Story,
     story::{CA_CONFIG_MAP, CREDENTIALS_SECRET, StoryEnv},
@@ -23,7 +24,9 @@ use crate::fixtures::{Named, SOON, apply_all, because, machine, open_server, pol
 const MENDED: Duration = Duration::from_secs(5);
 
 /// The longest pause between two attempts, in the stories where something is mended at Keycloak.
-const BACKOFF_CAP: Duration = Duration::from_secs(4);
+fn backoff_cap() -> Duration {
+    Duration::from_secs(lengths::of(4, 60))
+}
 
 /// What a pass may take, on a machine that is busy with other stories.
 const PASS: Duration = Duration::from_secs(3);
@@ -286,7 +289,7 @@ async fn foreign_objects(world: Arc<World>) -> anyhow::Result<()> {
 /// An operator that tries again soon, where nothing can wake it.
 async fn eager_operator(env: &StoryEnv) -> anyhow::Result<Operator> {
     let mut options = options(env);
-    options.max_backoff = format!("{}s", BACKOFF_CAP.as_secs());
+    options.max_backoff = format!("{}s", backoff_cap().as_secs());
     "4s".clone_into(&mut options.resync_interval);
     env.start_operator_with(&options).await
 }
@@ -311,7 +314,7 @@ async fn missing_role(world: Arc<World>) -> anyhow::Result<()> {
             env.proxy().writes()
         );
         env.realm().grant_operator_role("manage-clients").await?;
-        all_ready_within(&env, &everything(&env), BACKOFF_CAP + PASS).await?;
+        all_ready_within(&env, &everything(&env), backoff_cap() + PASS).await?;
         operator.stop().await?;
     }
     Ok(())
@@ -331,7 +334,7 @@ async fn lost_role(world: Arc<World>) -> anyhow::Result<()> {
     ensure!(message.contains("manage-clients"), "{message}");
 
     env.realm().grant_operator_role("manage-clients").await?;
-    all_ready_within(&env, &everything(&env), BACKOFF_CAP + PASS).await?;
+    all_ready_within(&env, &everything(&env), backoff_cap() + PASS).await?;
     // With the new token things can be made again.
     env.apply(&machine(&env, "another", &["archive"])).await?;
     ready(&env, ("McpClient", env.namespace(), "another"), SOON).await?;

@@ -12,6 +12,7 @@ use std::{
 use anyhow::ensure;
 use http::Method;
 use mcp_auth_e2e::{
+    lengths,
     operator::Operator,
     proxy::{Call, Fault, RecordingProxy},
     runner::Story,
@@ -26,7 +27,9 @@ use crate::{
 };
 
 /// As many as are made while the leader is killed.
-const CLIENTS: usize = 30;
+fn clients() -> usize {
+    lengths::of(30, 150)
+}
 
 /// So many are registered when that happens, and the leader knows it.
 const ANSWERED: usize = 8;
@@ -78,7 +81,9 @@ async fn killed_leader(world: Arc<World>) -> anyhow::Result<()> {
     );
     let before = Realm::read(&env).await?;
 
-    let names: Vec<String> = (0..CLIENTS).map(|number| format!("client-{number:02}")).collect();
+    let names: Vec<String> = (0..clients())
+        .map(|number| format!("client-{number:02}"))
+        .collect();
     let clients: Vec<_> = names.iter().map(|name| machine(&env, name, &["notes"])).collect();
     env.proxy().clear();
     stop_in_the_middle(env.proxy());
@@ -143,7 +148,7 @@ async fn one_working_client_each(env: &StoryEnv, names: &[String], before: &Real
         .keys()
         .filter(|name| name.starts_with("mcpclient."))
         .count();
-    ensure!(of_clients == CLIENTS, "{of_clients} journals");
+    ensure!(of_clients == clients(), "{of_clients} journals");
     let unsettled = journals.iter().find(|(_, keys)| keys.contains("pending"));
     ensure!(unsettled.is_none(), "{unsettled:?} is not settled");
     Ok(())

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::ensure;
 use mcp_auth_e2e::{
+    lengths,
     operator::Operator,
     story::StoryEnv,
     wait::{Seen, wait_for},
@@ -21,10 +22,14 @@ use crate::{
 };
 
 /// How long these operators try to clean up.
-const TIMEOUT: Duration = Duration::from_secs(6);
+fn timeout() -> Duration {
+    Duration::from_secs(lengths::of(6, 120))
+}
 
-/// When an object is gone that was given up at [`TIMEOUT`]: with the back-off of a failing pass, and head-room.
-const GIVEN_UP: Duration = Duration::from_secs(20);
+/// When an object is gone that was given up at [`timeout`]: with the back-off of a failing pass, and head-room.
+fn given_up() -> Duration {
+    timeout() + Duration::from_secs(14)
+}
 
 /// Waits for the Event that names what may be left behind of an object.
 async fn told(env: &StoryEnv, namespace: &str, about: &str, object: &str) -> anyhow::Result<()> {
@@ -59,7 +64,7 @@ pub(super) async fn outage(world: Arc<World>, name: &str, restarted: bool) -> an
     let env = StoryEnv::new(&world, &format!("delete-{name}")).await?;
     let space = env.namespace();
     let mut options = env.operator_options();
-    options.deletion_timeout = format!("{}s", TIMEOUT.as_secs());
+    options.deletion_timeout = format!("{}s", timeout().as_secs());
     let mut operator = env.start_operator_with(&options).await?;
     one_of_each(&env).await?;
     let before = Realm::read(&env).await?;
@@ -80,10 +85,10 @@ pub(super) async fn outage(world: Arc<World>, name: &str, restarted: bool) -> an
         ("mcpserver", "notes"),
         ("mcpserver", "archive"),
     ] {
-        env.wait_gone(kind, space, name, GIVEN_UP).await?;
+        env.wait_gone(kind, space, name, given_up()).await?;
         // The time of deletion is in whole seconds.
         let waited = began.elapsed() + Duration::from_secs(1);
-        ensure!(waited >= TIMEOUT, "{kind} was given up after {waited:?}");
+        ensure!(waited >= timeout(), "{kind} was given up after {waited:?}");
         let spelled = if kind == "mcpclient" {
             "McpClient"
         } else {
@@ -97,9 +102,9 @@ pub(super) async fn outage(world: Arc<World>, name: &str, restarted: bool) -> an
         )
         .await?;
     }
-    env.wait_gone("tokenexchangepolicy", space, "notes-to-archive", GIVEN_UP)
+    env.wait_gone("tokenexchangepolicy", space, "notes-to-archive", given_up())
         .await?;
-    env.wait_gone("authorizationserver", space, "main", GIVEN_UP)
+    env.wait_gone("authorizationserver", space, "main", given_up())
         .await?;
     let object = format!("AuthorizationServer {space}/main");
     told(&env, env.operator_namespace(), "Namespace", &object).await?;
@@ -154,7 +159,7 @@ pub(super) async fn abandon(world: Arc<World>) -> anyhow::Result<()> {
         "mcpauth.dev/abandon=true",
     ];
     env.kubectl().must(&arguments).await?;
-    env.wait_gone("mcpclient", space, "worker", GIVEN_UP).await?;
+    env.wait_gone("mcpclient", space, "worker", given_up()).await?;
     told(
         &env,
         space,

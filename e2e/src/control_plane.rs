@@ -1,8 +1,9 @@
 //! A real Kubernetes control plane without nodes: etcd, kube-apiserver and kube-controller-manager.
 //!
 //! Admission, defaulting, RBAC, garbage collection and namespace deletion are those of any cluster; only pods never
-//! start.
+//! start. A cluster that exists already can stand in for it, where somebody asks for that.
 
+mod existing;
 mod kubeconfig;
 
 use std::{
@@ -24,6 +25,7 @@ use kube::{
 };
 use rcgen::KeyPair;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
 use crate::{
     kubectl::Kubectl,
@@ -40,18 +42,18 @@ use kubeconfig::{Identity, write_kubeconfig};
 const START_TIMEOUT: Duration = Duration::from_mins(2);
 const STOP_GRACE: Duration = Duration::from_secs(5);
 const FIELD_MANAGER: &str = "mcp-auth-stories";
+const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 
 /// A running control plane.
 pub struct ControlPlane {
     dir: PathBuf,
-    tools: ClusterTools,
-    address: String,
-    authority_pem: String,
+    kubectl: PathBuf,
+    /// The cluster as a kubeconfig describes it: where it is, and whose certificates it has.
+    cluster: Value,
     admin_kubeconfig: PathBuf,
     client: Client,
-    controller_manager: Guarded,
-    api_server: Guarded,
-    etcd: Guarded,
+    /// What this run started, in the order in which it is stopped.
+    processes: Vec<Guarded>,
 }
 
 /// The files and addresses that the parts share.
@@ -82,10 +84,10 @@ impl ControlPlane {
             &layout.api_server(tools),
             dir.join("kube-apiserver.log"),
         )?;
-        let address = format!("https://127.0.0.1:{}", layout.port);
-        let admin_kubeconfig = dir.join("admin.kubeconfig");
+        let cluster = kubeconfig::cluster(&format!("https://127.0.0.1:{}", layout.port), authority.pem());
+        let admin_kubeconfig = dir.join(ADMIN_KUBECONFIG);
         let identity = Identity::token(layout.admin_token.clone());
-        write_kubeconfig(&admin_kubeconfig, &address, authority.pem(), &identity)?;
+        write_kubeconfig(&admin_kubeconfig, &cluster, &identity)?;
         let client = client(&admin_kubeconfig).await?;
         wait_for_api_server(&api_server, &etcd, &client).await?;
 
@@ -95,20 +97,18 @@ impl ControlPlane {
         wait_for_controllers(&controller_manager, &client).await?;
         Ok(Self {
             dir: dir.to_owned(),
-            tools: tools.clone(),
-            address,
-            authority_pem: authority.pem().to_owned(),
+            kubectl: tools.kubectl(),
+            cluster,
             admin_kubeconfig,
             client,
-            controller_manager,
-            api_server,
-            etcd,
+            // The API server after those who talk to it.
+            processes: vec![controller_manager, api_server, etcd],
         })
     }
 
-    /// The address of the API server, `https://127.0.0.1:port`.
+    /// The address of the API server, such as `https://127.0.0.1:port`.
     pub fn address(&self) -> &str {
-        &self.address
+        self.cluster["server"].as_str().unwrap_or_default()
     }
 
     /// The kubeconfig of a user who may do everything.
@@ -128,7 +128,7 @@ impl ControlPlane {
 
     /// kubectl with another kubeconfig.
     pub fn kubectl_with(&self, kubeconfig: &Path) -> Kubectl {
-        Kubectl::new(self.tools.kubectl(), kubeconfig, self.dir.join("kubectl-cache"))
+        Kubectl::new(self.kubectl.clone(), kubeconfig, self.dir.join("kubectl-cache"))
     }
 
     /// Applies a folder, as a kustomization if it is one, and waits until the definitions in it are served. Does
@@ -137,12 +137,7 @@ impl ControlPlane {
         if !folder.is_dir() {
             return Ok(());
         }
-        let kind = if folder.join("kustomization.yaml").is_file() {
-            "--kustomize"
-        } else {
-            "--filename"
-        };
-        let folder = folder.to_str().context("a folder whose name is not UTF-8")?;
+        let [kind, folder] = manifests(folder)?;
         let kubectl = self.kubectl();
         kubectl.must(&["apply", "--server-side", kind, folder]).await?;
         let wait = [
@@ -193,12 +188,7 @@ impl ControlPlane {
             .ok_or_else(|| anyhow!("a token request without an answer"))?
             .token;
         let file = self.dir.join(format!("{namespace}.{name}.kubeconfig"));
-        write_kubeconfig(
-            &file,
-            &self.address,
-            &self.authority_pem,
-            &Identity::token(SecretString::from(token)),
-        )?;
+        write_kubeconfig(&file, &self.cluster, &Identity::token(SecretString::from(token)))?;
         Ok(file)
     }
 
@@ -216,17 +206,27 @@ impl ControlPlane {
             user: Some(user.to_owned()),
             groups: groups.iter().map(|&group| group.to_owned()).collect(),
         };
-        write_kubeconfig(&file, &self.address, &self.authority_pem, &identity)?;
+        write_kubeconfig(&file, &self.cluster, &identity)?;
         Ok(file)
     }
 
-    /// Stops everything, the API server after those who talk to it.
+    /// Stops everything that this run started.
     pub async fn stop(&self) -> anyhow::Result<()> {
-        for process in [&self.controller_manager, &self.api_server, &self.etcd] {
+        for process in &self.processes {
             process.stop(STOP_GRACE).await?;
         }
         Ok(())
     }
+}
+
+/// How kubectl is told to take a folder of manifests.
+fn manifests(folder: &Path) -> anyhow::Result<[&str; 2]> {
+    let kind = if folder.join("kustomization.yaml").is_file() {
+        "--kustomize"
+    } else {
+        "--filename"
+    };
+    Ok([kind, folder.to_str().context("a folder whose name is not UTF-8")?])
 }
 
 /// A client with what a kubeconfig says.

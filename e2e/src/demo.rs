@@ -2,63 +2,196 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use secrecy::SecretString;
 
 use crate::{
+    control_plane::ControlPlane,
     interrupt,
+    keycloak::OPERATOR_ROLES,
     oauth::{Exchange, Issuer, LoginRequest, OAuthClient, VerifiedToken},
+    operator::{self, Operator},
     progress, samples,
+    setting::Setting,
     story::StoryEnv,
-    world::World,
+    world::{self, World},
 };
 
 const READY: Duration = Duration::from_secs(90);
 const USER: &str = "alice";
+/// Not a name that a Keycloak of somebody's own is likely to have.
+const REALM: &str = "mcp-auth-demo";
+const SAMPLE_NAMESPACES: [&str; 3] = [samples::PLATFORM, samples::TEAMS[0], samples::TEAMS[1]];
+/// Where [`StoryEnv`] puts the operator.
+const OPERATOR_NAMESPACE: &str = "mcp-platform-operator";
 
-/// Starts everything, shows the main job, and stays up until Ctrl-C unless `once`.
+/// Starts everything, shows the main job, and stays up until Ctrl-C unless `once`. What was made in a cluster or a
+/// Keycloak that exists already is removed at the end, however it comes.
 ///
 /// # Errors
 /// When anything does not work as the demo says it does.
 pub async fn run(once: bool) -> anyhow::Result<()> {
-    let world = Arc::new(World::start().await?);
-    let shown = show(&world, once).await;
-    let stopped = world.stop().await;
-    shown.and(stopped)
-}
-
-async fn show(world: &Arc<World>, once: bool) -> anyhow::Result<()> {
-    let env = StoryEnv::new(world, samples::PLATFORM).await?;
-    for team in samples::TEAMS {
-        env.kubectl().must(&["create", "namespace", team]).await?;
-    }
-    say("starting the operator under the shipped roles");
-    let operator = env.start_operator_with(&samples::operator_options(&env)).await?;
-    say("kubectl apply of config/samples (the address of the authorization server is this Keycloak's)");
-    samples::apply(&env).await?;
-    samples::wait_until_ready(&env, READY, |object, after| {
-        say(&format!("Ready after {:4.1} s  {object}", after.as_secs_f64()));
-    })
-    .await?;
-    print(&format!(
-        "\n$ kubectl get mcp-auth -A\n{}",
-        env.kubectl().must(&["get", "mcp-auth", "-A"]).await?
-    ));
-
-    let issuer = env.issuer().await?;
-    machine_client(&env, &issuer).await?;
-    user_and_exchange(&env, &issuer).await?;
-    metadata(&env).await?;
-    say("verdict: everything above is as declared");
-    if !once {
-        print(&format!(
-            "\nIt stays up for you to look around:\n  export KUBECONFIG={}\n  kubectl get mcp-auth -A; kubectl explain mcpclient.spec\n  Keycloak: {}\nCtrl-C stops everything.",
-            env.cluster().kubeconfig().display(),
-            world.keycloak().url(),
-        ));
+    let setting = Setting::from_env()?;
+    let mut demo = Demo::default();
+    let shown = tokio::select! {
+        shown = demo.show(&setting) => shown,
+        asked = interrupt::requested() => asked.and_then(|()| bail!("interrupted")),
+    };
+    if shown.is_ok() && !once {
+        demo.invite();
         interrupt::requested().await?;
     }
-    operator.stop().await
+    let left = tokio::select! {
+        left = demo.leave() => left,
+        asked = interrupt::requested() => asked.and_then(|()| bail!("interrupted while cleaning up")),
+    };
+    shown.and(left)
+}
+
+/// What was started and made so far. Of parts that exist already, only what was made is ever removed.
+#[derive(Default)]
+struct Demo {
+    world: Option<Arc<World>>,
+    /// Holds the proxy through which the operator speaks with Keycloak.
+    env: Option<StoryEnv>,
+    operator: Option<Operator>,
+    installed: bool,
+    made_realm: bool,
+}
+
+impl Demo {
+    async fn show(&mut self, setting: &Setting) -> anyhow::Result<()> {
+        let world = self.world.insert(Arc::new(World::start_on(setting).await?));
+        if setting.existing_cluster {
+            nothing_in_the_way(world.control_plane()).await?;
+            self.installed = true;
+            say("installing the definitions and roles in the cluster");
+            world::install(world.control_plane()).await?;
+        }
+        let realm = world.keycloak().create_realm(REALM, &OPERATOR_ROLES).await?;
+        self.made_realm = setting.keycloak.is_some();
+        let env = StoryEnv::in_realm(world, samples::PLATFORM.to_owned(), realm).await?;
+        let env = &*self.env.insert(env);
+        for team in samples::TEAMS {
+            env.kubectl().must(&["create", "namespace", team]).await?;
+        }
+        say("starting the operator under the shipped roles");
+        self.operator = Some(env.start_operator_with(&samples::operator_options(env)).await?);
+        say("kubectl apply of config/samples (the address of the authorization server is this Keycloak's)");
+        samples::apply(env).await?;
+        samples::wait_until_ready(env, READY, |object, after| {
+            say(&format!("Ready after {:4.1} s  {object}", after.as_secs_f64()));
+        })
+        .await?;
+        print(&format!(
+            "\n$ kubectl get mcp-auth -A\n{}",
+            env.kubectl().must(&["get", "mcp-auth", "-A"]).await?
+        ));
+
+        let issuer = env.issuer().await?;
+        machine_client(env, &issuer).await?;
+        user_and_exchange(env, &issuer).await?;
+        metadata(env).await?;
+        say("verdict: everything above is as declared");
+        Ok(())
+    }
+
+    /// Says how to look around.
+    fn invite(&self) {
+        let Some(world) = &self.world else { return };
+        print(&format!(
+            "\nIt stays up for you to look around:\n  export KUBECONFIG={}\n  kubectl get mcp-auth -A; kubectl explain mcpclient.spec\n  Keycloak: {}\nCtrl-C stops everything.",
+            world.control_plane().kubeconfig().display(),
+            world.keycloak().url(),
+        ));
+    }
+
+    /// Removes what was made in parts that go on without us, and stops the others.
+    async fn leave(&mut self) -> anyhow::Result<()> {
+        let Some(world) = &self.world else { return Ok(()) };
+        if self.installed {
+            progress::during("removing the samples from the cluster", remove_samples(world)).await?;
+        }
+        if let Some(operator) = self.operator.take() {
+            operator.stop().await?;
+        }
+        if self.installed {
+            progress::during("removing the operator from the cluster", async {
+                remove(world, &[OPERATOR_NAMESPACE]).await?;
+                operator::revoke(world.control_plane(), OPERATOR_NAMESPACE).await?;
+                world::uninstall(world.control_plane()).await
+            })
+            .await?;
+        }
+        if self.made_realm {
+            world.keycloak().remove_realm(REALM).await?;
+        }
+        world.stop().await
+    }
+}
+
+/// Fails when the cluster has something already that the demo would change.
+async fn nothing_in_the_way(cluster: &ControlPlane) -> anyhow::Result<()> {
+    let kubectl = cluster.kubectl();
+    let definitions = [
+        "get",
+        "crd",
+        "mcpservers.mcpauth.dev",
+        "--ignore-not-found",
+        "--output=name",
+    ];
+    ensure!(
+        kubectl.must(&definitions).await?.is_empty(),
+        "the definitions of mcp-auth-operator are installed in the cluster at {}: two operators would disturb each other",
+        cluster.address()
+    );
+    for namespace in SAMPLE_NAMESPACES
+        .iter()
+        .chain(&[OPERATOR_NAMESPACE, world::SHIPPED_NAMESPACE])
+    {
+        let get = [
+            "get",
+            "namespace",
+            namespace,
+            "--ignore-not-found",
+            "--output=name",
+        ];
+        ensure!(
+            kubectl.must(&get).await?.is_empty(),
+            "the cluster at {} has a namespace {namespace}, which the demo would use",
+            cluster.address()
+        );
+    }
+    Ok(())
+}
+
+/// The objects before their namespaces, in which the operator's rights are bound, and the operator last: what it has
+/// registered, it has to clean up.
+async fn remove_samples(world: &World) -> anyhow::Result<()> {
+    let kubectl = world.control_plane().kubectl();
+    for kinds in [
+        "services,tokenexchangepolicies,mcpclients,mcpservers",
+        "authorizationservers",
+    ] {
+        for namespace in SAMPLE_NAMESPACES {
+            let delete = [
+                "delete",
+                kinds,
+                "--all",
+                "--timeout=60s",
+                "--namespace",
+                namespace,
+            ];
+            kubectl.must(&delete).await?;
+        }
+    }
+    remove(world, &SAMPLE_NAMESPACES).await
+}
+
+async fn remove(world: &World, namespaces: &[&str]) -> anyhow::Result<()> {
+    let delete = ["delete", "namespace", "--ignore-not-found", "--timeout=120s"];
+    let kubectl = world.control_plane().kubectl();
+    kubectl.must(&[&delete, namespaces].concat()).await.map(drop)
 }
 
 /// A client without a user: its token, and a scope that it does not get.

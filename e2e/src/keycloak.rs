@@ -6,6 +6,7 @@ mod realm;
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
+use secrecy::SecretString;
 
 use crate::{
     pki::Authority,
@@ -24,9 +25,21 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// A running Keycloak.
 pub struct Keycloak {
-    server: Guarded,
+    /// None when somebody else runs it.
+    server: Option<Guarded>,
     url: String,
     admin: Admin,
+}
+
+/// A Keycloak that somebody else runs, and a client of its realm `master` that may create realms.
+#[derive(Clone, Debug)]
+pub struct ExistingKeycloak {
+    /// Its address, without a path unless Keycloak is served under one.
+    pub url: String,
+    /// The client.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: SecretString,
 }
 
 impl Keycloak {
@@ -54,7 +67,27 @@ impl Keycloak {
         let url = format!("https://127.0.0.1:{}", launch.https_port);
         let http = authority.http_client()?.build()?;
         let admin = Admin::new(http, &url, ADMIN_CLIENT, tools.admin_secret()?);
-        Ok(Self { server, url, admin })
+        Ok(Self {
+            server: Some(server),
+            url,
+            admin,
+        })
+    }
+
+    /// A Keycloak that runs already.
+    pub async fn existing(existing: &ExistingKeycloak, authority: &Authority) -> anyhow::Result<Self> {
+        let url = existing.url.trim_end_matches('/').to_owned();
+        let http = authority.http_client()?.build()?;
+        let admin = Admin::new(http, &url, &existing.client_id, existing.client_secret.clone());
+        admin
+            .get("/admin/realms/master")
+            .await
+            .with_context(|| format!("cannot administer the Keycloak at {url}"))?;
+        Ok(Self {
+            server: None,
+            url,
+            admin,
+        })
     }
 
     /// Its address, `https://127.0.0.1:port`: what every issuer of it begins with.
@@ -67,20 +100,27 @@ impl Keycloak {
         &self.admin
     }
 
-    /// The file with its log.
-    pub fn log(&self) -> &Path {
-        self.server.log()
-    }
-
     /// Makes a realm with an operator client that has `roles` of `realm-management`
     /// (mostly [`OPERATOR_ROLES`]).
     pub async fn create_realm(&self, name: &str, roles: &[&str]) -> anyhow::Result<Realm> {
-        Realm::create(&self.url, &self.admin, name, roles).await
+        Realm::create(&self.admin, name, roles).await
     }
 
-    /// Stops it.
+    /// Removes a realm with everything in it, if there is one of this name.
+    pub async fn remove_realm(&self, name: &str) -> anyhow::Result<()> {
+        let path = format!("/admin/realms/{name}");
+        match self.admin.find(&path).await? {
+            Some(_) => self.admin.delete(&path).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Stops it, unless somebody else runs it.
     pub async fn stop(&self) -> anyhow::Result<()> {
-        self.server.stop(STOP_GRACE).await.map(drop)
+        match &self.server {
+            Some(server) => server.stop(STOP_GRACE).await.map(drop),
+            None => Ok(()),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ pub mod run_folder;
 pub mod runner;
 pub mod samples;
 pub mod secrets;
+pub mod setting;
 pub mod story;
 pub mod tools;
 pub mod wait;

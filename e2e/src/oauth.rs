@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::pki::Authority;
+use crate::pki::{Authority, Trust};
 
 pub use login::{Authorization, Code, LoginRequest};
 pub use token::{Answer, Exchange, OAuthError, Tokens};
@@ -18,7 +18,7 @@ pub use verify::VerifiedToken;
 #[derive(Clone)]
 pub struct Issuer {
     http: reqwest::Client,
-    authority_pem: String,
+    trust: Trust,
     metadata: Metadata,
 }
 
@@ -111,7 +111,7 @@ impl Issuer {
         );
         Ok(Self {
             http,
-            authority_pem: authority.pem().to_owned(),
+            trust: authority.trust().clone(),
             metadata,
         })
     }

@@ -20,7 +20,7 @@ use crate::{
     wait::{Seen, wait_for},
 };
 
-pub use access::SERVICE_ACCOUNT;
+pub use access::{SERVICE_ACCOUNT, revoke};
 
 const BINARY: &str = "mcp-auth-operator";
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,7 +64,8 @@ impl OperatorOptions {
             resync_interval: "10m".to_owned(),
             max_backoff: "5s".to_owned(),
             lease_name: BINARY.to_owned(),
-            lease_duration: "2s".to_owned(),
+            // As shipped: a moment of a busy API server must not end an operator.
+            lease_duration: "15s".to_owned(),
             deletion_timeout: "1h".to_owned(),
             log_level: "debug".to_owned(),
             insecure_allow_loopback: true,

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::Write,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -20,8 +20,28 @@ use rustls::{
 
 /// A certificate authority that only this run trusts.
 pub struct Authority {
-    certificate: String,
+    trust: Trust,
     issuer: Issuer<'static, KeyPair>,
+}
+
+/// Whom clients of a run trust.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// The run's own authority, in PEM.
+    certificate: String,
+    others: Others,
+}
+
+/// Whose certificates clients trust besides those of the run's own authority.
+#[derive(Clone, Debug, Default)]
+pub enum Others {
+    /// Nobody's: everything was started by the run.
+    #[default]
+    Nobody,
+    /// Those that this machine trusts.
+    System,
+    /// Those of the authorities in this file, in PEM.
+    File(PathBuf),
 }
 
 /// A server's certificate, with its key.
@@ -33,6 +53,11 @@ pub struct ServerIdentity {
 impl Authority {
     /// A new authority with a new key.
     pub fn new() -> anyhow::Result<Self> {
+        Self::beside(Others::Nobody)
+    }
+
+    /// The same for a run that also speaks with servers that it did not start.
+    pub fn beside(others: Others) -> anyhow::Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params
             .distinguished_name
@@ -46,14 +71,24 @@ impl Authority {
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?.pem();
         Ok(Self {
-            certificate,
+            trust: Trust { certificate, others },
             issuer: Issuer::new(params, key),
         })
     }
 
     /// The authority's own certificate, what `caBundleRef` needs.
     pub fn pem(&self) -> &str {
-        &self.certificate
+        &self.trust.certificate
+    }
+
+    /// Whom clients trust.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// An http client that trusts whom [`Authority::trust`] says.
+    pub fn http_client(&self) -> anyhow::Result<reqwest::ClientBuilder> {
+        self.trust.http_client()
     }
 
     /// A certificate for a server on the loopback interface.
@@ -75,12 +110,26 @@ impl Authority {
             key: key.serialize_pem(),
         })
     }
+}
 
-    /// An http client that trusts this authority and no other. Redirects are for the caller to follow.
+impl Trust {
+    /// An http client that trusts the run's own authority, and of others only those that were named. Redirects are for the
+    /// caller to follow.
     pub fn http_client(&self) -> anyhow::Result<reqwest::ClientBuilder> {
-        let certificate = reqwest::Certificate::from_pem(self.certificate.as_bytes())?;
-        Ok(reqwest::Client::builder()
-            .tls_certs_only([certificate])
+        let mut trusted = vec![reqwest::Certificate::from_pem(self.certificate.as_bytes())?];
+        let builder = reqwest::Client::builder();
+        let builder = match &self.others {
+            Others::Nobody => builder.tls_certs_only(trusted),
+            Others::System => builder.tls_certs_merge(trusted),
+            Others::File(file) => {
+                let bundle = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+                let bundle = reqwest::Certificate::from_pem_bundle(&bundle)
+                    .with_context(|| format!("{} holds no certificates in PEM", file.display()))?;
+                trusted.extend(bundle);
+                builder.tls_certs_only(trusted)
+            }
+        };
+        Ok(builder
             .redirect(reqwest::redirect::Policy::none())
             .timeout(std::time::Duration::from_secs(30)))
     }

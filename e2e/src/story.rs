@@ -54,6 +54,11 @@ impl StoryEnv {
     pub async fn with_operator_roles(world: &Arc<World>, name: &str, roles: &[&str]) -> anyhow::Result<Self> {
         let name = namespace_name(name);
         let realm = world.keycloak().create_realm(&name, roles).await?;
+        Self::in_realm(world, name, realm).await
+    }
+
+    /// The same around a realm that was made before.
+    pub async fn in_realm(world: &Arc<World>, name: String, realm: Realm) -> anyhow::Result<Self> {
         let proxy = RecordingProxy::start(world.keycloak().url(), world.authority())?;
         let folder = world.folder().subfolder(&name)?;
         let env = Self {

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use mcp_auth_e2e::{demo, interrupt, process, progress};
+use mcp_auth_e2e::{demo, process, progress};
 
 fn main() -> ExitCode {
     let once = std::env::var_os("ONCE").is_some_and(|value| value == "1");
@@ -14,15 +14,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(async {
-        if !once {
-            return demo::run(once).await;
-        }
-        tokio::select! {
-            outcome = demo::run(once) => outcome,
-            _ = interrupt::requested() => Err(anyhow::anyhow!("interrupted")),
-        }
-    });
+    let outcome = runtime.block_on(demo::run(once));
     process::kill_everything();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::pki::write_private;
 
@@ -26,14 +26,14 @@ impl Identity {
     }
 }
 
-/// Writes a kubeconfig that only this user can read.
-pub(super) fn write_kubeconfig(
-    file: &Path,
-    address: &str,
-    authority_pem: &str,
-    identity: &Identity,
-) -> anyhow::Result<()> {
+/// A cluster at `address` with certificates of one authority.
+pub(super) fn cluster(address: &str, authority_pem: &str) -> Value {
     use base64::{Engine, engine::general_purpose::STANDARD};
+    json!({ "server": address, "certificate-authority-data": STANDARD.encode(authority_pem) })
+}
+
+/// Writes a kubeconfig that only this user can read.
+pub(super) fn write_kubeconfig(file: &Path, cluster: &Value, identity: &Identity) -> anyhow::Result<()> {
     let mut user = json!({ "token": identity.token.expose_secret() });
     if let Some(name) = &identity.user {
         user["as"] = json!(name);
@@ -44,10 +44,7 @@ pub(super) fn write_kubeconfig(
         "kind": "Config",
         "current-context": "stories",
         "contexts": [{ "name": "stories", "context": { "cluster": "stories", "user": "stories" } }],
-        "clusters": [{
-            "name": "stories",
-            "cluster": { "server": address, "certificate-authority-data": STANDARD.encode(authority_pem) },
-        }],
+        "clusters": [{ "name": "stories", "cluster": cluster }],
         "users": [{ "name": "stories", "user": user }],
     });
     write_private(file, &serde_json::to_string_pretty(&content)?)

@@ -25,12 +25,19 @@ pub struct Realm {
 }
 
 impl Realm {
-    pub(super) async fn create(url: &str, admin: &Admin, name: &str, roles: &[&str]) -> anyhow::Result<Self> {
+    pub(super) async fn create(admin: &Admin, name: &str, roles: &[&str]) -> anyhow::Result<Self> {
         let settings = json!({ "realm": name, "enabled": true, "components": signing_keys()? });
         admin.post("/admin/realms", &settings).await?;
+        // Keycloak may know itself under another address than the one where we reach it.
+        let realm = admin
+            .get(&format!("/realms/{name}/.well-known/openid-configuration"))
+            .await?;
         let realm = Self {
             name: name.to_owned(),
-            issuer: format!("{url}/realms/{name}"),
+            issuer: realm["issuer"]
+                .as_str()
+                .context("a realm without an issuer")?
+                .to_owned(),
             admin: admin.in_realm(name),
             operator_secret: secrets::random(),
         };

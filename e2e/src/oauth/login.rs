@@ -128,12 +128,7 @@ impl Issuer {
 
     /// A browser that nobody has signed in with yet.
     fn browser(&self) -> anyhow::Result<reqwest::Client> {
-        let certificate = reqwest::Certificate::from_pem(self.authority_pem.as_bytes())?;
-        Ok(reqwest::Client::builder()
-            .tls_certs_only([certificate])
-            .redirect(reqwest::redirect::Policy::none())
-            .cookie_store(true)
-            .build()?)
+        Ok(self.trust.http_client()?.cookie_store(true).build()?)
     }
 
     fn authorization_url(

@@ -5,13 +5,10 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::OperatorOptions;
-use crate::control_plane::ControlPlane;
+use crate::{control_plane::ControlPlane, world::SHIPPED_NAMESPACE};
 
 /// The name of the operator's ServiceAccount, and of the roles that are shipped for it.
 pub const SERVICE_ACCOUNT: &str = "mcp-auth-operator";
-
-/// Where the shipped manifests put the operator.
-const SHIPPED_NAMESPACE: &str = "mcp-auth-system";
 
 /// Gives the ServiceAccount of the operator's namespace what the shipped manifests give the shipped one.
 pub(super) async fn grant(cluster: &ControlPlane, options: &OperatorOptions) -> anyhow::Result<()> {
@@ -51,6 +48,22 @@ pub(super) async fn grant(cluster: &ControlPlane, options: &OperatorOptions) -> 
     }
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
     cluster.kubectl().apply(&list.to_string()).await.map(drop)
+}
+
+/// Takes away what [`grant`] gave outside the namespace `own` and the namespaces that are served.
+pub async fn revoke(cluster: &ControlPlane, own: &str) -> anyhow::Result<()> {
+    let kubectl = cluster.kubectl();
+    let everywhere = format!("{own}-cluster");
+    for (kind, name, namespace) in [
+        ("clusterrolebinding", everywhere.as_str(), None),
+        ("clusterrolebinding", own, None),
+        ("rolebinding", own, Some("default")),
+    ] {
+        let mut delete = vec!["delete", kind, name, "--ignore-not-found"];
+        delete.extend(namespace.map(|_| "--namespace=default"));
+        kubectl.must(&delete).await?;
+    }
+    Ok(())
 }
 
 /// Binds a role to the ServiceAccount of the namespace `own`: in one namespace, or everywhere.

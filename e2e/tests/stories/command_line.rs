@@ -236,7 +236,12 @@ fn unknown_user(world: &World) -> anyhow::Result<PathBuf> {
 
 async fn missing_definitions(world: Arc<World>) -> anyhow::Result<()> {
     let folder = world.folder().subfolder("bare-control-plane")?;
-    let bare = ControlPlane::start(&folder, &world.tools().cluster, world.authority()).await?;
+    let tools = world
+        .tools()
+        .cluster
+        .as_ref()
+        .context("no control plane to start")?;
+    let bare = ControlPlane::start(&folder, tools, world.authority()).await?;
     let all = "authorizationservers.mcpauth.dev, mcpclients.mcpauth.dev, mcpservers.mcpauth.dev, \
                tokenexchangepolicies.mcpauth.dev";
     let ended = run(&world, &GOOD, Some(bare.kubeconfig())).await?;

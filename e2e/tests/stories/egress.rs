@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use mcp_auth_e2e::{
     leaks::Known,
@@ -56,7 +56,6 @@ async fn strict_operator(env: &StoryEnv) -> anyhow::Result<Operator> {
     let mut options = env.operator_options();
     options.insecure_allow_loopback = false;
     "trace".clone_into(&mut options.log_level);
-    "15s".clone_into(&mut options.lease_duration);
     env.start_operator_with(&options).await
 }
 
@@ -154,12 +153,10 @@ impl MadeUpNode {
         let node: Node = serde_json::from_value(json!({ "metadata": { "name": Self::NAME } }))?;
         api.create(&PostParams::default(), &node).await?;
         let made = Self(api, tokio::runtime::Handle::current());
-        let mut node = made.0.get(Self::NAME).await?;
-        node.status.get_or_insert_default().addresses = Some(vec![serde_json::from_value(
-            json!({ "type": "InternalIP", "address": NODE }),
-        )?]);
+        // A patch, because the node's controller writes too.
+        let status = json!({ "status": { "addresses": [{ "type": "InternalIP", "address": NODE }] } });
         made.0
-            .replace_status(Self::NAME, &PostParams::default(), &node)
+            .patch_status(Self::NAME, &PatchParams::default(), &Patch::Merge(&status))
             .await?;
         Ok(made)
     }

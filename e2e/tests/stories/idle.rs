@@ -52,7 +52,6 @@ async fn resyncs_write_nothing(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "idle").await?;
     let mut options = env.operator_options();
     options.resync_interval = format!("{}s", RESYNC.as_secs());
-    "15s".clone_into(&mut options.lease_duration);
     let operator = env.start_operator_with(&options).await?;
     apply_all(&env, &hundred(&env)).await?;
     for (kind, count) in OBJECTS {

@@ -6,6 +6,7 @@
 mod admission;
 mod command_line;
 mod deletion;
+mod demo;
 mod drift;
 mod egress;
 mod exchange;
@@ -30,6 +31,7 @@ fn all() -> Vec<Story> {
     stories.extend(admission::stories());
     stories.extend(command_line::stories());
     stories.extend(deletion::stories());
+    stories.extend(demo::stories());
     stories.extend(drift::stories());
     stories.extend(egress::stories());
     stories.extend(exchange::stories());

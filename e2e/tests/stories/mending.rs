@@ -11,7 +11,7 @@ use std::{
 use anyhow::ensure;
 use mcp_auth_e2e::{
     lengths,
-    operator::{Operator, OperatorOptions},
+    operator::Operator,
     runner::Story,
     story::{CA_CONFIG_MAP, CREDENTIALS_SECRET, StoryEnv},
     world::World,
@@ -47,16 +47,9 @@ pub(crate) fn stories() -> Vec<Story> {
     ]
 }
 
-/// A lease as long as people have it: a moment of a busy API server must not stop what is measured.
-fn options(env: &StoryEnv) -> OperatorOptions {
-    let mut options = env.operator_options();
-    "15s".clone_into(&mut options.lease_duration);
-    options
-}
-
 /// Starts an operator that would not try again within the time of the story.
 async fn patient_operator(env: &StoryEnv) -> anyhow::Result<Operator> {
-    let mut options = options(env);
+    let mut options = env.operator_options();
     "10m".clone_into(&mut options.max_backoff);
     env.start_operator_with(&options).await
 }
@@ -288,7 +281,7 @@ async fn foreign_objects(world: Arc<World>) -> anyhow::Result<()> {
 
 /// An operator that tries again soon, where nothing can wake it.
 async fn eager_operator(env: &StoryEnv) -> anyhow::Result<Operator> {
-    let mut options = options(env);
+    let mut options = env.operator_options();
     options.max_backoff = format!("{}s", backoff_cap().as_secs());
     "4s".clone_into(&mut options.resync_interval);
     env.start_operator_with(&options).await

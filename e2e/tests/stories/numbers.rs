@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use mcp_auth_e2e::{operator::Operator, runner::Story, story::StoryEnv, world::World};
+use mcp_auth_e2e::{runner::Story, story::StoryEnv, world::World};
 use serde_json::Value;
 
 use crate::fixtures::{Named, SOON, apply_all, machine, native, open_server, policy, ready, server, web};
@@ -25,13 +25,6 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("numbers::from_apply_to_ready", apply_to_ready),
         Story::new("numbers::calls_for_a_new_client", calls_for_a_new_client),
     ]
-}
-
-/// With the lease that people have: what is measured here is not an election.
-async fn usual_operator(env: &StoryEnv) -> anyhow::Result<Operator> {
-    let mut options = env.operator_options();
-    "15s".clone_into(&mut options.lease_duration);
-    env.start_operator_with(&options).await
 }
 
 /// 1 AuthorizationServer, 3 servers, 5 clients, 2 policies.
@@ -62,7 +55,7 @@ fn name(object: &Value) -> Named<'_> {
 
 async fn apply_to_ready(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "numbers-ready").await?;
-    let operator = usual_operator(&env).await?;
+    let operator = env.start_operator().await?;
     let objects = installation(&env);
     let began = Instant::now();
     apply_all(&env, &objects).await?;
@@ -84,7 +77,7 @@ async fn apply_to_ready(world: Arc<World>) -> anyhow::Result<()> {
 
 async fn calls_for_a_new_client(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "numbers-calls").await?;
-    let operator = usual_operator(&env).await?;
+    let operator = env.start_operator().await?;
     let clients = |name: &str| machine(&env, name, &["notes"]);
     apply_all(
         &env,

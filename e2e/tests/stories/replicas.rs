@@ -68,9 +68,7 @@ async fn leads(operator: &Operator) -> anyhow::Result<bool> {
 
 async fn killed_leader(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "replicas").await?;
-    let mut options = env.operator_options();
-    // What is shipped: the time without a leader follows from it.
-    "15s".clone_into(&mut options.lease_duration);
+    let options = env.operator_options();
     let leader = env.start_operator_with(&options).await?;
     apply_all(&env, &[env.authorization_server("main"), server(&env, "notes")]).await?;
     ready(&env, ("McpServer", env.namespace(), "notes"), SOON).await?;

@@ -132,7 +132,7 @@ pub struct Flags {
     )]
     log_level: String,
 
-    /// How many objects of one kind are worked on at the same time. 1 to 256.
+    /// How many objects of one kind are worked on at the same time, for each AuthorizationServer. 1 to 256.
     #[arg(
         long,
         env = "MCP_AUTH_OPERATOR_CONCURRENCY",
@@ -195,7 +195,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is logged.
     pub log_filter: LogFilter,
-    /// Reconciles at a time, per kind.
+    /// Reconciles at a time, per kind and AuthorizationServer.
     pub concurrency: u16,
     /// Calls per second and realm.
     pub authorization_server_rate: NonZeroU32,

@@ -9,7 +9,7 @@ use futures::{
 };
 use k8s_openapi::api::core::v1::Service;
 use kube::{
-    Client,
+    Client, ResourceExt as _,
     runtime::{
         events::{Recorder, Reporter},
         watcher,
@@ -17,7 +17,7 @@ use kube::{
 };
 use mcp_auth_crds::{
     annotations::MANAGER,
-    v1alpha1::{AuthorizationServer, McpClient, McpServer, TokenExchangePolicy},
+    v1alpha1::{AuthorizationServer, McpClient, McpServer, ObjectReference, TokenExchangePolicy},
 };
 
 use super::{
@@ -30,7 +30,7 @@ use crate::{
     cluster::Cluster,
     config::Config,
     connections::Connections,
-    context::{Context, Feeds},
+    context::{Context, Feeds, find},
     egress::Egress,
     lease::Leadership,
     metrics::{Kind, Metrics},
@@ -90,12 +90,13 @@ async fn controllers(
     shutdown: &Shared<BoxFuture<'static, ()>>,
 ) -> Result<(), ControllerError> {
     macro_rules! controller {
-        ($kind:ident, $feed:ident, $module:ident) => {
+        ($kind:ident, $feed:ident, $module:ident, $lane:expr) => {
             run_controller(
                 Work {
                     kind: Kind::$kind,
                     store: ctx.feeds.$feed.store(),
                     queue: triggers::$feed(ctx),
+                    lane: Arc::new($lane),
                     concurrency: ctx.config.concurrency,
                 },
                 shutdown.clone(),
@@ -105,14 +106,45 @@ async fn controllers(
             )
         };
     }
+    let home = |reference: &ObjectReference, namespace: Option<String>| {
+        let namespace = namespace.unwrap_or_default();
+        (
+            reference.namespace_or(&namespace).to_owned(),
+            reference.name.clone(),
+        )
+    };
+    let (of_server, of_client) = (Arc::clone(ctx), Arc::clone(ctx));
+    let server_lane = move |server: &McpServer| {
+        let home = home(&server.spec.authorization_server_ref, server.namespace());
+        lane(&of_server, home)
+    };
+    let client_lane = move |client: &McpClient| {
+        let home = home(&client.spec.authorization_server_ref, client.namespace());
+        lane(&of_client, home)
+    };
     try_join!(
-        controller!(AuthorizationServer, authorization_servers, authorization_server),
-        controller!(McpServer, servers, mcp_server),
-        controller!(McpClient, clients, mcp_client),
-        controller!(TokenExchangePolicy, policies, token_exchange_policy),
-        controller!(Service, services, service),
+        controller!(
+            AuthorizationServer,
+            authorization_servers,
+            authorization_server,
+            |server: &AuthorizationServer| pass::key(server)
+        ),
+        controller!(McpServer, servers, mcp_server, server_lane),
+        controller!(McpClient, clients, mcp_client, client_lane),
+        // These two ask no authorization server.
+        controller!(TokenExchangePolicy, policies, token_exchange_policy, |_| {
+            String::new()
+        }),
+        controller!(Service, services, service, |_| String::new()),
     )?;
     Ok(())
+}
+
+/// The lane of the AuthorizationServer that an object refers to. What refers to none that exists asks nobody, and so
+/// shares one: tenants could otherwise make as many lanes as they can think of names.
+fn lane(ctx: &Context, (namespace, name): (String, String)) -> String {
+    let server = find(&ctx.feeds.authorization_servers.store(), &namespace, &name);
+    server.map_or_else(String::new, |server| pass::key(&*server))
 }
 
 fn context(parts: Parts) -> Context {

@@ -1,15 +1,22 @@
 //! Running a reconciler over the objects of a [`Feed`](super::Feed).
 
 use std::{
+    collections::{HashMap, HashSet},
     convert::Infallible,
     fmt::Debug,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use futures::{Stream, StreamExt};
+use futures::{
+    FutureExt as _, Stream, StreamExt as _,
+    channel::mpsc,
+    future::{BoxFuture, Shared},
+    stream::{BoxStream, SelectAll},
+};
 use kube::{
     Resource,
     runtime::{
@@ -18,8 +25,8 @@ use kube::{
     },
 };
 use thiserror::Error;
-use tokio::{sync::watch, task::JoinHandle};
-use tracing::Instrument;
+use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use crate::{metrics::Kind, telemetry::reconcile_span};
 
@@ -34,7 +41,6 @@ pub struct ControllerError {
 }
 
 /// What a controller works on.
-#[derive(Debug)]
 pub struct Work<K: Resource<DynamicType = ()> + 'static, Q> {
     /// For logs and metrics.
     pub kind: Kind,
@@ -43,61 +49,201 @@ pub struct Work<K: Resource<DynamicType = ()> + 'static, Q> {
     /// Which objects to look at, in no particular order and as often as anybody likes: an object that is asked for
     /// several times before its turn comes is reconciled once, and never twice at the same time.
     pub queue: Q,
-    /// How many objects at a time.
+    /// The lane of an object, by name. Objects wait only for others of their lane, so that one authorization server
+    /// that is slow holds up nobody else's. There are to be few: a lane stays once it is there.
+    pub lane: Arc<dyn Fn(&K) -> String + Send + Sync>,
+    /// How many objects at a time, in each lane.
     pub concurrency: u16,
 }
+
+/// What happened to one request.
+type Outcome<K, E> = Result<(ObjectRef<K>, Action), ApplierError<E, Infallible>>;
 
 /// Reconciles what `work.queue` names until `shutdown` completes; then starts nothing more, finishes what is running,
 /// and returns. Each reconcile runs in a span with a trace id of its own. Dropped, it aborts what is running.
 ///
 /// # Errors
 /// When the queue or the store ends before `shutdown`.
-pub async fn run_controller<K, Q, C, R, F, E>(
+pub async fn run_controller<K, Q, C, R, F, P, E>(
     work: Work<K, Q>,
     shutdown: impl Future<Output = ()> + Send + 'static,
     context: Arc<C>,
     reconcile: R,
-    error_policy: impl Fn(Arc<K>, &E, Arc<C>) -> Action,
+    error_policy: P,
 ) -> Result<(), ControllerError>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
     Q: Stream<Item = ObjectRef<K>> + Send + 'static,
-    R: Fn(Arc<K>, Arc<C>) -> F,
+    C: Send + Sync + 'static,
+    R: Fn(Arc<K>, Arc<C>) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Action, E>> + Send + 'static,
+    P: Fn(Arc<K>, &E, Arc<C>) -> Action + Send + Sync + 'static,
     E: std::error::Error + Send + 'static,
 {
-    let Work {
+    let shutdown = shutdown.boxed().shared();
+    let (kind, ended) = (work.kind, |why: String| ControllerError { kind: work.kind, why });
+    tokio::select! {
+        ready = work.store.wait_until_ready() => ready.map_err(|error| ended(error.to_string()))?,
+        () = shutdown.clone() => return Ok(()),
+    }
+    let mut queue = Box::pin(work.queue.take_until(shutdown.clone()).fuse());
+    let mut lanes = Lanes {
         kind,
-        store,
-        queue,
-        concurrency,
-    } = work;
-    let (asked, was_asked) = watch::channel(false);
-    let stop = async move {
-        shutdown.await;
-        asked.send_replace(true);
+        store: work.store.clone(),
+        lane: work.lane,
+        concurrency: work.concurrency,
+        shutdown: shutdown.clone(),
+        context,
+        reconcile: Arc::new(reconcile),
+        error_policy: Arc::new(error_policy),
+        turns: Turns::default(),
+        entrances: HashMap::new(),
+        results: SelectAll::new(),
     };
-    let queue = queue.map(Ok::<_, Infallible>).take_until(Box::pin(stop));
-    let spawn = |object: Arc<K>, context: Arc<C>| {
-        let span = reconcile_span(kind.as_str(), &ObjectRef::from_obj(&*object));
-        Spawned(tokio::spawn(reconcile(object, context).instrument(span)))
-    };
-    let config = Config::default().concurrency(concurrency);
-    let mut results = Box::pin(applier(spawn, error_policy, context, store, queue, config));
     let mut why = "its queue ended".to_owned();
-    while let Some(result) = results.next().await {
-        match result {
-            // Reconcilers report for themselves, with more knowledge.
-            Ok(_) | Err(ApplierError::ReconcilerFailed(..)) => {}
-            // Deleted since it was named: nothing to do.
-            Err(ApplierError::ObjectNotFound(object)) => tracing::debug!(%object, "gone before its turn"),
-            Err(error) => why = error.to_string(),
+    let mut open = true;
+    loop {
+        tokio::select! {
+            object = queue.next(), if open => {
+                open = object.is_some();
+                match object {
+                    Some(object) => lanes.enter(object),
+                    // What is running ends, and the lanes with it.
+                    None => lanes.entrances.clear(),
+                }
+            }
+            Some(outcome) = lanes.results.next(), if !lanes.results.is_empty() => match outcome {
+                // Reconcilers report for themselves, with more knowledge.
+                Ok(_) | Err(ApplierError::ReconcilerFailed(..)) => {}
+                // Deleted since it was named: nothing to do.
+                Err(ApplierError::ObjectNotFound(object)) => tracing::debug!(%object, "gone before its turn"),
+                Err(error) => why = error.to_string(),
+            },
+            else => break,
         }
     }
-    if *was_asked.borrow() {
-        Ok(())
-    } else {
-        Err(ControllerError { kind, why })
+    match shutdown.now_or_never() {
+        Some(()) => Ok(()),
+        None => Err(ended(why)),
+    }
+}
+
+/// The lanes of one controller: each has a queue and workers of its own.
+struct Lanes<K: Resource<DynamicType = ()> + 'static, C, R, P, E: std::error::Error + 'static> {
+    kind: Kind,
+    store: Store<K>,
+    lane: Arc<dyn Fn(&K) -> String + Send + Sync>,
+    concurrency: u16,
+    shutdown: Shared<BoxFuture<'static, ()>>,
+    context: Arc<C>,
+    reconcile: Arc<R>,
+    error_policy: Arc<P>,
+    turns: Turns<K>,
+    entrances: HashMap<String, mpsc::UnboundedSender<ObjectRef<K>>>,
+    results: SelectAll<BoxStream<'static, Outcome<K, E>>>,
+}
+
+impl<K, C, R, F, P, E> Lanes<K, C, R, P, E>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+    C: Send + Sync + 'static,
+    R: Fn(Arc<K>, Arc<C>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Action, E>> + Send + 'static,
+    P: Fn(Arc<K>, &E, Arc<C>) -> Action + Send + Sync + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    /// Puts an object into its lane. One that is gone has none.
+    fn enter(&mut self, object: ObjectRef<K>) {
+        let Some(found) = self.store.get(&object) else {
+            tracing::debug!(%object, "gone before its turn");
+            return;
+        };
+        let lane = (self.lane)(&found);
+        if !self.entrances.contains_key(&lane) {
+            let (entrance, queue) = mpsc::unbounded();
+            self.results.push(self.open(lane.clone(), queue));
+            self.entrances.insert(lane.clone(), entrance);
+        }
+        if let Some(entrance) = self.entrances.get(&lane) {
+            // The lane takes everything as long as its entrance exists.
+            let _ = entrance.unbounded_send(object);
+        }
+    }
+
+    fn open(
+        &self,
+        own: String,
+        queue: mpsc::UnboundedReceiver<ObjectRef<K>>,
+    ) -> BoxStream<'static, Outcome<K, E>> {
+        let (kind, lane, turns) = (self.kind, Arc::clone(&self.lane), self.turns.clone());
+        let (reconcile, error_policy) = (Arc::clone(&self.reconcile), Arc::clone(&self.error_policy));
+        let spawn = move |object: Arc<K>, context: Arc<C>| {
+            let reference = ObjectRef::from_obj(&*object);
+            let span = reconcile_span(kind.as_str(), &reference);
+            // One that has moved since is another lane's, which was told.
+            let moved = lane(&object) != own;
+            let (turns, reconcile) = (turns.clone(), Arc::clone(&reconcile));
+            let pass = async move {
+                if moved {
+                    return Ok(Action::await_change());
+                }
+                let Some(_turn) = turns.take(reference) else {
+                    return Ok(Action::requeue(NOT_YET));
+                };
+                reconcile(object, context).await
+            };
+            Spawned(tokio::spawn(pass.instrument(span)))
+        };
+        let queue = queue.map(Ok::<_, Infallible>).take_until(self.shutdown.clone());
+        let config = Config::default().concurrency(self.concurrency);
+        applier(
+            spawn,
+            move |object, error: &E, context| error_policy(object, error, context),
+            Arc::clone(&self.context),
+            self.store.clone(),
+            queue,
+            config,
+        )
+        .boxed()
+    }
+}
+
+/// When to ask again for an object that another lane, in which it was before, still works on.
+const NOT_YET: Duration = Duration::from_millis(100);
+
+/// The objects that are worked on, in whichever lane.
+struct Turns<K: Resource<DynamicType = ()>>(Arc<Mutex<HashSet<ObjectRef<K>>>>);
+
+/// An object is worked on until this is dropped.
+struct Turn<K: Resource<DynamicType = ()>>(Turns<K>, ObjectRef<K>);
+
+impl<K: Resource<DynamicType = ()>> Turns<K> {
+    /// `None`: it is worked on already.
+    fn take(&self, object: ObjectRef<K>) -> Option<Turn<K>> {
+        let taken = self.lock().insert(object.clone());
+        taken.then(|| Turn(self.clone(), object))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<ObjectRef<K>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Drop for Turn<K> {
+    fn drop(&mut self) {
+        self.0.lock().remove(&self.1);
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Clone for Turns<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Default for Turns<K> {
+    fn default() -> Self {
+        Self(Arc::default())
     }
 }
 

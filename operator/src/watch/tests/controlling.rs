@@ -44,6 +44,7 @@ fn work<Q>(store: Store<ConfigMap>, queue: Q, concurrency: u16) -> Work<ConfigMa
         kind: Kind::Service,
         store,
         queue,
+        lane: Arc::new(|_| String::new()),
         concurrency,
     }
 }
@@ -135,7 +136,7 @@ async fn failures_are_repeated_as_the_policy_says() {
     };
     let queue = futures::StreamExt::chain(stream::iter(named(&["a"])), stream::pending());
     let shutdown = sleep(Duration::from_secs(40));
-    run_controller(work(store, queue, 0), shutdown, Arc::clone(&counts), fail, retry)
+    run_controller(work(store, queue, 4), shutdown, Arc::clone(&counts), fail, retry)
         .await
         .unwrap();
     // At 0, 11, 22 and 33 s: each takes a second, and the next comes ten after.
@@ -148,7 +149,7 @@ async fn a_queue_that_ends_by_itself_is_an_error() {
     let queue = stream::iter(named(&["a"]));
     let counts = Arc::new(Counts::default());
     let ended = run_controller(
-        work(store, queue, 0),
+        work(store, queue, 4),
         std::future::pending(),
         Arc::clone(&counts),
         count,
@@ -168,7 +169,7 @@ async fn a_panic_of_a_reconciler_is_not_swallowed() {
     let explode = |_: Arc<ConfigMap>, _: Arc<Counts>| async { panic!("on purpose") };
     let counts = Arc::new(Counts::default());
     let task = tokio::spawn(run_controller(
-        work(store, queue, 0),
+        work(store, queue, 4),
         std::future::pending(),
         counts,
         explode,
@@ -183,7 +184,7 @@ async fn dropping_a_controller_aborts_its_reconciles() {
     let counts = Arc::new(Counts::default());
     let queue = futures::StreamExt::chain(stream::iter(named(&["a"])), stream::pending());
     let task = tokio::spawn(run_controller(
-        work(store, queue, 0),
+        work(store, queue, 4),
         std::future::pending(),
         Arc::clone(&counts),
         count,
@@ -194,4 +195,57 @@ async fn dropping_a_controller_aborts_its_reconciles() {
     sleep(Duration::from_secs(5)).await;
     assert_eq!(counts.running.load(Ordering::SeqCst), 1, "it began");
     assert_eq!(counts.finished.load(Ordering::SeqCst), 0, "and never ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_lane_holds_up_no_other() {
+    let (store, _writer) = store();
+    let counts = Arc::new(Counts::default());
+    let queue = futures::StreamExt::chain(stream::iter(named(&["a", "b", "c"])), stream::pending());
+    let slow = |object: Arc<ConfigMap>, counts: Arc<Counts>| async move {
+        if value(&object) != 3 {
+            sleep(Duration::from_secs(60)).await;
+        }
+        count(object, counts).await
+    };
+    let lane = |object: &ConfigMap| if value(object) == 3 { "quick" } else { "slow" }.to_owned();
+    let work = Work {
+        lane: Arc::new(lane),
+        ..work(store, queue, 1)
+    };
+    let shutdown = sleep(Duration::from_secs(10));
+    run_controller(work, shutdown, Arc::clone(&counts), slow, retry)
+        .await
+        .unwrap();
+    // Of the slow ones the first was under way at the end, and the second never began.
+    assert_eq!(*counts.started.lock().unwrap(), [3, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_changes_lanes_is_worked_on_once_at_a_time() {
+    let (store, _writer) = store();
+    let counts = Arc::new(Counts::default());
+    let (queue, requests) = mpsc::unbounded();
+    let moved = Arc::new(AtomicUsize::new(0));
+    let lane = {
+        let moved = Arc::clone(&moved);
+        move |_: &ConfigMap| moved.load(Ordering::SeqCst).to_string()
+    };
+    let work = Work {
+        lane: Arc::new(lane),
+        ..work(store, requests, 4)
+    };
+    let shutdown = sleep(Duration::from_secs(60));
+    let task = tokio::spawn(run_controller(work, shutdown, Arc::clone(&counts), count, retry));
+    queue.unbounded_send(reference("n", "a")).unwrap();
+    sleep(Duration::from_millis(500)).await;
+    moved.store(1, Ordering::SeqCst);
+    queue.unbounded_send(reference("n", "a")).unwrap();
+    task.await.unwrap().unwrap();
+    assert_eq!(counts.most.load(Ordering::SeqCst), 1);
+    assert_eq!(
+        *counts.started.lock().unwrap(),
+        [1, 1],
+        "once in each lane, one after the other"
+    );
 }

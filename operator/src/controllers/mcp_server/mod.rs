@@ -78,17 +78,8 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
         connection,
     };
 
-    let observed = observe::observe(
-        server,
-        &home,
-        tenant,
-        Read::Within(ctx.config.resync_interval / 2),
-        ctx,
-    )
-    .await?;
-    let want = desired::resource(server, &home, &observed, ctx);
     let provider = &*home.connection.provider;
-    let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, None);
+    let (observed, want, plan) = look(server, &home, tenant, ctx).await?;
     if let Some(refused) = conflict::refusal(
         &plan.conflicts,
         &namespace,
@@ -120,6 +111,29 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     }
     progress.enforced(probe::enforcement(server, ctx));
     Ok(Next::Resync)
+}
+
+/// What is the case, what is wanted, and what is to be done about it.
+///
+/// From memory one can tell that nothing is to be done. What is written rests on what is there now: by now somebody else
+/// may hold the resource or one of the scopes, and then nothing may be written at all.
+async fn look(
+    server: &McpServer,
+    home: &Home,
+    tenant: Tenant<'_>,
+    ctx: &Context,
+) -> Result<(Observed, ResourceSpec, Plan), Halt> {
+    let provider = &*home.connection.provider;
+    let mut read = Read::Within(ctx.config.resync_interval / 2);
+    loop {
+        let observed = observe::observe(server, home, tenant, read, ctx).await?;
+        let want = desired::resource(server, home, &observed, ctx);
+        let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, None);
+        if plan.calls.is_empty() || read == Read::Fresh {
+            return Ok((observed, want, plan));
+        }
+        read = Read::Fresh;
+    }
 }
 
 /// Chooses the server's own credential, while a policy needs one.

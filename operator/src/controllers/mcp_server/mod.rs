@@ -269,13 +269,16 @@ async fn withdraw(
     let resource = provider.observe_resource(&server.spec.resource, read).await?;
     let scopes = provider.observe_scopes(read).await?;
     let mark = home::mark(server, &ctx.installation);
-    if !resource.presence.claimable(&mark, false) || resource.presence == crate::provider::Presence::Absent {
-        return Ok(());
-    }
-    let want = home::withdrawn_resource(desired::bare_resource(server, mark));
-    provider
-        .execute(&provider.plan_resource(&want, &resource, &scopes, None))
-        .await?;
+    let want = home::withdrawn_resource(desired::bare_resource(server, mark.clone()));
+    let plan = provider.plan_resource(&want, &resource, &scopes, None);
+    // Its scopes may be left while its client is gone, or is somebody else's by now: the first is not made again for
+    // this, and the second is not ours to change.
+    let plan = if plan.conflicts.is_empty() {
+        plan.revocations()
+    } else {
+        provider.plan_resource_removal(&mark, &resource, &scopes)
+    };
+    provider.execute(&plan).await?;
     Ok(())
 }
 

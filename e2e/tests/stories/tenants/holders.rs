@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use mcp_auth_e2e::{operator::OperatorOptions, story::StoryEnv, world::World};
 use serde_json::{Value, json};
 
 use super::{Case, LEASE, Quiet, all_refused, claiming, named, of, options};
 use crate::{
-    fixtures::{SOON, apply_all, ready, server},
+    fixtures::{SOON, apply_all, because, ready, server},
     inventory::Realm,
 };
 
@@ -79,6 +79,7 @@ pub(super) async fn held(world: Arc<World>) -> anyhow::Result<()> {
 
     let quiet = Quiet::begin(&env).await?;
     let by_name = format!("is held by McpServer {holder}/held: choose another name, or delete that one");
+    refused_to_an_api(&env, also, &by_name, &quiet).await?;
     let nameless = "is held by another namespace: choose another name";
     let foreign = "is held by another installation of the operator: choose another name";
     let mut refused = Vec::new();
@@ -113,6 +114,32 @@ pub(super) async fn held(world: Arc<World>) -> anyhow::Result<()> {
     ready(&env, named(&held), SOON).await?;
     stranger.stop().await?;
     operator.stop().await
+}
+
+/// An AuthorizationServer does not get the scope for an API of its own, nor any other before that one.
+async fn refused_to_an_api(
+    env: &StoryEnv,
+    (namespace, name): (&str, &str),
+    answer: &str,
+    quiet: &Quiet,
+) -> anyhow::Result<()> {
+    let home = home(env, namespace, name)
+        .pop()
+        .context("no AuthorizationServer")?;
+    let mut with_api = home.clone();
+    with_api["spec"]["apis"] = json!([{
+        "name": "orders", "audience": "https://orders.internal.example.com", "manage": true,
+        "scopes": [{ "name": "orders-api:read" }, { "name": SCOPE }],
+    }]);
+    env.apply(&with_api).await?;
+    let condition = because(env, named(&home), ("Registered", "False", "AlreadyHeld")).await?;
+    ensure!(
+        condition["message"] == format!("The scope {SCOPE} {answer}"),
+        "{condition}"
+    );
+    quiet.is_kept(env, "the API").await?;
+    env.apply(&home).await?;
+    ready(env, named(&home), SOON).await
 }
 
 /// Their deletion changes nothing at Keycloak either.

@@ -41,7 +41,9 @@ impl Realm {
             admin: admin.in_realm(name),
             operator_secret: secrets::random(),
         };
-        realm.create_operator_client().await?;
+        realm
+            .create_operator_client(OPERATOR_CLIENT, &realm.operator_secret)
+            .await?;
         for role in roles {
             realm.grant_operator_role(role).await?;
         }
@@ -97,14 +99,25 @@ impl Realm {
 
     /// Gives the operator's client a role of `realm-management`. Tokens that it already has do not show it.
     pub async fn grant_operator_role(&self, role: &str) -> anyhow::Result<()> {
-        let (path, role) = self.operator_role(role).await?;
+        let (path, role) = self.role_of(OPERATOR_CLIENT, role).await?;
         self.admin.post(&path, &json!([role])).await.map(drop)
     }
 
     /// Takes a role from the operator's client again. Tokens that it already has keep it.
     pub async fn revoke_operator_role(&self, role: &str) -> anyhow::Result<()> {
-        let (path, role) = self.operator_role(role).await?;
+        let (path, role) = self.role_of(OPERATOR_CLIENT, role).await?;
         self.admin.delete_with(&path, &json!([role])).await
+    }
+
+    /// Makes another client that an operator can sign in with, with these roles. Gives its secret.
+    pub async fn add_operator_client(&self, client_id: &str, roles: &[&str]) -> anyhow::Result<SecretString> {
+        let secret = secrets::random();
+        self.create_operator_client(client_id, &secret).await?;
+        for role in roles {
+            let (path, role) = self.role_of(client_id, role).await?;
+            self.admin.post(&path, &json!([role])).await?;
+        }
+        Ok(secret)
     }
 
     /// Removes the realm with everything in it.
@@ -112,13 +125,13 @@ impl Realm {
         self.admin.delete("").await
     }
 
-    async fn create_operator_client(&self) -> anyhow::Result<()> {
+    async fn create_operator_client(&self, client_id: &str, secret: &SecretString) -> anyhow::Result<()> {
         let client = json!({
-            "clientId": OPERATOR_CLIENT,
+            "clientId": client_id,
             "protocol": "openid-connect",
             "publicClient": false,
             "bearerOnly": false,
-            "secret": self.operator_secret.expose_secret(),
+            "secret": secret.expose_secret(),
             "serviceAccountsEnabled": true,
             "standardFlowEnabled": false,
             "implicitFlowEnabled": false,
@@ -129,9 +142,9 @@ impl Realm {
         self.admin.create("/clients", &client).await.map(drop)
     }
 
-    /// Where roles of the operator's service account are mapped, and the role as Keycloak describes it.
-    async fn operator_role(&self, role: &str) -> anyhow::Result<(String, Value)> {
-        let client = self.client_uuid(OPERATOR_CLIENT).await?;
+    /// Where roles of a client's service account are mapped, and the role as Keycloak describes it.
+    async fn role_of(&self, client_id: &str, role: &str) -> anyhow::Result<(String, Value)> {
+        let client = self.client_uuid(client_id).await?;
         let management = self.client_uuid("realm-management").await?;
         let account = self
             .admin

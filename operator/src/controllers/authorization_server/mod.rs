@@ -178,10 +178,12 @@ async fn manage_apis(
     let want = desired::api_scopes(server);
     let consent = |scope: &str| desired::consents(server, scope);
     let (mark, want, consent) = (&mark, &want, &consent);
-    let scopes = provider
-        .observe_scopes(Read::Within(ctx.config.resync_interval / 2))
-        .await?;
-    let plan = provider.plan_scopes(mark, want, &scopes, consent);
+    let remembered = Read::Within(ctx.config.resync_interval / 2);
+    let mut plan = provider.plan_scopes(mark, want, &provider.observe_scopes(remembered).await?, consent);
+    if !plan.calls.is_empty() {
+        // By now somebody else may hold one of them, and then nothing may be written at all.
+        plan = provider.plan_scopes(mark, want, &provider.observe_scopes(Read::Fresh).await?, consent);
+    }
     if let Some(refused) = conflict::refusal(&plan.conflicts, &mark.namespace, &ctx.installation, server) {
         return Err(refused);
     }

@@ -78,17 +78,8 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
         connection,
     };
 
-    let observed = observe::observe(
-        server,
-        &home,
-        tenant,
-        Read::Within(ctx.config.resync_interval / 2),
-        ctx,
-    )
-    .await?;
-    let want = desired::resource(server, &home, &observed, ctx);
     let provider = &*home.connection.provider;
-    let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, None);
+    let (observed, want, plan) = look(server, &home, tenant, ctx).await?;
     if let Some(refused) = conflict::refusal(
         &plan.conflicts,
         &namespace,
@@ -120,6 +111,29 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     }
     progress.enforced(probe::enforcement(server, ctx));
     Ok(Next::Resync)
+}
+
+/// What is the case, what is wanted, and what is to be done about it.
+///
+/// From memory one can tell that nothing is to be done. What is written rests on what is there now: by now somebody else
+/// may hold the resource or one of the scopes, and then nothing may be written at all.
+async fn look(
+    server: &McpServer,
+    home: &Home,
+    tenant: Tenant<'_>,
+    ctx: &Context,
+) -> Result<(Observed, ResourceSpec, Plan), Halt> {
+    let provider = &*home.connection.provider;
+    let mut read = Read::Within(ctx.config.resync_interval / 2);
+    loop {
+        let observed = observe::observe(server, home, tenant, read, ctx).await?;
+        let want = desired::resource(server, home, &observed, ctx);
+        let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, None);
+        if plan.calls.is_empty() || read == Read::Fresh {
+            return Ok((observed, want, plan));
+        }
+        read = Read::Fresh;
+    }
 }
 
 /// Chooses the server's own credential, while a policy needs one.
@@ -255,13 +269,16 @@ async fn withdraw(
     let resource = provider.observe_resource(&server.spec.resource, read).await?;
     let scopes = provider.observe_scopes(read).await?;
     let mark = home::mark(server, &ctx.installation);
-    if !resource.presence.claimable(&mark, false) || resource.presence == crate::provider::Presence::Absent {
-        return Ok(());
-    }
-    let want = home::withdrawn_resource(desired::bare_resource(server, mark));
-    provider
-        .execute(&provider.plan_resource(&want, &resource, &scopes, None))
-        .await?;
+    let want = home::withdrawn_resource(desired::bare_resource(server, mark.clone()));
+    let plan = provider.plan_resource(&want, &resource, &scopes, None);
+    // Its scopes may be left while its client is gone, or is somebody else's by now: the first is not made again for
+    // this, and the second is not ours to change.
+    let plan = if plan.conflicts.is_empty() {
+        plan.revocations()
+    } else {
+        provider.plan_resource_removal(&mark, &resource, &scopes)
+    };
+    provider.execute(&plan).await?;
     Ok(())
 }
 

@@ -84,8 +84,13 @@ impl Clients {
     pub(super) fn wrote_id(&mut self, id: &str, now: Instant) {
         match self.by_id.get(id).cloned() {
             Some(client_id) => self.wrote(&client_id, now),
-            None => self.all_written = Some(now),
+            None => self.wrote_all(now),
         }
+    }
+
+    /// The same for who knows which clients.
+    pub(super) fn wrote_all(&mut self, now: Instant) {
+        self.all_written = Some(now);
     }
 
     /// Notes that the client with this id exists under another client id.

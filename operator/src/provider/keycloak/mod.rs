@@ -40,7 +40,7 @@ use url::Url;
 
 use super::{
     Access, Call, Capability, ClientSpec, Credential, Mark, ObservedClient, ObservedResource, ObservedScopes,
-    Plan, Proof, Provider, ProviderError, Read, RealmRegistry, ResourceSpec, ScopeSpec,
+    Plan, Proof, Provider, ProviderError, Read, RealmRegistry, ResourceSpec, ScopeSpec, Verb,
     discovery::Discovered, http::HttpClient, realm::canonical,
 };
 use crate::{
@@ -220,7 +220,13 @@ impl Keycloak {
                     self.clients().note_renamed(client_id, id);
                 }
             }
-            (Some("client-scopes"), Some(id)) => self.known_scopes().wrote(id, now),
+            (Some("client-scopes"), Some(id)) => {
+                self.known_scopes().wrote(id, now);
+                // A scope that is deleted goes from every client that had it.
+                if call.verb == Verb::Delete && path.next().is_none() {
+                    self.clients().wrote_all(now);
+                }
+            }
             (Some("client-scopes"), None) => {
                 // Somebody else's scope of this name has another id.
                 if result.is_err() {

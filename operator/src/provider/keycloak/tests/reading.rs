@@ -214,6 +214,46 @@ async fn scopes_are_listed_once_and_what_was_written_is_read_by_itself() {
     assert_eq!(calls(&server, "GET /admin/realms/r/client-scopes/2").await, 1);
 }
 
+/// The client's memory would go on saying that it has the scope, also when a new one of that name is there.
+#[tokio::test]
+async fn clients_are_read_again_after_a_scope_was_deleted() {
+    let server = MockServer::start().await;
+    sign_in(&server, 300).await;
+    exact(
+        &server,
+        "a",
+        json!([{"id": "1", "clientId": "a", "optionalClientScopes": ["s"]}]),
+    )
+    .await;
+    Mock::given(method("DELETE"))
+        .respond_with(ResponseTemplate::new(204))
+        .mount(&server)
+        .await;
+    let keycloak = keycloak(&server);
+    let delete = |path: &str| Plan {
+        calls: vec![Call {
+            verb: Verb::Delete,
+            path: path.into(),
+            body: None,
+            ..create("")
+        }],
+        conflicts: vec![],
+    };
+    for (path, reads) in [
+        ("/client-scopes/2/protocol-mappers/models/3", 1),
+        ("/client-scopes/2", 2),
+    ] {
+        keycloak.observe_client("a", HOUR).await.unwrap();
+        keycloak.execute(&delete(path)).await.unwrap();
+        keycloak.observe_client("a", HOUR).await.unwrap();
+        assert_eq!(
+            calls(&server, "GET /admin/realms/r/clients").await,
+            reads,
+            "{path}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_plan_stops_at_the_first_failure() {
     let server = MockServer::start().await;

@@ -251,6 +251,7 @@ async fn becomes_a_server(world: Arc<World>) -> anyhow::Result<()> {
     );
     ensure!(told(&env, &orders).await?.is_empty(), "nothing is to be said");
 
+    comes_back(&env, &small).await?;
     // Without the Service, the garbage collector takes the McpServer along.
     env.kubectl()
         .must(&["delete", "service", "least", "-n", space])
@@ -258,6 +259,37 @@ async fn becomes_a_server(world: Arc<World>) -> anyhow::Result<()> {
     env.wait_gone("mcpserver", space, "least", SOON).await?;
     is_clean(&env, &before).await?;
     operator.stop().await
+}
+
+/// A Service that is deleted and made again at once gets an McpServer of its own: the old one goes with its owner.
+async fn comes_back(env: &StoryEnv, before: &Value) -> anyhow::Result<()> {
+    let mut least = stored(env, "least").await?;
+    if let Some(meta) = least["metadata"].as_object_mut() {
+        meta.retain(|field, _| ["name", "namespace", "annotations", "labels"].contains(&field.as_str()));
+    }
+    least["apiVersion"] = json!("v1");
+    least["kind"] = json!("Service");
+    let arguments = ["replace", "--force", "--filename", "-"];
+    let replaced = env.kubectl().run_stdin(&arguments, &least.to_string()).await?;
+    replaced.or_fail(&arguments)?;
+    let least = stored(env, "least").await?;
+    wait_for("an McpServer of the new Service", SOON, async || {
+        let owner = mcp_server(env, "least").await?["metadata"]["ownerReferences"][0]["uid"].clone();
+        Ok(if owner == least["metadata"]["uid"] {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("one of {owner}"))
+        })
+    })
+    .await?;
+    let after = ready_server(env, "least").await?;
+    ensure!(
+        after["metadata"]["uid"] != before["metadata"]["uid"],
+        "the old one was taken over"
+    );
+    let said = told(env, &least).await?;
+    ensure!(said.is_empty(), "{said:?}");
+    Ok(())
 }
 
 /// Everything of the McpServer follows from the Service's annotations; nothing else of the Service is in it.

@@ -129,8 +129,25 @@ async fn patched(env: &StoryEnv, first: &Value, empty: &Realm) -> anyhow::Result
     let target = json!({ "service": "orders", "port": 9090, "path": "/v2" });
     ensure!(server["spec"]["target"] == target, "{}", server["spec"]);
 
+    // What annotations cannot say, its user may say on the McpServer.
+    let described = json!({ "spec": { "scopes": [
+        { "name": "orders:read", "description": "Read orders" }, { "name": "orders:admin" },
+    ] } });
+    let (space, patch) = (env.namespace(), described.to_string());
+    let arguments = [
+        "patch",
+        "mcpserver",
+        "orders",
+        "-n",
+        space,
+        "--type=merge",
+        "--patch",
+        &patch,
+    ];
+    env.kubectl().must(&arguments).await?;
+
     // What is no longer said is taken back, and a name on two ways is the same name.
-    let own = format!("{}/main", env.namespace());
+    let own = format!("{space}/main");
     let changes = json!({ PATH: null, AUTHORIZATION_SERVER: own });
     let service = annotate(env, "orders", &changes).await?;
     wait_for("the McpServer without path", SOON, async || {
@@ -147,6 +164,8 @@ async fn patched(env: &StoryEnv, first: &Value, empty: &Realm) -> anyhow::Result
         server["metadata"]["uid"] == first["metadata"]["uid"],
         "it was replaced"
     );
+    let scopes = server["spec"]["scopes"].to_string();
+    ensure!(scopes.contains("Read orders"), "{scopes}");
     is_told(env, &service, &[]).await
 }
 

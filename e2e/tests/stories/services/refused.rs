@@ -62,7 +62,7 @@ impl Case {
 
     /// The schema refuses the name itself, so that no annotation can make it good.
     fn is_hopeless(&self) -> bool {
-        self.name.len() > 52
+        self.name.len() > 52 || self.name.starts_with('7')
     }
 }
 
@@ -247,6 +247,14 @@ fn unusual() -> Vec<Case> {
             json!({ RESOURCE: "https://my_orders.example.com/mcp" }),
             None,
             Said::Refusal("resource is written as URL parsers return it: host in lower case"),
+        ),
+        case(
+            "7-begins-with-a-digit",
+            json!({}),
+            None,
+            Said::Refusal(
+                "metadata.name must be a DNS label of at most 52 characters that starts with a letter",
+            ),
         ),
         case(
             &"n".repeat(53),

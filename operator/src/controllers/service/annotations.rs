@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
+use k8s_openapi::{
+    api::core::v1::{Service, ServicePort},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 use kube::ResourceExt as _;
 use mcp_auth_crds::{
     annotations::{
@@ -152,38 +155,50 @@ fn scopes(value: Option<&str>) -> Result<Vec<ScopeName>, String> {
 }
 
 fn port(value: Option<&str>, service: &Service) -> Result<Option<IntOrString>, String> {
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    let known: Vec<String> = ports
-        .clone()
-        .flat_map(|port| port.name.clone().into_iter().chain([port.port.to_string()]))
+    let ports: Vec<_> = service
+        .spec
+        .iter()
+        .flat_map(|spec| spec.ports.iter().flatten())
         .collect();
-    match value {
-        None if ports.count() > 1 => Err(format!(
-            "set {SERVICE_PORT} to the port that speaks MCP, one of {}",
-            listed(&known)
-        )),
-        None => Ok(None),
-        Some(_) if known.is_empty() => Err(format!(
+    let Some(value) = value else {
+        return if ports.len() > 1 {
+            let known = listed(&ports);
+            Err(format!(
+                "set {SERVICE_PORT} to the port that speaks MCP, one of {known}"
+            ))
+        } else {
+            Ok(None)
+        };
+    };
+    // A name may consist of digits too; the number that is meant comes first.
+    if let Some(port) = ports.iter().find(|port| port.port.to_string() == value) {
+        Ok(Some(IntOrString::Int(port.port)))
+    } else if ports.iter().any(|port| port.name.as_deref() == Some(value)) {
+        Ok(Some(IntOrString::String(value.to_owned())))
+    } else if ports.is_empty() {
+        Err(format!(
             "remove {SERVICE_PORT}, or add a port to the Service, which has none"
-        )),
-        Some(value) if known.iter().any(|port| port == value) => Ok(Some(
-            value
-                .parse()
-                .map_or_else(|_| IntOrString::String(value.to_owned()), IntOrString::Int),
-        )),
-        Some(_) => Err(format!(
-            "set {SERVICE_PORT} to a port of the Service, one of {}",
-            listed(&known)
-        )),
+        ))
+    } else {
+        let known = listed(&ports);
+        Err(format!(
+            "set {SERVICE_PORT} to a port of the Service, one of {known}"
+        ))
     }
 }
 
-fn listed(ports: &[String]) -> String {
-    if ports.len() > MOST_PORTS_LISTED {
-        format!("{} and others", ports[..MOST_PORTS_LISTED].join(", "))
+/// Names and numbers of ports.
+fn listed(ports: &[&ServicePort]) -> String {
+    let known = ports
+        .iter()
+        .flat_map(|port| port.name.clone().into_iter().chain([port.port.to_string()]));
+    let some: Vec<String> = known.clone().take(MOST_PORTS_LISTED).collect();
+    let others = if known.count() > MOST_PORTS_LISTED {
+        " and others"
     } else {
-        ports.join(", ")
-    }
+        ""
+    };
+    format!("{}{others}", some.join(", "))
 }
 
 fn path(value: Option<&str>) -> Result<Option<String>, String> {
@@ -310,6 +325,21 @@ mod tests {
             let mut annotations = full();
             annotations["mcpauth.dev/resource"] = json!(format!("http://{host}/mcp"));
             assert!(read(&service(annotations)).is_ok(), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_meant_by_number_before_name() {
+        let ports = json!([{"name": "8080", "port": 80}, {"name": "80", "port": 81}]);
+        let mut service = service(json!({}));
+        service.spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
+        let text = |text: &str| IntOrString::String(text.into());
+        for (value, meant) in [
+            ("80", IntOrString::Int(80)),
+            ("8080", text("8080")),
+            ("81", IntOrString::Int(81)),
+        ] {
+            assert_eq!(port(Some(value), &service), Ok(Some(meant)), "{value}");
         }
     }
 

@@ -22,6 +22,8 @@ pub async fn run(service: Arc<Service>, ctx: Arc<Context>) -> Result<Action, Err
     let named = ObjectRef::new(&service.name_any()).within(&service.namespace().unwrap_or_default());
     let server = ctx.feeds.servers.store().get(&named);
     if !desired::concerns_us(&service, server.as_deref()) {
+        // What was wrong with annotations that were taken away is news when they come back.
+        ctx.applied.forget(Kind::Service, &pass::key(&*service));
         return Ok(Action::await_change());
     }
     pass::run(Kind::Service, &*service, &ctx, reconcile(&service, &ctx)).await

@@ -169,36 +169,25 @@ async fn patched(env: &StoryEnv, first: &Value, empty: &Realm) -> anyhow::Result
     is_told(env, &service, &[]).await
 }
 
-/// A change for the worse, and what is said about it.
-struct Worse {
-    annotations: Value,
-    reason: &'static str,
-    note: &'static str,
-}
-
-fn changes_for_the_worse() -> [Worse; 4] {
+/// Changes for the worse, and what is to be said about each; None: what the API server says.
+fn changes_for_the_worse() -> [(Value, Option<&'static str>); 4] {
     [
-        Worse {
-            annotations: json!({ RESOURCE: "https://orders.example.com/v2", SCOPES: "orders:read, orders:write" }),
-            reason: "BadAnnotation",
-            note: "set mcpauth.dev/scopes to at most 64 scope names separated by single spaces, each once and of at most 128 characters",
-        },
+        (
+            json!({ RESOURCE: "https://orders.example.com/v2", SCOPES: "orders:read, orders:write" }),
+            Some(
+                "set mcpauth.dev/scopes to at most 64 scope names separated by single spaces, each once and of at most 128 characters",
+            ),
+        ),
         // A URL parser takes it, the schema of McpServers does not.
-        Worse {
-            annotations: json!({ RESOURCE: "https://orders_v2.example.com/mcp" }),
-            reason: "ServerRefused",
-            note: "",
-        },
-        Worse {
-            annotations: json!({ PORT: "gone" }),
-            reason: "BadAnnotation",
-            note: "set mcpauth.dev/port to a port of the Service, one of mcp, 80, metrics, 9090",
-        },
-        Worse {
-            annotations: json!({ AUTHORIZATION_SERVER: null }),
-            reason: "BadAnnotation",
-            note: "set mcpauth.dev/authorization-server to [namespace/]name of an AuthorizationServer",
-        },
+        (json!({ RESOURCE: "https://orders_v2.example.com/mcp" }), None),
+        (
+            json!({ PORT: "gone" }),
+            Some("set mcpauth.dev/port to a port of the Service, one of mcp, 80, metrics, 9090"),
+        ),
+        (
+            json!({ AUTHORIZATION_SERVER: null }),
+            Some("set mcpauth.dev/authorization-server to [namespace/]name of an AuthorizationServer"),
+        ),
     ]
 }
 
@@ -214,14 +203,12 @@ pub(super) async fn cannot_be_followed(world: Arc<World>) -> anyhow::Result<()> 
     env.proxy().clear();
 
     let mut expected = Vec::new();
-    for worse in changes_for_the_worse() {
-        annotate(&env, "orders", &worse.annotations).await?;
-        if worse.note.is_empty() {
-            let said = refused_by_the_api_server(&env, &service, expected.len()).await?;
-            expected.push(said);
-        } else {
-            expected.push(warning(worse.reason, worse.note));
-        }
+    for (worse, note) in changes_for_the_worse() {
+        annotate(&env, "orders", &worse).await?;
+        expected.push(match note {
+            Some(note) => warning("BadAnnotation", note),
+            None => refused_by_the_api_server(&env, &service, expected.len()).await?,
+        });
         is_told(&env, &service, &expected).await?;
         annotate(&env, "orders", &good).await?;
     }

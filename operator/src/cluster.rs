@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 use mcp_auth_crds::annotations::{FINALIZER, MANAGED_BY, MANAGER};
 use serde::{Serialize, de::DeserializeOwned};
@@ -177,6 +177,22 @@ impl Cluster {
         )
         .await?;
         Ok(())
+    }
+
+    /// Asks whether the API server would take an object if nothing of its name were there. Nothing is written.
+    pub async fn try_create<K: Owned>(&self, object: &K) -> Result<(), Error> {
+        self.fence()?;
+        let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
+        let parameters = PostParams {
+            dry_run: true,
+            field_manager: Some(MANAGER.to_owned()),
+        };
+        match api.create(&parameters, object).await {
+            Ok(_) => Ok(()),
+            // It looks at the object before it looks for others.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Deletes an object if it is still the incarnation that was seen. It being gone already is fine.

@@ -8,10 +8,7 @@ use k8s_openapi::{
 };
 use kube::{
     core::PartialObjectMeta,
-    runtime::{
-        events::Recorder,
-        reflector::{ObjectRef, Store},
-    },
+    runtime::reflector::{ObjectRef, Store},
 };
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, McpClient, McpServer, TokenExchangePolicy};
 
@@ -23,6 +20,7 @@ use crate::{
     connections::Connections,
     controllers::{mcp_server::Probes, settle::Applied},
     egress::Egress,
+    events::Recorder,
     lease::Leadership,
     metrics::Metrics,
     provider::RealmRegistry,

@@ -24,6 +24,7 @@ pub mod controllers;
 pub mod credential;
 pub mod egress;
 pub mod error;
+pub mod events;
 pub mod lease;
 pub mod metrics;
 pub mod policy;

@@ -163,7 +163,7 @@ pub struct Target {
     pub service: String,
     /// Name or number of the port of that Service; its only port when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 && self <= 65535 : self.size() <= 15 && self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+    #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 && self <= 65535 : self.size() <= 63 && self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("port is a number between 1 and 65535, or the name of a port"))]
     pub port: Option<IntOrString>,
     /// Path of the MCP endpoint; the path of `resource` when absent.

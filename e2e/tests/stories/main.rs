@@ -21,6 +21,7 @@ mod mending;
 mod numbers;
 mod provider;
 mod replicas;
+mod services;
 mod tenants;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ fn all() -> Vec<Story> {
     stories.extend(numbers::stories());
     stories.extend(provider::stories());
     stories.extend(replicas::stories());
+    stories.extend(services::stories());
     stories.extend(tenants::stories());
     stories
 }

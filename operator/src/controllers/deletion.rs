@@ -124,7 +124,6 @@ async fn announce<K: Owned>(
         reason: "CleanupGivenUp".to_owned(),
         note: Some(note),
         action: "Cleanup".to_owned(),
-        // Without it, Events about several objects would be merged into one that names only the first.
         secondary: Some(object.object_ref(&())),
     };
     if let Err(error) = ctx.recorder.publish(&event, &about).await {

@@ -10,10 +10,7 @@ use futures::{
 use k8s_openapi::api::core::v1::Service;
 use kube::{
     Client, ResourceExt as _,
-    runtime::{
-        events::{Recorder, Reporter},
-        watcher,
-    },
+    runtime::{events::Reporter, watcher},
 };
 use mcp_auth_crds::{
     annotations::MANAGER,
@@ -32,6 +29,7 @@ use crate::{
     connections::Connections,
     context::{Context, Feeds, find},
     egress::Egress,
+    events::Recorder,
     lease::Leadership,
     metrics::{Kind, Metrics},
     provider::{LimitSettings, RealmRegistry},
@@ -171,7 +169,7 @@ fn context(parts: Parts) -> Context {
             config.authorization_server_rate,
             config.max_backoff,
         )),
-        recorder: Recorder::new(client, reporter),
+        recorder: Recorder::new(client, reporter, clock.clone()),
         backoff: Backoff::default(),
         applied: super::settle::Applied::default(),
         probes: mcp_server::Probes::default(),

@@ -14,10 +14,7 @@ use std::{
 
 use kube::{
     Client,
-    runtime::{
-        events::{Recorder, Reporter},
-        watcher,
-    },
+    runtime::{events::Reporter, watcher},
 };
 
 pub(crate) use cluster::FakeCluster;
@@ -32,6 +29,7 @@ use crate::{
     context::{Context, Feeds},
     controllers::{mcp_server::Probes, settle::Applied},
     egress::Egress,
+    events::Recorder,
     lease::Leadership,
     metrics::Metrics,
     provider::{Access, LimitSettings, RealmRegistry},
@@ -161,7 +159,7 @@ async fn context(client: Client, clock: Arc<ManualClock>) -> Context {
             config.authorization_server_rate,
             Duration::from_secs(1),
         )),
-        recorder: Recorder::new(client, reporter),
+        recorder: Recorder::new(client, reporter, clock.clone()),
         backoff: Backoff::default(),
         applied: Applied::default(),
         probes: Probes::default(),

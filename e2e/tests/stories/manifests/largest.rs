@@ -146,7 +146,7 @@ fn server(schema: &Schema) -> anyhow::Result<Value> {
         "scopes": declared.collect::<Vec<_>>(),
         "rules": vec![rule; schema.limit("rules", "maxItems")?],
         "defaultScopes": some("defaultScopes")?,
-        "target": { "service": "s".repeat(LONGEST_LABEL), "port": "p".repeat(15), "path": format!("/{}", "q".repeat(254)) },
+        "target": { "service": "s".repeat(LONGEST_LABEL), "port": "p".repeat(63), "path": format!("/{}", "q".repeat(254)) },
         "enforcement": { "mode": "External" },
         "allowedClients": vec![client; schema.limit("allowedClients", "maxItems")?],
     });

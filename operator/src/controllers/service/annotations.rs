@@ -1,16 +1,30 @@
 //! The annotations on a Service, read: pure. Every problem is found at once, and each says what to write instead.
 
-use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
+use std::collections::BTreeSet;
+
+use k8s_openapi::{
+    api::core::v1::{Service, ServicePort},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 use kube::ResourceExt as _;
 use mcp_auth_crds::{
     annotations::{
         SERVICE_ALL, SERVICE_AUTHORIZATION_SERVER, SERVICE_ENFORCEMENT, SERVICE_PATH, SERVICE_PORT,
         SERVICE_RESOURCE, SERVICE_SCOPES,
     },
-    v1alpha1::{EnforcementMode, ObjectReference, ScopeName},
+    v1alpha1::{BUILT_IN_SCOPES, EnforcementMode, ObjectReference, ScopeName},
 };
+use url::Url;
 
 use crate::policy::names;
+
+// What the schema of McpServers allows, so that what it would refuse is told in words about annotations.
+const LONGEST_TEXT: usize = 255;
+const LONGEST_SCOPE: usize = 128;
+const MOST_SCOPES: usize = 64;
+
+/// How many names and numbers of ports a message lists: an Event has room for all problems at their longest.
+const MOST_PORTS_LISTED: usize = 6;
 
 /// What the annotations ask for.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,62 +115,100 @@ fn is_label(text: &str) -> bool {
 }
 
 fn resource(value: Option<&str>) -> Result<String, String> {
-    let wanted = format!(
-        "set {SERVICE_RESOURCE} to the https URL at which clients reach the server, as a URL parser returns it, such as https://mcp.example.com/mcp"
-    );
     match value {
-        Some(value) if names::is_canonical(value) && value.starts_with("http") => Ok(value.to_owned()),
-        _ => Err(wanted),
+        Some(value) if is_resource(value) => Ok(value.to_owned()),
+        _ => Err(format!(
+            "set {SERVICE_RESOURCE} to the https URL at which clients reach the server, as a URL parser returns it and without query, fragment and user information, at most {LONGEST_TEXT} characters, such as https://mcp.example.com/mcp"
+        )),
     }
 }
 
+fn is_resource(value: &str) -> bool {
+    if value.len() > LONGEST_TEXT || !names::is_canonical(value) || value.contains(['?', '#', '@']) {
+        return false;
+    }
+    Url::parse(value).is_ok_and(|url| match url.scheme() {
+        "https" => true,
+        "http" => matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")),
+        _ => false,
+    })
+}
+
 fn scopes(value: Option<&str>) -> Result<Vec<ScopeName>, String> {
-    let wanted = format!("set {SERVICE_SCOPES} to scope names separated by single spaces, each once");
     let Some(value) = value else { return Ok(Vec::new()) };
-    let legal = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
-    let names: Vec<&str> = value.split(' ').collect();
-    let mut seen = std::collections::BTreeSet::new();
-    if names
-        .iter()
-        .any(|name| name.is_empty() || name.contains(',') || !name.bytes().all(legal) || !seen.insert(*name))
-    {
-        return Err(wanted);
+    let legal = |byte: u8| matches!(byte, 0x21 | 0x23..=0x2B | 0x2D..=0x5B | 0x5D..=0x7E);
+    let is_name = |name: &str| (1..=LONGEST_SCOPE).contains(&name.len()) && name.bytes().all(legal);
+    let names: Vec<&str> = value.split(' ').take(MOST_SCOPES + 1).collect();
+    let mut seen = BTreeSet::new();
+    if names.len() > MOST_SCOPES || !names.iter().all(|name| is_name(name) && seen.insert(*name)) {
+        return Err(format!(
+            "set {SERVICE_SCOPES} to at most {MOST_SCOPES} scope names separated by single spaces, each once and of at most {LONGEST_SCOPE} characters"
+        ));
+    }
+    let is_reserved = |name: &&&str| BUILT_IN_SCOPES.contains(*name) || name.starts_with("mcp.");
+    if let Some(reserved) = names.iter().find(is_reserved) {
+        return Err(format!(
+            "leave {reserved} out of {SERVICE_SCOPES}: names of the authorization server itself, and names that begin with mcp., are refused"
+        ));
     }
     Ok(names.into_iter().map(|name| ScopeName(name.to_owned())).collect())
 }
 
 fn port(value: Option<&str>, service: &Service) -> Result<Option<IntOrString>, String> {
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    let known: Vec<String> = ports
-        .clone()
-        .flat_map(|port| port.name.clone().into_iter().chain([port.port.to_string()]))
+    let ports: Vec<_> = service
+        .spec
+        .iter()
+        .flat_map(|spec| spec.ports.iter().flatten())
         .collect();
     let Some(value) = value else {
-        return if ports.count() > 1 {
+        return if ports.len() > 1 {
+            let known = listed(&ports);
             Err(format!(
-                "set {SERVICE_PORT} to the port that speaks MCP, one of {}",
-                known.join(", ")
+                "set {SERVICE_PORT} to the port that speaks MCP, one of {known}"
             ))
         } else {
             Ok(None)
         };
     };
-    if !known.iter().any(|port| port == value) {
-        return Err(format!(
-            "set {SERVICE_PORT} to a port of the Service, one of {}",
-            known.join(", ")
-        ));
+    // A name may consist of digits too; the number that is meant comes first.
+    if let Some(port) = ports.iter().find(|port| port.port.to_string() == value) {
+        Ok(Some(IntOrString::Int(port.port)))
+    } else if ports.iter().any(|port| port.name.as_deref() == Some(value)) {
+        Ok(Some(IntOrString::String(value.to_owned())))
+    } else if ports.is_empty() {
+        Err(format!(
+            "remove {SERVICE_PORT}, or add a port to the Service, which has none"
+        ))
+    } else {
+        let known = listed(&ports);
+        Err(format!(
+            "set {SERVICE_PORT} to a port of the Service, one of {known}"
+        ))
     }
-    Ok(Some(value.parse().map_or_else(
-        |_| IntOrString::String(value.to_owned()),
-        IntOrString::Int,
-    )))
+}
+
+/// Names and numbers of ports.
+fn listed(ports: &[&ServicePort]) -> String {
+    let known = ports
+        .iter()
+        .flat_map(|port| port.name.clone().into_iter().chain([port.port.to_string()]));
+    let some: Vec<String> = known.clone().take(MOST_PORTS_LISTED).collect();
+    let others = if known.count() > MOST_PORTS_LISTED {
+        " and others"
+    } else {
+        ""
+    };
+    format!("{}{others}", some.join(", "))
 }
 
 fn path(value: Option<&str>) -> Result<Option<String>, String> {
+    let is_path = |value: &str| {
+        let illegal = |byte: u8| byte.is_ascii_control() || matches!(byte, b' ' | b'?' | b'#');
+        value.starts_with('/') && value.chars().count() <= LONGEST_TEXT && !value.bytes().any(illegal)
+    };
     match value {
-        Some(value) if !value.starts_with('/') || value.contains(['?', '#', ' ']) => Err(format!(
-            "set {SERVICE_PATH} to a path that begins with a slash, such as /mcp"
+        Some(value) if !is_path(value) => Err(format!(
+            "set {SERVICE_PATH} to a path that begins with a slash and has no query or fragment, at most {LONGEST_TEXT} characters, such as /mcp"
         )),
         other => Ok(other.map(str::to_owned)),
     }
@@ -221,11 +273,37 @@ mod tests {
             ),
             ("mcpauth.dev/resource", json!("mcp.example.com"), "https URL"),
             ("mcpauth.dev/resource", json!("https://H.example"), "https URL"),
+            ("mcpauth.dev/resource", json!("http://h.example/mcp"), "https URL"),
+            (
+                "mcpauth.dev/resource",
+                json!("https://h.example/mcp?a=b"),
+                "without query",
+            ),
+            (
+                "mcpauth.dev/resource",
+                json!("https://u@h.example/"),
+                "user information",
+            ),
+            (
+                "mcpauth.dev/resource",
+                json!(format!("https://h.example/{}", "a".repeat(255))),
+                "at most 255",
+            ),
             ("mcpauth.dev/scopes", json!("a, b"), "single spaces"),
             ("mcpauth.dev/scopes", json!("a a"), "each once"),
             ("mcpauth.dev/scopes", json!(""), "single spaces"),
+            ("mcpauth.dev/scopes", json!("a openid"), "leave openid out"),
+            ("mcpauth.dev/scopes", json!("mcp.a"), "leave mcp.a out"),
+            ("mcpauth.dev/scopes", json!("a".repeat(129)), "at most 128"),
+            (
+                "mcpauth.dev/scopes",
+                json!((0..65).map(|n| n.to_string()).collect::<Vec<_>>().join(" ")),
+                "at most 64",
+            ),
             ("mcpauth.dev/port", json!("9090"), "mcp, 8080"),
             ("mcpauth.dev/path", json!("mcp"), "begins with a slash"),
+            ("mcpauth.dev/path", json!("/a\nb"), "begins with a slash"),
+            ("mcpauth.dev/path", json!("/a".repeat(128)), "at most 255"),
             ("mcpauth.dev/enforcement", json!("Off"), "External"),
         ];
         for (key, value, expected) in cases {
@@ -239,6 +317,47 @@ mod tests {
                 problems[0]
             );
         }
+    }
+
+    #[test]
+    fn http_is_for_loopback_hosts() {
+        for host in ["localhost:8080", "127.0.0.1", "[::1]"] {
+            let mut annotations = full();
+            annotations["mcpauth.dev/resource"] = json!(format!("http://{host}/mcp"));
+            assert!(read(&service(annotations)).is_ok(), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_meant_by_number_before_name() {
+        let ports = json!([{"name": "8080", "port": 80}, {"name": "80", "port": 81}]);
+        let mut service = service(json!({}));
+        service.spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
+        let text = |text: &str| IntOrString::String(text.into());
+        for (value, meant) in [
+            ("80", IntOrString::Int(80)),
+            ("8080", text("8080")),
+            ("81", IntOrString::Int(81)),
+        ] {
+            assert_eq!(port(Some(value), &service), Ok(Some(meant)), "{value}");
+        }
+    }
+
+    #[test]
+    fn all_problems_at_their_longest_fit_into_an_event() {
+        let all = SERVICE_ALL
+            .map(|key| (key.to_owned(), json!("")))
+            .into_iter()
+            .collect();
+        let mut service = service(serde_json::Value::Object(all));
+        let ports = (1..=100).map(|port| json!({"name": "p".repeat(63), "port": port}));
+        service.spec.as_mut().unwrap().ports =
+            Some(ports.map(|p| serde_json::from_value(p).unwrap()).collect());
+        let problem = port(Some("x"), &service).unwrap_err();
+        assert!(problem.ends_with(", 3 and others"), "{problem}");
+        assert!(read(&service).unwrap_err().join("; ").len() <= 1000);
+        service.spec.as_mut().unwrap().ports = None;
+        assert!(port(Some("x"), &service).unwrap_err().contains("which has none"));
     }
 
     #[test]

@@ -104,6 +104,8 @@ where
     let mut open = true;
     loop {
         tokio::select! {
+            // The queue first: what is asked for again before its turn is then done once.
+            biased;
             object = queue.next(), if open => {
                 open = object.is_some();
                 match object {

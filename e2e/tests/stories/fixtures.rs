@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mcp_auth_e2e::{
+    operator::{Operator, OperatorOptions},
     story::StoryEnv,
     wait::{Seen, wait_for},
 };
@@ -13,6 +14,18 @@ pub(crate) const SOON: Duration = Duration::from_secs(40);
 
 /// One of our objects, named as [`StoryEnv::wait_condition`] wants it: kind, namespace, name.
 pub(crate) type Named<'a> = (&'a str, &'a str, &'a str);
+
+/// The story's options with the lease that people have: a moment of a busy API server does not end such an operator.
+pub(crate) fn usual_options(env: &StoryEnv) -> OperatorOptions {
+    let mut options = env.operator_options();
+    "15s".clone_into(&mut options.lease_duration);
+    options
+}
+
+/// Starts an operator with [`usual_options`]: for stories that are not about elections.
+pub(crate) async fn usual_operator(env: &StoryEnv) -> anyhow::Result<Operator> {
+    env.start_operator_with(&usual_options(env)).await
+}
 
 /// An McpServer of the story's AuthorizationServer `main`, with one scope, `<name>:use`.
 pub(crate) fn server(env: &StoryEnv, name: &str) -> Value {

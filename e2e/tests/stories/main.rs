@@ -20,6 +20,8 @@ mod mending;
 mod numbers;
 mod provider;
 mod replicas;
+mod sign_in;
+mod users;
 
 use std::process::ExitCode;
 
@@ -42,6 +44,7 @@ fn all() -> Vec<Story> {
     stories.extend(numbers::stories());
     stories.extend(provider::stories());
     stories.extend(replicas::stories());
+    stories.extend(sign_in::stories());
     stories
 }
 

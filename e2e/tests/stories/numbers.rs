@@ -6,10 +6,12 @@ use std::{
 };
 
 use anyhow::ensure;
-use mcp_auth_e2e::{operator::Operator, runner::Story, story::StoryEnv, world::World};
+use mcp_auth_e2e::{runner::Story, story::StoryEnv, world::World};
 use serde_json::Value;
 
-use crate::fixtures::{Named, SOON, apply_all, machine, native, open_server, policy, ready, server, web};
+use crate::fixtures::{
+    Named, SOON, apply_all, machine, native, open_server, policy, ready, server, usual_operator, web,
+};
 
 /// Within what a small installation is Ready, on a machine that does other things too. The aim is 5 s.
 const ALL_READY: Duration = Duration::from_secs(12);
@@ -25,13 +27,6 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("numbers::from_apply_to_ready", apply_to_ready),
         Story::new("numbers::calls_for_a_new_client", calls_for_a_new_client),
     ]
-}
-
-/// With the lease that people have: what is measured here is not an election.
-async fn usual_operator(env: &StoryEnv) -> anyhow::Result<Operator> {
-    let mut options = env.operator_options();
-    "15s".clone_into(&mut options.lease_duration);
-    env.start_operator_with(&options).await
 }
 
 /// 1 AuthorizationServer, 3 servers, 5 clients, 2 policies.

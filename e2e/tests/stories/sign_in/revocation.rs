@@ -1,0 +1,130 @@
+//! Access that ends: what was issued before lives to its end, and nothing new comes.
+
+use std::sync::Arc;
+
+use anyhow::ensure;
+use mcp_auth_e2e::{oauth::Tokens, samples, story::StoryEnv, world::World};
+use serde_json::json;
+
+use super::{NOTES, client_ready};
+use crate::{
+    fixtures::{apply_all, because, native, server, usual_operator},
+    users::{App, Claims, alice, says},
+};
+
+/// The client of [`begin`], with the tokens of a session and of one that outlives it.
+struct Before {
+    app: App,
+    sub: String,
+    online: Tokens,
+    offline: Tokens,
+}
+
+/// Makes `desktop`, a client of `notes`, and signs alice in with it, twice.
+async fn begin(env: &StoryEnv) -> anyhow::Result<Before> {
+    let sub = alice(env).await?;
+    let objects = [
+        env.authorization_server("main"),
+        server(env, "notes"),
+        native(env, "desktop", &["notes"]),
+    ];
+    apply_all(env, &objects).await?;
+    client_ready(env, "desktop").await?;
+    let app = App::native(env, "desktop", "notes").await?;
+    let online = app.tokens("notes:use").await?;
+    let offline = app.tokens("notes:use offline_access").await?;
+    Ok(Before {
+        app,
+        sub,
+        online,
+        offline,
+    })
+}
+
+impl Before {
+    fn claims(&self) -> Claims<'_> {
+        Claims {
+            audience: Some(NOTES),
+            scopes: &["notes:use"],
+            azp: self.app.client.id(),
+            sub: &self.sub,
+            lifetime: 300,
+        }
+    }
+
+    /// Refreshes both sessions, which then are worth nothing at any server, and asks for the scope anew.
+    async fn is_over(&self, env: &StoryEnv) -> anyhow::Result<()> {
+        for (tokens, scopes) in [(&self.online, &[][..]), (&self.offline, &["offline_access"])] {
+            let after = self.app.refresh(tokens).await?.granted()?;
+            let claims = Claims {
+                audience: None,
+                scopes,
+                ..self.claims()
+            };
+            claims.check(&self.app.issuer, &after.access_token).await?;
+        }
+        let refusal = self.app.refused("notes:use").await?;
+        says(&refusal, "invalid_scope", "Invalid scopes: notes:use")?;
+        let secret = samples::secret(env, env.namespace(), "desktop-mcp-client").await?;
+        ensure!(secret["scope"].is_empty(), "{}", secret["scope"]);
+        Ok(())
+    }
+
+    /// The sessions were never ended: what is granted again is in their next tokens again.
+    async fn is_back(&self) -> anyhow::Result<()> {
+        let after = self.app.refresh(&self.online).await?.granted()?;
+        self.claims().check(&self.app.issuer, &after.access_token).await?;
+        let new = self.app.tokens("notes:use").await?;
+        self.claims()
+            .check(&self.app.issuer, &new.access_token)
+            .await
+            .map(drop)
+    }
+}
+
+/// The client's team removes the entry from `access`.
+pub(super) async fn entry_removed(world: Arc<World>) -> anyhow::Result<()> {
+    let env = StoryEnv::new(&world, "sign-in-removed").await?;
+    let operator = usual_operator(&env).await?;
+    let before = begin(&env).await?;
+    let desktop = ("McpClient", env.namespace(), "desktop");
+
+    env.apply(&native(&env, "desktop", &[])).await?;
+    because(&env, desktop, ("AccessGranted", "True", "NothingRequested")).await?;
+    client_ready(&env, "desktop").await?;
+    before.is_over(&env).await?;
+    let status = env
+        .get(desktop.0, desktop.1, desktop.2)
+        .await?
+        .unwrap_or_default();
+    ensure!(status["status"]["granted"].is_null(), "{}", status["status"]);
+
+    env.apply(&native(&env, "desktop", &["notes"])).await?;
+    because(&env, desktop, ("AccessGranted", "True", "Granted")).await?;
+    before.is_back().await?;
+    operator.stop().await
+}
+
+/// The server's team no longer selects the client.
+pub(super) async fn no_longer_allowed(world: Arc<World>) -> anyhow::Result<()> {
+    let env = StoryEnv::new(&world, "sign-in-disallowed").await?;
+    let operator = usual_operator(&env).await?;
+    let before = begin(&env).await?;
+    let space = env.namespace();
+    let desktop = ("McpClient", space, "desktop");
+
+    let mut notes = server(&env, "notes");
+    notes["spec"]["allowedClients"] = json!([{ "namespaces": { "from": "Same" }, "names": ["laptop"] }]);
+    env.apply(&notes).await?;
+    let said = because(&env, desktop, ("Ready", "False", "ScopesRefused")).await?;
+    let wanted = format!(
+        "McpServer {space}/notes does not allow notes:use: ask its team for an entry in allowedClients"
+    );
+    ensure!(said["message"] == wanted, "{said}");
+    before.is_over(&env).await?;
+
+    env.apply(&server(&env, "notes")).await?;
+    because(&env, desktop, ("Ready", "True", "Ready")).await?;
+    before.is_back().await?;
+    operator.stop().await
+}

@@ -45,6 +45,18 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("exchange::an_internal_api_is_a_target", targets::api),
         Story::new("exchange::each_policy_ends_by_itself", ending::policies),
         Story::new(
+            "exchange::a_paused_server_keeps_no_policy_from_ending",
+            ending::paused_server,
+        ),
+        Story::new(
+            "exchange::a_policy_that_lists_less_is_ready_when_the_rest_is_gone",
+            ending::shorter_list,
+        ),
+        Story::new(
+            "exchange::a_policy_that_names_another_server_ends_what_the_first_had",
+            ending::other_server,
+        ),
+        Story::new(
             "exchange::a_target_that_withdraws_ends_it_and_may_come_back",
             ending::target_withdraws,
         ),

@@ -1,15 +1,17 @@
 //! Each way in which an exchange ends.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::ensure;
-use mcp_auth_e2e::{story::StoryEnv, world::World};
+use http::Method;
+use mcp_auth_e2e::{proxy::Fault, story::StoryEnv, world::World};
+use serde_json::json;
 
 use super::{Call, NOT_ENABLED, policy_ready, server_credential};
 use crate::{
-    fixtures::{SOON, apply_all, because, native, open_server, policy, server, usual_operator},
+    fixtures::{SOON, apply_all, because, native, open_server, policy, ready, server, usual_operator},
     inventory::becomes,
-    users::says,
+    users::{Claims, resource, says},
 };
 
 const NOTES_SECRET: &str = "notes-mcp-auth";
@@ -49,11 +51,17 @@ async fn delete(env: &StoryEnv, name: &str) -> anyhow::Result<()> {
     env.kubectl().must(&arguments).await.map(drop)
 }
 
-/// Fails if `notes` may still exchange for anything, or has a credential to do so.
+/// Waits until `notes` has no credential any more, which it loses last: from then on it may not exchange at all.
 async fn is_over(env: &StoryEnv, call: &Call, target: &str) -> anyhow::Result<()> {
+    env.wait_gone("secret", env.namespace(), NOTES_SECRET, SOON)
+        .await?;
+    is_refused(call, target).await
+}
+
+/// Fails if `notes` may exchange for anything.
+async fn is_refused(call: &Call, target: &str) -> anyhow::Result<()> {
     let refusal = call.exchange(&format!("{target}:use")).await?.refused()?;
-    says(&refusal, "invalid_request", NOT_ENABLED)?;
-    env.wait_gone("secret", env.namespace(), NOTES_SECRET, SOON).await
+    says(&refusal, "invalid_request", NOT_ENABLED)
 }
 
 pub(super) async fn policies(world: Arc<World>) -> anyhow::Result<()> {
@@ -75,7 +83,88 @@ pub(super) async fn policies(world: Arc<World>) -> anyhow::Result<()> {
     ensure!(now == secret, "another credential");
 
     delete(&env, "notes-to-search").await?;
+    is_refused(&call, "search").await?;
     is_over(&env, &call, "search").await?;
+    operator.stop().await
+}
+
+/// Pausing a server keeps nobody from taking back what it was allowed.
+pub(super) async fn paused_server(world: Arc<World>) -> anyhow::Result<()> {
+    let env = StoryEnv::new(&world, "exchange-paused").await?;
+    let operator = usual_operator(&env).await?;
+    let call = begin(&env, &["archive", "search"]).await?;
+    let annotate = async |change: &str| {
+        let arguments = ["annotate", "mcpserver", "notes", "-n", env.namespace(), change];
+        env.kubectl().must(&arguments).await.map(drop)
+    };
+    annotate("mcpauth.dev/reconcile=paused").await?;
+    delete(&env, "notes-to-archive").await?;
+    let refusal = call.exchange("archive:use").await?.refused()?;
+    says(&refusal, "invalid_scope", "Invalid scopes: archive:use")?;
+    call.reaches("search").await?;
+    delete(&env, "notes-to-search").await?;
+    is_refused(&call, "search").await?;
+
+    annotate("mcpauth.dev/reconcile-").await?;
+    is_over(&env, &call, "search").await?;
+    ready(&env, ("McpServer", env.namespace(), "notes"), SOON).await?;
+    operator.stop().await
+}
+
+/// A policy that lists less than before is Ready when the rest is gone. Keycloak is slow to take it.
+pub(super) async fn shorter_list(world: Arc<World>) -> anyhow::Result<()> {
+    let env = StoryEnv::new(&world, "exchange-shorter").await?;
+    let operator = usual_operator(&env).await?;
+    let mut archive = open_server(&env, "archive");
+    archive["spec"]["scopes"] = json!([{ "name": "archive:use" }, { "name": "archive:purge" }]);
+    let mut policy = policy(&env, "notes-to-archive", "notes", "archive");
+    policy["spec"]["scopes"] = archive["spec"]["scopes"].clone();
+    let objects = [
+        env.authorization_server("main"),
+        server(&env, "notes"),
+        archive,
+        native(&env, "desktop", &["notes"]),
+        policy.clone(),
+    ];
+    apply_all(&env, &objects).await?;
+    policy_ready(&env, "notes-to-archive").await?;
+    let call = Call::begin(&env).await?;
+    let tokens = call.exchange("archive:use archive:purge").await?.granted()?;
+    let both = Claims {
+        audience: Some(&resource("archive")),
+        scopes: &["archive:use", "archive:purge"],
+        ..call.claims()
+    };
+    both.check(&call.issuer, &tokens.access_token).await?;
+
+    let detach = Fault::delay(Duration::from_secs(3)).on(|call| call.method == Method::DELETE);
+    env.proxy().inject(detach);
+    policy["spec"]["scopes"] = json!([{ "name": "archive:use" }]);
+    env.apply(&policy).await?;
+    policy_ready(&env, "notes-to-archive").await?;
+    let refusal = call.exchange("archive:purge").await?.refused()?;
+    says(&refusal, "invalid_scope", "Invalid scopes: archive:purge")?;
+    call.reaches("archive").await?;
+    env.proxy().heal()?;
+    operator.stop().await
+}
+
+/// A policy that names another server: the first one loses what it gave, long before anybody looks by himself.
+pub(super) async fn other_server(world: Arc<World>) -> anyhow::Result<()> {
+    let env = StoryEnv::new(&world, "exchange-moves").await?;
+    let operator = usual_operator(&env).await?;
+    let call = begin(&env, &["archive"]).await?;
+    let mut moved = policy(&env, "notes-to-archive", "drafts", "archive");
+    env.apply(&server(&env, "drafts")).await?;
+    env.apply(&moved).await?;
+    policy_ready(&env, "notes-to-archive").await?;
+    is_over(&env, &call, "archive").await?;
+    exchange_scopes(&env, &[]).await?;
+
+    moved["spec"]["serverRef"] = json!({ "name": "notes" });
+    env.apply(&moved).await?;
+    policy_ready(&env, "notes-to-archive").await?;
+    call.reaches("archive").await?;
     operator.stop().await
 }
 
@@ -104,6 +193,7 @@ pub(super) async fn target_withdraws(world: Arc<World>) -> anyhow::Result<()> {
     call.reaches("search").await?;
     withdrawn("search").await?;
     exchange_scopes(&env, &[]).await?;
+    is_refused(&call, "search").await?;
     is_over(&env, &call, "search").await?;
 
     env.apply(&open_server(&env, "search")).await?;

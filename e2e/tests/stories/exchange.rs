@@ -53,6 +53,10 @@ pub(crate) fn stories() -> Vec<Story> {
             ending::shorter_list,
         ),
         Story::new(
+            "exchange::a_paused_policy_gives_no_more_and_may_give_less",
+            ending::paused_policy,
+        ),
+        Story::new(
             "exchange::a_policy_that_names_another_server_ends_what_the_first_had",
             ending::other_server,
         ),
@@ -147,6 +151,17 @@ async fn server_credential(env: &StoryEnv, server: &str) -> anyhow::Result<OAuth
 
 async fn policy_ready(env: &StoryEnv, name: &str) -> anyhow::Result<()> {
     ready(env, ("TokenExchangePolicy", env.namespace(), name), SOON).await
+}
+
+/// Makes a pass of a server happen that has nothing to do at Keycloak, and waits for it: what it saw before it has
+/// considered by then.
+async fn considered(env: &StoryEnv, server: &Value) -> anyhow::Result<()> {
+    let mut server = server.clone();
+    server["spec"]["rules"] =
+        json!([{ "kind": "Tool", "match": "*", "scopes": [server["spec"]["scopes"][0]["name"]] }]);
+    env.apply(&server).await?;
+    let text = |field: &str| server["metadata"][field].as_str().unwrap_or_default();
+    ready(env, ("McpServer", text("namespace"), text("name")), SOON).await
 }
 
 /// An AuthorizationServer with the internal API `orders`, which the operator manages.

@@ -40,6 +40,10 @@ pub(crate) fn stories() -> Vec<Story> {
             revocation::no_longer_allowed,
         ),
         Story::new(
+            "sign_in::pausing_a_client_delays_no_revocation",
+            revocation::paused,
+        ),
+        Story::new(
             "sign_in::a_suspended_client_gets_nothing_until_it_is_back",
             suspension::suspension,
         ),

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::ensure;
 use http::Method;
 use mcp_auth_e2e::{proxy::Fault, story::StoryEnv, world::World};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Call, NOT_ENABLED, policy_ready, server_credential};
+use super::{Call, NOT_ENABLED, considered, policy_ready, server_credential};
 use crate::{
     fixtures::{SOON, apply_all, because, native, open_server, policy, ready, server, usual_operator},
     inventory::becomes,
@@ -111,41 +111,77 @@ pub(super) async fn paused_server(world: Arc<World>) -> anyhow::Result<()> {
     operator.stop().await
 }
 
+/// `notes` exchanges for `archive`, which has the scopes `archive:use` and `archive:purge`; the policy lists these.
+async fn begin_with(env: &StoryEnv, listed: &[&str]) -> anyhow::Result<Call> {
+    let mut archive = open_server(env, "archive");
+    archive["spec"]["scopes"] = json!([{ "name": "archive:use" }, { "name": "archive:purge" }]);
+    let objects = [
+        env.authorization_server("main"),
+        server(env, "notes"),
+        archive,
+        native(env, "desktop", &["notes"]),
+        listing(env, listed),
+    ];
+    apply_all(env, &objects).await?;
+    policy_ready(env, "notes-to-archive").await?;
+    let call = Call::begin(env).await?;
+    let tokens = call.exchange(&listed.join(" ")).await?.granted()?;
+    let claims = Claims {
+        audience: Some(&resource("archive")),
+        scopes: listed,
+        ..call.claims()
+    };
+    claims.check(&call.issuer, &tokens.access_token).await?;
+    Ok(call)
+}
+
+/// The policy of [`begin_with`].
+fn listing(env: &StoryEnv, scopes: &[&str]) -> Value {
+    let mut policy = policy(env, "notes-to-archive", "notes", "archive");
+    let scopes = scopes.iter().map(|scope| json!({ "name": scope }));
+    policy["spec"]["scopes"] = scopes.collect();
+    policy
+}
+
 /// A policy that lists less than before is Ready when the rest is gone. Keycloak is slow to take it.
 pub(super) async fn shorter_list(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "exchange-shorter").await?;
     let operator = usual_operator(&env).await?;
-    let mut archive = open_server(&env, "archive");
-    archive["spec"]["scopes"] = json!([{ "name": "archive:use" }, { "name": "archive:purge" }]);
-    let mut policy = policy(&env, "notes-to-archive", "notes", "archive");
-    policy["spec"]["scopes"] = archive["spec"]["scopes"].clone();
-    let objects = [
-        env.authorization_server("main"),
-        server(&env, "notes"),
-        archive,
-        native(&env, "desktop", &["notes"]),
-        policy.clone(),
-    ];
-    apply_all(&env, &objects).await?;
-    policy_ready(&env, "notes-to-archive").await?;
-    let call = Call::begin(&env).await?;
-    let tokens = call.exchange("archive:use archive:purge").await?.granted()?;
-    let both = Claims {
-        audience: Some(&resource("archive")),
-        scopes: &["archive:use", "archive:purge"],
-        ..call.claims()
-    };
-    both.check(&call.issuer, &tokens.access_token).await?;
-
+    let call = begin_with(&env, &["archive:use", "archive:purge"]).await?;
     let detach = Fault::delay(Duration::from_secs(3)).on(|call| call.method == Method::DELETE);
     env.proxy().inject(detach);
-    policy["spec"]["scopes"] = json!([{ "name": "archive:use" }]);
-    env.apply(&policy).await?;
+    env.apply(&listing(&env, &["archive:use"])).await?;
     policy_ready(&env, "notes-to-archive").await?;
     let refusal = call.exchange("archive:purge").await?.refused()?;
     says(&refusal, "invalid_scope", "Invalid scopes: archive:purge")?;
     call.reaches("archive").await?;
     env.proxy().heal()?;
+    operator.stop().await
+}
+
+/// A paused policy gives no more than before, and what it lists no more ends all the same.
+pub(super) async fn paused_policy(world: Arc<World>) -> anyhow::Result<()> {
+    let env = StoryEnv::new(&world, "exchange-held").await?;
+    let operator = usual_operator(&env).await?;
+    let call = begin_with(&env, &["archive:use"]).await?;
+    let paused = |scopes: &[&str]| {
+        let mut policy = listing(&env, scopes);
+        policy["metadata"]["annotations"] = json!({ "mcpauth.dev/reconcile": "paused" });
+        policy
+    };
+    env.apply(&paused(&["archive:use", "archive:purge"])).await?;
+    considered(&env, &server(&env, "notes")).await?;
+    let refusal = call.exchange("archive:purge").await?.refused()?;
+    says(&refusal, "invalid_scope", "Invalid scopes: archive:purge")?;
+    call.reaches("archive").await?;
+
+    env.apply(&paused(&["archive:purge"])).await?;
+    exchange_scopes(&env, &[]).await?;
+    is_refused(&call, "archive").await?;
+
+    env.apply(&listing(&env, &["archive:purge"])).await?;
+    policy_ready(&env, "notes-to-archive").await?;
+    exchange_scopes(&env, &["archive:purge"]).await?;
     operator.stop().await
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use mcp_auth_e2e::{story::StoryEnv, world::World};
 use serde_json::{Value, json};
 
-use super::{Call, NOTES, ORDERS, api_policy, home_with_api, policy_ready};
+use super::{Call, NOTES, ORDERS, api_policy, considered, home_with_api, policy_ready};
 use crate::{
     fixtures::{SOON, apply_all, because, native, policy, ready, server, usual_operator},
     inventory::published,
@@ -36,17 +36,6 @@ fn theirs(env: &StoryEnv, tenant: &str) -> Value {
     theirs["metadata"]["namespace"] = json!(tenant);
     theirs["spec"]["authorizationServerRef"]["namespace"] = json!(env.namespace());
     theirs
-}
-
-/// Makes a pass of a server happen that has nothing to do at Keycloak, and waits for it: what it saw before it has
-/// considered by then.
-async fn considered(env: &StoryEnv, server: &Value) -> anyhow::Result<()> {
-    let mut server = server.clone();
-    server["spec"]["rules"] =
-        json!([{ "kind": "Tool", "match": "*", "scopes": [server["spec"]["scopes"][0]["name"]] }]);
-    env.apply(&server).await?;
-    let text = |field: &str| server["metadata"][field].as_str().unwrap_or_default();
-    ready(env, ("McpServer", text("namespace"), text("name")), SOON).await
 }
 
 pub(super) async fn refused(world: Arc<World>) -> anyhow::Result<()> {

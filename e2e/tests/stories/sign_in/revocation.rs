@@ -3,12 +3,18 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
-use mcp_auth_e2e::{oauth::Tokens, samples, story::StoryEnv, world::World};
-use serde_json::json;
+use mcp_auth_e2e::{
+    oauth::Tokens,
+    samples,
+    story::StoryEnv,
+    wait::{Seen, wait_for},
+    world::World,
+};
+use serde_json::{Value, json};
 
 use super::{NOTES, client_ready};
 use crate::{
-    fixtures::{apply_all, because, native, server, usual_operator},
+    fixtures::{SOON, apply_all, because, native, ready, server, usual_operator},
     users::{App, Claims, alice, says},
 };
 
@@ -53,7 +59,7 @@ impl Before {
     }
 
     /// Refreshes both sessions, which then are worth nothing at any server, and asks for the scope anew.
-    async fn is_over(&self, env: &StoryEnv) -> anyhow::Result<()> {
+    async fn is_over(&self) -> anyhow::Result<()> {
         for (tokens, scopes) in [(&self.online, &[][..]), (&self.offline, &["offline_access"])] {
             let after = self.app.refresh(tokens).await?.granted()?;
             let claims = Claims {
@@ -64,10 +70,7 @@ impl Before {
             claims.check(&self.app.issuer, &after.access_token).await?;
         }
         let refusal = self.app.refused("notes:use").await?;
-        says(&refusal, "invalid_scope", "Invalid scopes: notes:use")?;
-        let secret = samples::secret(env, env.namespace(), "desktop-mcp-client").await?;
-        ensure!(secret["scope"].is_empty(), "{}", secret["scope"]);
-        Ok(())
+        says(&refusal, "invalid_scope", "Invalid scopes: notes:use")
     }
 
     /// The sessions were never ended: what is granted again is in their next tokens again.
@@ -82,6 +85,13 @@ impl Before {
     }
 }
 
+/// Fails if the workload is still told of a scope.
+async fn secret_names_no_scope(env: &StoryEnv) -> anyhow::Result<()> {
+    let secret = samples::secret(env, env.namespace(), "desktop-mcp-client").await?;
+    ensure!(secret["scope"].is_empty(), "{}", secret["scope"]);
+    Ok(())
+}
+
 /// The client's team removes the entry from `access`.
 pub(super) async fn entry_removed(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "sign-in-removed").await?;
@@ -92,7 +102,8 @@ pub(super) async fn entry_removed(world: Arc<World>) -> anyhow::Result<()> {
     env.apply(&native(&env, "desktop", &[])).await?;
     because(&env, desktop, ("AccessGranted", "True", "NothingRequested")).await?;
     client_ready(&env, "desktop").await?;
-    before.is_over(&env).await?;
+    before.is_over().await?;
+    secret_names_no_scope(&env).await?;
     let status = env
         .get(desktop.0, desktop.1, desktop.2)
         .await?
@@ -121,10 +132,79 @@ pub(super) async fn no_longer_allowed(world: Arc<World>) -> anyhow::Result<()> {
         "McpServer {space}/notes does not allow notes:use: ask its team for an entry in allowedClients"
     );
     ensure!(said["message"] == wanted, "{said}");
-    before.is_over(&env).await?;
+    before.is_over().await?;
+    secret_names_no_scope(&env).await?;
 
     env.apply(&server(&env, "notes")).await?;
     because(&env, desktop, ("Ready", "True", "Ready")).await?;
     before.is_back().await?;
+    operator.stop().await
+}
+
+/// Waits until the client at Keycloak is as `expected` says.
+async fn at_keycloak(
+    env: &StoryEnv,
+    before: &Before,
+    what: &str,
+    expected: impl Fn(&Value) -> bool,
+) -> anyhow::Result<()> {
+    wait_for(what, SOON, async || {
+        let client = env.realm().find_client(before.app.client.id()).await?;
+        let client = client.unwrap_or_default();
+        Ok(if expected(&client) {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(client["optionalClientScopes"].to_string())
+        })
+    })
+    .await
+}
+
+/// Pausing a client holds back what gives it more, and nothing that takes something away.
+pub(super) async fn paused(world: Arc<World>) -> anyhow::Result<()> {
+    let env = StoryEnv::new(&world, "sign-in-paused").await?;
+    let operator = usual_operator(&env).await?;
+    env.apply(&server(&env, "archive")).await?;
+    let before = begin(&env).await?;
+    ready(&env, ("McpServer", env.namespace(), "archive"), SOON).await?;
+    let desktop = ("McpClient", env.namespace(), "desktop");
+    let paused = |servers: &[&str]| {
+        let mut client = native(&env, "desktop", servers);
+        client["metadata"]["annotations"] = json!({ "mcpauth.dev/reconcile": "paused" });
+        client
+    };
+
+    // One server for another: only the end of the first comes into force.
+    env.apply(&paused(&["archive"])).await?;
+    at_keycloak(&env, &before, "the end of notes:use", |client| {
+        client["optionalClientScopes"] == json!(["offline_access"])
+    })
+    .await?;
+    before.is_over().await?;
+    let mut suspended = paused(&["archive"]);
+    suspended["spec"]["suspended"] = json!(true);
+    env.apply(&suspended).await?;
+    at_keycloak(&env, &before, "the suspension", |client| {
+        client["enabled"] == false
+    })
+    .await?;
+    let refusal = before.app.refresh(&before.online).await?.refused()?;
+    says(
+        &refusal,
+        "invalid_client",
+        "Invalid client or Invalid client credentials",
+    )?;
+
+    env.apply(&native(&env, "desktop", &["archive"])).await?;
+    because(&env, desktop, ("AccessGranted", "True", "Granted")).await?;
+    client_ready(&env, "desktop").await?;
+    let app = App::native(&env, "desktop", "archive").await?;
+    let tokens = app.tokens("archive:use").await?;
+    let claims = Claims {
+        audience: Some(&app.resource),
+        scopes: &["archive:use"],
+        ..before.claims()
+    };
+    claims.check(&app.issuer, &tokens.access_token).await?;
     operator.stop().await
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::pki::{Authority, Trust};
 
-pub use login::{Authorization, Code, LoginRequest};
+pub use login::{Authorization, Code, LoginRequest, Pkce};
 pub use token::{Answer, Exchange, OAuthError, Tokens};
 pub use verify::VerifiedToken;
 

@@ -31,6 +31,17 @@ pub struct LoginRequest {
     pub password: SecretString,
 }
 
+/// How a client binds a login to itself (RFC 7636).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pkce {
+    /// By a hash of the verifier, as OAuth 2.1 wants it.
+    S256,
+    /// By the verifier itself.
+    Plain,
+    /// Not at all.
+    Missing,
+}
+
 /// A code that a login ended with, and what is needed to redeem it.
 #[derive(Clone, Debug)]
 pub struct Code {
@@ -83,10 +94,20 @@ impl Issuer {
         client: &OAuthClient,
         request: &LoginRequest,
     ) -> anyhow::Result<Authorization> {
+        self.sign_in_with(client, request, Pkce::S256).await
+    }
+
+    /// The same for a client that may not do PKCE as it should.
+    pub async fn sign_in_with(
+        &self,
+        client: &OAuthClient,
+        request: &LoginRequest,
+        pkce: Pkce,
+    ) -> anyhow::Result<Authorization> {
         let verifier = secrets::random();
         let state = secrets::random_text();
         let browser = self.browser()?;
-        let start = self.authorization_url(client, request, &verifier, &state)?;
+        let start = self.authorization_url(client, request, challenge(pkce, &verifier), &state)?;
         let mut next = browser.get(start);
         let mut consent = None;
         for _ in 0..MOST_PAGES {
@@ -135,18 +156,20 @@ impl Issuer {
         &self,
         client: &OAuthClient,
         request: &LoginRequest,
-        verifier: &SecretString,
+        challenge: Option<(&str, String)>,
         state: &str,
     ) -> anyhow::Result<Url> {
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose_secret()));
         let mut url = Url::parse(&self.metadata.authorization_endpoint)?;
         url.query_pairs_mut()
             .append_pair("response_type", "code")
             .append_pair("client_id", client.id())
             .append_pair("redirect_uri", &request.redirect_uri)
-            .append_pair("state", state)
-            .append_pair("code_challenge", &challenge)
-            .append_pair("code_challenge_method", "S256");
+            .append_pair("state", state);
+        if let Some((method, challenge)) = challenge {
+            url.query_pairs_mut()
+                .append_pair("code_challenge", &challenge)
+                .append_pair("code_challenge_method", method);
+        }
         if !request.scope.is_empty() {
             url.query_pairs_mut().append_pair("scope", &request.scope);
         }
@@ -180,6 +203,16 @@ impl Issuer {
             value: SecretString::from(value.as_str()),
             ..code
         })))
+    }
+}
+
+/// The method and the challenge to send.
+fn challenge(pkce: Pkce, verifier: &SecretString) -> Option<(&'static str, String)> {
+    let verifier = verifier.expose_secret();
+    match pkce {
+        Pkce::S256 => Some(("S256", URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)))),
+        Pkce::Plain => Some(("plain", verifier.to_owned())),
+        Pkce::Missing => None,
     }
 }
 

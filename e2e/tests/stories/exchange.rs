@@ -1,10 +1,14 @@
-//! Users sign in, their tokens are exchanged, and what is taken back is gone.
+//! Servers exchange their callers' tokens as policies say, and no further.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+mod ending;
+mod targets;
+mod waking;
+
+use std::sync::Arc;
 
 use anyhow::ensure;
 use mcp_auth_e2e::{
-    oauth::{Exchange, LoginRequest},
+    oauth::{Answer, Exchange, Issuer, OAuthClient, Tokens},
     runner::Story,
     samples,
     story::StoryEnv,
@@ -13,7 +17,20 @@ use mcp_auth_e2e::{
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(40);
+use crate::{
+    fixtures::{SOON, apply_all, machine, native, open_server, policy, ready, server},
+    inventory::credential,
+    users::{App, Claims, alice, resource, says},
+};
+
+const NOTES: &str = "https://notes.example.com/mcp";
+const ARCHIVE: &str = "https://archive.example.com/mcp";
+
+/// The audience of the internal API `orders`.
+const ORDERS: &str = "https://orders.internal.example.com";
+
+/// What Keycloak says when a client exchanges that may not at all.
+const NOT_ENABLED: &str = "Standard token exchange is not enabled for the requested client";
 
 pub(crate) fn stories() -> Vec<Story> {
     vec![
@@ -22,352 +39,275 @@ pub(crate) fn stories() -> Vec<Story> {
             exchange,
         ),
         Story::new(
-            "exchange::revoked_access_gives_no_audience_at_the_next_refresh",
-            revoke,
+            "exchange::what_no_target_allows_leaves_no_trace_at_keycloak",
+            targets::refused,
         ),
-        Story::new("deletion::each_kind_leaves_nothing_behind", deletion),
+        Story::new("exchange::an_internal_api_is_a_target", targets::api),
+        Story::new("exchange::each_policy_ends_by_itself", ending::policies),
         Story::new(
-            "tenants::a_namespace_without_a_grant_is_refused_and_nothing_is_written",
-            tenants,
+            "exchange::a_paused_server_keeps_no_policy_from_ending",
+            ending::paused_server,
+        ),
+        Story::new(
+            "exchange::a_policy_that_lists_less_is_ready_when_the_rest_is_gone",
+            ending::shorter_list,
+        ),
+        Story::new(
+            "exchange::a_paused_policy_gives_no_more_and_may_give_less",
+            ending::paused_policy,
+        ),
+        Story::new(
+            "exchange::a_policy_that_names_another_server_ends_what_the_first_had",
+            ending::other_server,
+        ),
+        Story::new(
+            "exchange::a_target_that_withdraws_ends_it_and_may_come_back",
+            ending::target_withdraws,
+        ),
+        Story::new(
+            "exchange::a_policy_wakes_when_its_target_appears",
+            waking::target_appears,
         ),
     ]
 }
 
-fn server(env: &StoryEnv, name: &str, spec: &Value) -> Value {
-    let mut object = json!({
-        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer",
-        "metadata": {"namespace": env.namespace(), "name": name},
-        "spec": {"authorizationServerRef": {"name": "main"}, "resource": format!("https://{name}.example.com/mcp"),
-                 "enforcement": {"mode": "External"}, "scopes": [{"name": format!("{name}:use"), "description": format!("Use {name}")}]},
-    });
-    for (key, value) in spec.as_object().into_iter().flatten() {
-        object["spec"][key] = value.clone();
-    }
-    object
+/// A token of alice, and the server `notes` that was called with it.
+struct Call {
+    issuer: Issuer,
+    notes: OAuthClient,
+    tokens: Tokens,
+    sub: String,
 }
 
-fn desktop(env: &StoryEnv, access: &Value) -> Value {
+impl Call {
+    /// Signs alice in with the McpClient `desktop`, which calls `notes`, once a policy gave that its Secret.
+    async fn begin(env: &StoryEnv) -> anyhow::Result<Self> {
+        let sub = alice(env).await?;
+        ready(env, ("McpClient", env.namespace(), "desktop"), SOON).await?;
+        let app = App::native(env, "desktop", "notes").await?;
+        Ok(Self {
+            notes: server_credential(env, "notes").await?,
+            tokens: app.tokens("notes:use").await?,
+            issuer: app.issuer,
+            sub,
+        })
+    }
+
+    /// `notes` exchanges it for a scope.
+    async fn exchange(&self, scope: &str) -> anyhow::Result<Answer> {
+        self.exchange_as(&self.notes, scope).await
+    }
+
+    async fn exchange_as(&self, client: &OAuthClient, scope: &str) -> anyhow::Result<Answer> {
+        let exchange = Exchange {
+            subject_token: &self.tokens.access_token,
+            scope: Some(scope),
+            audience: None,
+        };
+        self.issuer.exchange(client, &exchange).await
+    }
+
+    /// `notes` exchanges it for the scope `<target>:use` and gets a token for exactly that.
+    async fn reaches(&self, target: &str) -> anyhow::Result<()> {
+        let scope = format!("{target}:use");
+        let tokens = self.exchange(&scope).await?.granted()?;
+        let claims = Claims {
+            audience: Some(&resource(target)),
+            scopes: &[&scope],
+            ..self.claims()
+        };
+        claims.check(&self.issuer, &tokens.access_token).await.map(drop)
+    }
+
+    /// `notes` exchanges it for the API's scope that the policy lists, and for no other.
+    async fn reaches_orders(&self) -> anyhow::Result<()> {
+        let tokens = self.exchange("orders:read").await?.granted()?;
+        let claims = Claims {
+            audience: Some(ORDERS),
+            scopes: &["orders:read"],
+            ..self.claims()
+        };
+        claims.check(&self.issuer, &tokens.access_token).await?;
+        let refusal = self.exchange("orders:write").await?.refused()?;
+        says(&refusal, "invalid_scope", "Invalid scopes: orders:write")
+    }
+
+    /// What every token says that `notes` gets by exchange.
+    fn claims(&self) -> Claims<'_> {
+        Claims {
+            audience: None,
+            scopes: &[],
+            azp: NOTES,
+            sub: &self.sub,
+            lifetime: 300,
+        }
+    }
+}
+
+/// The credential with which a server exchanges by itself.
+async fn server_credential(env: &StoryEnv, server: &str) -> anyhow::Result<OAuthClient> {
+    samples::oauth_client(env, env.namespace(), &format!("{server}-mcp-auth")).await
+}
+
+async fn policy_ready(env: &StoryEnv, name: &str) -> anyhow::Result<()> {
+    ready(env, ("TokenExchangePolicy", env.namespace(), name), SOON).await
+}
+
+/// Makes a pass of a server happen that has nothing to do at Keycloak, and waits for it: what it saw before it has
+/// considered by then.
+async fn considered(env: &StoryEnv, server: &Value) -> anyhow::Result<()> {
+    let mut server = server.clone();
+    server["spec"]["rules"] =
+        json!([{ "kind": "Tool", "match": "*", "scopes": [server["spec"]["scopes"][0]["name"]] }]);
+    env.apply(&server).await?;
+    let text = |field: &str| server["metadata"][field].as_str().unwrap_or_default();
+    ready(env, ("McpServer", text("namespace"), text("name")), SOON).await
+}
+
+/// An AuthorizationServer with the internal API `orders`, which the operator manages.
+fn home_with_api(env: &StoryEnv) -> Value {
+    let mut home = env.authorization_server("main");
+    home["spec"]["apis"] = json!([{
+        "name": "orders",
+        "audience": ORDERS,
+        "manage": true,
+        "scopes": [{ "name": "orders:read", "description": "Read orders" }, { "name": "orders:write" }],
+    }]);
+    home
+}
+
+/// A TokenExchangePolicy by which a server exchanges for that API, of whose two scopes it lists one.
+fn api_policy(namespace: &str, server: &str) -> Value {
     json!({
-        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
-        "metadata": {"namespace": env.namespace(), "name": "desktop"},
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "TokenExchangePolicy",
+        "metadata": { "namespace": namespace, "name": format!("{server}-to-orders") },
         "spec": {
-            "authorizationServerRef": {"name": "main"},
-            "managed": {"grantTypes": ["authorization_code", "refresh_token"], "applicationType": "native",
-                        "redirectUris": ["http://127.0.0.1/callback"], "authentication": {"method": "None"}},
-            "access": access,
+            "serverRef": { "name": server },
+            "apiRef": { "name": "orders" },
+            "scopes": [{ "name": "orders:read" }],
+            "delivery": "Secret",
         },
     })
 }
 
-fn policy(env: &StoryEnv) -> Value {
-    json!({
-        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "TokenExchangePolicy",
-        "metadata": {"namespace": env.namespace(), "name": "notes-to-archive"},
-        "spec": {"serverRef": {"name": "notes"}, "mcpServerRef": {"name": "archive"},
-                 "scopes": [{"name": "archive:use"}], "delivery": "Secret"},
-    })
-}
-
-fn login(scope: &str, resource: &str) -> LoginRequest {
-    LoginRequest {
-        redirect_uri: "http://127.0.0.1:41234/callback".to_owned(),
-        scope: scope.to_owned(),
-        resource: Some(resource.to_owned()),
-        username: "alice".to_owned(),
-        password: SecretString::from("correct horse battery staple".to_owned()),
-    }
-}
-
-async fn ready(env: &StoryEnv, kind: &str, name: &str) -> anyhow::Result<()> {
-    env.wait_condition((kind, env.namespace(), name), ("Ready", "True"), SOON)
-        .await
-        .map(drop)
-}
-
-/// Two servers, of which `notes` may exchange for `archive`, and a client of `notes`.
-async fn two_servers(world: &Arc<World>, name: &str) -> anyhow::Result<StoryEnv> {
-    let env = StoryEnv::new(world, name).await?;
-    env.realm()
-        .create_user("alice", "correct horse battery staple")
-        .await?;
-    let open =
-        json!({"allowedClients": [{"namespaces": {"from": "Same"}, "names": ["notes"], "exchange": true}]});
-    for object in [
+/// `notes` exchanges for `archive`, of whose two scopes the policy lists one; `archive` for `search`.
+fn chain(env: &StoryEnv) -> Vec<Value> {
+    let (mut notes, mut archive) = (server(env, "notes"), open_server(env, "archive"));
+    notes["spec"]["exchangeTokenLifetime"] = json!("7m");
+    archive["spec"]["scopes"] = json!([{ "name": "archive:use" }, { "name": "archive:purge" }]);
+    vec![
         env.authorization_server("main"),
-        server(&env, "notes", &json!({})),
-        server(&env, "archive", &open),
-        desktop(&env, &json!([{"server": {"name": "notes"}}])),
-    ] {
-        env.apply(&object).await?;
-    }
-    Ok(env)
+        notes,
+        archive,
+        open_server(env, "search"),
+        native(env, "desktop", &["notes"]),
+        machine(env, "worker", &["notes"]),
+        policy(env, "notes-to-archive", "notes", "archive"),
+        policy(env, "archive-to-search", "archive", "search"),
+    ]
 }
 
 async fn exchange(world: Arc<World>) -> anyhow::Result<()> {
-    let env = two_servers(&world, "exchange").await?;
+    let env = StoryEnv::new(&world, "exchange").await?;
     let operator = env.start_operator().await?;
-    env.apply(&policy(&env)).await?;
-    for (kind, name) in [
-        ("McpClient", "desktop"),
-        ("TokenExchangePolicy", "notes-to-archive"),
-    ] {
-        ready(&env, kind, name).await?;
-    }
-    let issuer = env.issuer().await?;
-    let desktop = samples::oauth_client(&env, env.namespace(), "desktop-mcp-client").await?;
-    let code = issuer
-        .sign_in(&desktop, &login("notes:use", "https://notes.example.com/mcp"))
-        .await?
-        .granted()?;
-    ensure!(
-        code.consent
-            .as_ref()
-            .is_some_and(|asked| asked.iter().any(|text| text.contains("Use notes"))),
-        "{:?}",
-        code.consent
-    );
-    let tokens = issuer.redeem(&desktop, &code).await?.granted()?;
-    let user = issuer.verify(&tokens.access_token).await?;
-    ensure!(user.typ.as_deref() == Some("at+jwt"), "{:?}", user.typ);
-    ensure!(
-        user.audiences() == ["https://notes.example.com/mcp"],
-        "{}",
-        user.claims
-    );
+    apply_all(&env, &chain(&env)).await?;
+    policy_ready(&env, "notes-to-archive").await?;
+    policy_ready(&env, "archive-to-search").await?;
+    ready(&env, ("McpClient", env.namespace(), "worker"), SOON).await?;
+    let call = Call::begin(&env).await?;
 
-    let notes = samples::oauth_client(&env, env.namespace(), "notes-mcp-auth").await?;
-    let ask = |scope| Exchange {
+    let for_archive = Claims {
+        audience: Some(ARCHIVE),
+        scopes: &["archive:use"],
+        lifetime: 420,
+        ..call.claims()
+    };
+    let tokens = call.exchange("archive:use").await?.granted()?;
+    for_archive.check(&call.issuer, &tokens.access_token).await?;
+    ensure!(
+        tokens.refresh_token.is_none() && tokens.expires_in == 420,
+        "{} s",
+        tokens.expires_in
+    );
+    no_further(&call).await?;
+    nobody_else(&env, &call).await?;
+
+    // What `archive` was called with in turn, it exchanges by its own policy.
+    let archive = server_credential(&env, "archive").await?;
+    let next = Exchange {
         subject_token: &tokens.access_token,
-        scope: Some(scope),
+        scope: Some("search:use"),
         audience: None,
     };
-    let exchanged = issuer.exchange(&notes, &ask("archive:use")).await?.granted()?;
-    let exchanged = issuer.verify(&exchanged.access_token).await?;
-    ensure!(
-        exchanged.audiences() == ["https://archive.example.com/mcp"],
-        "{}",
-        exchanged.claims
-    );
-    ensure!(
-        exchanged.scopes() == BTreeSet::from(["archive:use".to_owned()]),
-        "{}",
-        exchanged.claims
-    );
-    ensure!(exchanged.text("sub") == user.text("sub"), "another user");
-    let refused = issuer.exchange(&notes, &ask("notes:use")).await?.refused()?;
-    ensure!(
-        refused.error == "invalid_scope",
-        "a target without policy: {refused}"
-    );
-
-    env.kubectl()
-        .must(&[
-            "delete",
-            "tokenexchangepolicy",
-            "notes-to-archive",
-            "-n",
-            env.namespace(),
-            "--timeout=30s",
-        ])
-        .await?;
-    let over = issuer.exchange(&notes, &ask("archive:use")).await?.refused()?;
-    ensure!(!over.error.is_empty(), "the exchange has ended");
-    env.wait_gone("secret", env.namespace(), "notes-mcp-auth", SOON)
-        .await?;
-    operator.stop().await
-}
-
-async fn revoke(world: Arc<World>) -> anyhow::Result<()> {
-    let env = two_servers(&world, "revoke").await?;
-    let operator = env.start_operator().await?;
-    ready(&env, "McpClient", "desktop").await?;
-    let issuer = env.issuer().await?;
-    let client = samples::oauth_client(&env, env.namespace(), "desktop-mcp-client").await?;
-    let resource = "https://notes.example.com/mcp";
-    let code = issuer
-        .sign_in(&client, &login("notes:use", resource))
-        .await?
-        .granted()?;
-    let tokens = issuer.redeem(&client, &code).await?.granted()?;
-    let Some(refresh) = tokens.refresh_token else {
-        anyhow::bail!("no refresh token")
+    let tokens = call.issuer.exchange(&archive, &next).await?.granted()?;
+    let for_search = Claims {
+        audience: Some(&resource("search")),
+        scopes: &["search:use"],
+        azp: ARCHIVE,
+        lifetime: 300,
+        ..call.claims()
     };
-    let again = issuer
-        .refresh(&client, &refresh, Some(resource))
-        .await?
-        .granted()?;
-    ensure!(
-        issuer.verify(&again.access_token).await?.audiences() == [resource],
-        "refresh works"
-    );
-    let refresh = again.refresh_token.unwrap_or(refresh);
-
-    env.apply(&desktop(&env, &json!([]))).await?;
-    let condition = env
-        .wait_condition(
-            ("McpClient", env.namespace(), "desktop"),
-            ("AccessGranted", "True"),
-            SOON,
-        )
-        .await?;
-    ensure!(condition["reason"] == "NothingRequested", "{condition}");
-    let after = issuer.refresh(&client, &refresh, Some(resource)).await?;
-    if let Ok(tokens) = after.granted() {
-        let token = issuer.verify(&tokens.access_token).await?;
-        ensure!(
-            token.audiences().is_empty() && !token.scopes().contains("notes:use"),
-            "{}",
-            token.claims
-        );
-    }
+    for_search.check(&call.issuer, &tokens.access_token).await?;
     operator.stop().await
 }
 
-async fn deletion(world: Arc<World>) -> anyhow::Result<()> {
-    let env = two_servers(&world, "deletion").await?;
-    let operator = env.start_operator().await?;
-    env.apply(&policy(&env)).await?;
-    ready(&env, "TokenExchangePolicy", "notes-to-archive").await?;
-    ready(&env, "McpClient", "desktop").await?;
-    let id = samples::secret(&env, env.namespace(), "desktop-mcp-client").await?["client-id"].clone();
-    // The AuthorizationServer first: it stays until nothing refers to it any more, and then goes by itself.
-    env.kubectl()
-        .must(&[
-            "delete",
-            "authorizationserver",
-            "main",
-            "-n",
-            env.namespace(),
-            "--wait=false",
-        ])
-        .await?;
-    env.wait_condition(
-        ("AuthorizationServer", env.namespace(), "main"),
-        ("Ready", "Unknown"),
-        SOON,
-    )
-    .await?;
-    for kind in ["tokenexchangepolicy", "mcpclient", "mcpserver"] {
-        env.kubectl()
-            .must(&["delete", kind, "--all", "-n", env.namespace(), "--timeout=40s"])
-            .await?;
-    }
-    env.wait_gone("authorizationserver", env.namespace(), "main", SOON)
-        .await?;
-    for gone in [
-        id.as_str(),
-        "https://notes.example.com/mcp",
-        "https://archive.example.com/mcp",
+/// Not for a target without policy, nor for a scope that the policy does not list, whatever else is asked for.
+async fn no_further(call: &Call) -> anyhow::Result<()> {
+    for scope in [
+        "search:use",
+        "archive:purge",
+        "archive:use archive:purge",
+        "notes:use",
+        "offline_access",
     ] {
-        ensure!(
-            env.realm().find_client(gone).await?.is_none(),
-            "{gone} is left at Keycloak"
-        );
+        let refusal = call.exchange(scope).await?.refused()?;
+        says(&refusal, "invalid_scope", &format!("Invalid scopes: {scope}"))?;
     }
-    let scopes = env.realm().admin().get("/client-scopes").await?;
-    ensure!(
-        !scopes.to_string().contains("archive:use"),
-        "a scope is left at Keycloak"
-    );
-    let journals = env
-        .kubectl()
-        .must(&["get", "secrets", "-n", env.operator_namespace(), "-o", "name"])
-        .await?;
-    ensure!(
-        !journals.contains("mcpclient.")
-            && !journals.contains("mcpserver.")
-            && !journals.contains("authorizationserver."),
-        "{journals}"
-    );
-    operator.stop().await
+    let elsewhere = Exchange {
+        subject_token: &call.tokens.access_token,
+        scope: Some("archive:use"),
+        audience: Some("https://search.example.com/mcp"),
+    };
+    let refusal = call.issuer.exchange(&call.notes, &elsewhere).await?.refused()?;
+    says(
+        &refusal,
+        "invalid_request",
+        "Requested audience not available: https://search.example.com/mcp",
+    )?;
+    // Without a scope there is no audience, so such a token works nowhere.
+    let bare = Exchange {
+        scope: None,
+        audience: None,
+        ..elsewhere
+    };
+    let tokens = call.issuer.exchange(&call.notes, &bare).await?.granted()?;
+    let claims = Claims {
+        lifetime: 420,
+        ..call.claims()
+    };
+    claims.check(&call.issuer, &tokens.access_token).await.map(drop)
 }
 
-async fn tenants(world: Arc<World>) -> anyhow::Result<()> {
-    let mut env = StoryEnv::new(&world, "tenants").await?;
-    let tenant = env.add_namespace("stranger").await?;
-    let mut home = env.authorization_server("main");
-    home["spec"]["grants"] = json!([{"namespaces": {"from": "All"}, "clients": {"redirectHosts": ["app.example.com"]},
-        "servers": {"hosts": ["ours.example.com"], "scopePrefixes": ["ours:"]}}]);
-    env.apply(&home).await?;
-    let operator = env.start_operator().await?;
-    ready(&env, "AuthorizationServer", "main").await?;
-    env.apply(&server(&env, "victim", &json!({}))).await?;
-    ready(&env, "McpServer", "victim").await?;
-    env.proxy().clear();
-
-    let reference = json!({"namespace": env.namespace(), "name": "main"});
-    let strangers = |kind: &str, name: &str, mut spec: Value| {
-        spec["authorizationServerRef"] = reference.clone();
-        if kind == "McpServer" {
-            spec["enforcement"] = json!({"mode": "External"});
-        }
-        json!({"apiVersion": "mcpauth.dev/v1alpha1", "kind": kind, "metadata": {"namespace": tenant, "name": name}, "spec": spec})
-    };
-    let web = |uri: &str| json!({"managed": {"grantTypes": ["authorization_code"], "redirectUris": [uri]}});
-    let cases = [
-        (
-            "McpServer",
-            "host",
-            json!({"resource": "https://theirs.example.com/mcp", "scopes": [{"name": "ours:x"}]}),
-            "HostNotGranted",
-            "grants[].servers.hosts",
-        ),
-        (
-            "McpServer",
-            "scope",
-            json!({"resource": "https://ours.example.com/mcp", "scopes": [{"name": "theirs:x"}]}),
-            "ScopeNotGranted",
-            "scopePrefixes",
-        ),
-        (
-            "McpClient",
-            "redirect",
-            web("https://evil.example.com/cb"),
-            "RedirectHostNotGranted",
-            "redirectHosts",
-        ),
-    ];
-    for (kind, name, spec, reason, ask) in cases {
-        env.apply(&strangers(kind, name, spec)).await?;
-        let condition = env
-            .wait_condition((kind, &tenant, name), ("Accepted", "False"), SOON)
-            .await?;
-        ensure!(condition["reason"] == reason, "{condition}");
-        ensure!(
-            condition["message"]
-                .as_str()
-                .is_some_and(|message| message.contains(ask)),
-            "{condition}"
-        );
+/// Not a server that was not called with the token, nor a client.
+async fn nobody_else(env: &StoryEnv, call: &Call) -> anyhow::Result<()> {
+    let archive = server_credential(env, "archive").await?;
+    let refusal = call.exchange_as(&archive, "search:use").await?.refused()?;
+    says(
+        &refusal,
+        "access_denied",
+        "Client is not within the token audience",
+    )?;
+    // Neither a client without a secret nor one with; both have access to `notes`.
+    for client in ["desktop", "worker"] {
+        let client = credential(env, client).await?;
+        let refusal = call.exchange_as(&client, "notes:use").await?.refused()?;
+        says(&refusal, "invalid_request", NOT_ENABLED)?;
     }
-    ensure!(
-        env.proxy().writes().is_empty(),
-        "{:?}",
-        env.proxy()
-            .writes()
-            .iter()
-            .map(|call| call.target.clone())
-            .collect::<Vec<_>>()
-    );
-
-    // Asking for a scope that its server keeps to itself gives a client without it.
-    let spec = json!({"managed": {"grantTypes": ["client_credentials"]},
-        "access": [{"server": {"namespace": env.namespace(), "name": "victim"}, "scopes": ["victim:use"]}]});
-    env.apply(&strangers("McpClient", "greedy", spec)).await?;
-    let condition = env
-        .wait_condition(("McpClient", &tenant, "greedy"), ("AccessGranted", "False"), SOON)
-        .await?;
-    ensure!(
-        condition["message"]
-            .as_str()
-            .is_some_and(|message| message.contains("victim:use")),
-        "{condition}"
-    );
-    let id = samples::secret(&env, &tenant, "greedy-mcp-client").await?["client-id"].clone();
-    let client = env.realm().find_client(&id).await?.unwrap_or_default();
-    ensure!(
-        !client["optionalClientScopes"].to_string().contains("victim:use"),
-        "the scope was lent"
-    );
-    operator.stop().await
+    let thief = OAuthClient::confidential(NOTES, SecretString::from("wrong"));
+    let refusal = call.exchange_as(&thief, "archive:use").await?.refused()?;
+    says(
+        &refusal,
+        "unauthorized_client",
+        "Invalid client or Invalid client credentials",
+    )
 }

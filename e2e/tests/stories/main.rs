@@ -22,7 +22,9 @@ mod numbers;
 mod provider;
 mod replicas;
 mod services;
+mod sign_in;
 mod tenants;
+mod users;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,7 @@ fn all() -> Vec<Story> {
     stories.extend(provider::stories());
     stories.extend(replicas::stories());
     stories.extend(services::stories());
+    stories.extend(sign_in::stories());
     stories.extend(tenants::stories());
     stories
 }

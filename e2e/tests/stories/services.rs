@@ -16,7 +16,6 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use mcp_auth_e2e::{
-    operator::Operator,
     runner::Story,
     story::StoryEnv,
     wait::{Seen, wait_for},
@@ -186,13 +185,6 @@ async fn is_clean(env: &StoryEnv, before: &Realm) -> anyhow::Result<()> {
     .await
 }
 
-/// Starts the operator, with a lease that a machine busy with other stories does not lose.
-async fn start(env: &StoryEnv) -> anyhow::Result<Operator> {
-    let mut options = env.operator_options();
-    "15s".clone_into(&mut options.lease_duration);
-    env.start_operator_with(&options).await
-}
-
 /// Starts with a Ready AuthorizationServer. Gives what the realm holds then.
 async fn prepare(env: &StoryEnv) -> anyhow::Result<Realm> {
     let before = Realm::read(env).await?;
@@ -203,7 +195,7 @@ async fn prepare(env: &StoryEnv) -> anyhow::Result<Realm> {
 
 async fn becomes_a_server(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "service-lifecycle").await?;
-    let operator = start(&env).await?;
+    let operator = env.start_operator().await?;
     let before = prepare(&env).await?;
     let space = env.namespace();
     let orders = service(space, "orders", &annotations("orders"));

@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, ensure};
 use mcp_auth_e2e::{
-    operator::OperatorOptions,
     runner::Story,
     story::StoryEnv,
     wait::{Seen, wait_for},
@@ -52,15 +51,6 @@ pub(crate) fn stories() -> Vec<Story> {
         ),
     ]
 }
-
-/// How operators are run here: with the lease that people have, since none of this is about elections.
-fn options(env: &StoryEnv) -> OperatorOptions {
-    let mut options = env.operator_options();
-    LEASE.clone_into(&mut options.lease_duration);
-    options
-}
-
-const LEASE: &str = "15s";
 
 /// An object of a fixture, moved to another namespace, where it refers to an AuthorizationServer by namespace and name.
 fn of(namespace: &str, (at, home): (&str, &str), mut object: Value) -> Value {

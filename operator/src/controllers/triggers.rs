@@ -1,7 +1,7 @@
 //! Who wakes whom: a change of one object is looked at by everything that refers to it, at once rather than at the
 //! next resync.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{
     Stream, StreamExt as _,
@@ -54,6 +54,23 @@ fn names<K: Resource, T: Resource>(reference: &ObjectReference, from: &K, target
     let own = from.meta().namespace.as_deref().unwrap_or_default();
     Some(reference.name.as_str()) == target.meta().name.as_deref()
         && Some(reference.namespace_or(own)) == target.meta().namespace.as_deref()
+}
+
+/// Whether it is this server that exchanges by the policy.
+fn exchanges(policy: &TokenExchangePolicy, server: &McpServer) -> bool {
+    policy.metadata.namespace == server.metadata.namespace
+        && Some(&policy.spec.server_ref.name) == server.metadata.name.as_ref()
+}
+
+/// Whether the server can exchange for something that the policy gives or gave: it may be the one that the policy
+/// named before, which has to lose it.
+fn holds(server: &McpServer, policy: &TokenExchangePolicy) -> bool {
+    let held = server.status.iter().flat_map(|status| &status.exchange_scopes);
+    let given = policy.status.iter().flat_map(|status| &status.assigned_scopes);
+    let given: BTreeSet<&String> = given
+        .chain(policy.spec.scopes.iter().map(|scope| &scope.name.0))
+        .collect();
+    policy.metadata.namespace == server.metadata.namespace && held.into_iter().any(|s| given.contains(s))
 }
 
 /// The objects of a cache that satisfy `refers`.
@@ -163,7 +180,11 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
         feeds.servers.clone(),
         feeds.servers.clone(),
     );
-    let (by_secret, by_map) = (feeds.servers.clone(), feeds.servers.clone());
+    let (by_secret, by_map, by_policy) = (
+        feeds.servers.clone(),
+        feeds.servers.clone(),
+        feeds.servers.clone(),
+    );
     let policies = feeds.policies.clone();
     stream::select_all([
         own(&feeds.servers),
@@ -182,9 +203,10 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
             },
             ctx,
         ),
-        on(&feeds.policies, |touch| {
-            let namespace = touch.object.namespace()?;
-            Some(ObjectRef::new(&touch.object.spec.server_ref.name).within(&namespace))
+        on(&feeds.policies, move |touch| {
+            all(&by_policy, |server| {
+                exchanges(&touch.object, server) || holds(server, &touch.object)
+            })
         }),
         // A target that changes changes what its callers may exchange for.
         on(&feeds.servers, move |touch| {
@@ -283,9 +305,7 @@ pub fn policies(ctx: &Arc<Context>) -> Queue<TokenExchangePolicy> {
         on(&feeds.servers, move |touch| {
             let server = &*touch.object;
             all(&by_server, |policy| {
-                let exchanges = policy.metadata.namespace == server.metadata.namespace
-                    && Some(&policy.spec.server_ref.name) == server.metadata.name.as_ref();
-                exchanges
+                exchanges(policy, server)
                     || policy
                         .spec
                         .mcp_server_ref

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     AUTHORIZATION_SERVER, PATH, PORT, RESOURCE, SCOPES, Told, annotate, annotations, is_refusal, is_told,
-    mcp_server, prepare, ready_server, server_of, service, start, stored, told, variable_becomes, warning,
+    mcp_server, prepare, ready_server, server_of, service, stored, told, variable_becomes, warning,
 };
 use crate::{
     fixtures::{SOON, ready},
@@ -65,7 +65,7 @@ async fn realm_becomes(env: &StoryEnv, empty: &Realm, client: &str, scopes: &[&s
 
 pub(super) async fn are_followed(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "service-changes").await?;
-    let operator = start(&env).await?;
+    let operator = env.start_operator().await?;
     let empty = prepare(&env).await?;
     env.apply(&env.authorization_server("other")).await?;
     env.apply(&service(env.namespace(), "orders", &annotations("orders")))
@@ -193,7 +193,7 @@ fn changes_for_the_worse() -> [(Value, Option<&'static str>); 4] {
 
 pub(super) async fn cannot_be_followed(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "service-worse").await?;
-    let operator = start(&env).await?;
+    let operator = env.start_operator().await?;
     prepare(&env).await?;
     let good = annotations("orders");
     env.apply(&service(env.namespace(), "orders", &good)).await?;

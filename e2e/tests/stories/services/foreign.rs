@@ -7,8 +7,8 @@ use mcp_auth_e2e::{story::StoryEnv, world::World};
 use serde_json::{Value, json};
 
 use super::{
-    AUTHORIZATION_SERVER, annotate, annotations, is_told, mcp_server, prepare, ready_server, service, start,
-    stored, told, warning,
+    AUTHORIZATION_SERVER, annotate, annotations, is_told, mcp_server, prepare, ready_server, service, stored,
+    told, warning,
 };
 use crate::{
     fixtures::{SOON, because, ready, server},
@@ -31,7 +31,7 @@ fn plain(server: &Value) -> Value {
 
 pub(super) async fn stay_untouched(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "service-foreign").await?;
-    let operator = start(&env).await?;
+    let operator = env.start_operator().await?;
     prepare(&env).await?;
     let space = env.namespace();
     // One that nobody owns, and one that its user lets go with a Service, which does not make it the Service's.
@@ -114,7 +114,7 @@ pub(super) async fn stay_untouched(world: Arc<World>) -> anyhow::Result<()> {
 pub(super) async fn grants_nothing(world: Arc<World>) -> anyhow::Result<()> {
     let mut env = StoryEnv::new(&world, "service-grants").await?;
     let tenant = env.add_namespace("tenant").await?;
-    let operator = start(&env).await?;
+    let operator = env.start_operator().await?;
     let empty = prepare(&env).await?;
     env.proxy().clear();
     let platform = env.namespace();

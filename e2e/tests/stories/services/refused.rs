@@ -14,9 +14,7 @@ use mcp_auth_e2e::{
 use serde_json::{Value, json};
 
 use self::cases::{Case, Said, WHICH_PATH, WHICH_RESOURCE, WHICH_SERVER, WHICH_SPEAKS};
-use super::{
-    PATH, annotate, is_refusal, is_told, prepare, ready_server, service, start, stored, told, warning,
-};
+use super::{PATH, annotate, is_refusal, is_told, prepare, ready_server, service, stored, told, warning};
 use crate::{
     fixtures::{SOON, apply_all},
     inventory::{Realm, published},
@@ -24,7 +22,7 @@ use crate::{
 
 pub(super) async fn told_once(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "service-refused").await?;
-    let operator = start(&env).await?;
+    let operator = env.start_operator().await?;
     let empty = prepare(&env).await?;
     env.proxy().clear();
     let cases = cases::all();

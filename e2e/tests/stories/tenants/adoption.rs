@@ -8,7 +8,7 @@ use mcp_auth_operator::policy::names;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::{Case, Quiet, all_refused, claiming, looked_again, named, options, representation, told};
+use super::{Case, Quiet, all_refused, claiming, looked_again, named, representation, told};
 use crate::{
     fixtures::{SOON, apply_all, machine, ready, server},
     inventory::{Realm, credential, token_for},
@@ -118,7 +118,7 @@ fn not_adopted(env: &StoryEnv, what: &str) -> String {
 pub(super) async fn consent(world: Arc<World>) -> anyhow::Result<()> {
     let legacy = Legacy::new(&world).await?;
     let env = &legacy.env;
-    let mut options = options(env);
+    let mut options = env.operator_options();
     // Where no watch looks, a resync finds it.
     "1s".clone_into(&mut options.resync_interval);
     let operator = env.start_operator_with(&options).await?;

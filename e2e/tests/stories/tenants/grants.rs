@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use mcp_auth_e2e::{story::StoryEnv, world::World};
 use serde_json::{Value, json};
 
-use super::{Case, Quiet, all_refused, claiming, named, of, options};
+use super::{Case, Quiet, all_refused, claiming, named, of};
 use crate::{
     fixtures::{SOON, apply_all, because, machine, native, policy, ready, server, web},
     inventory::Realm,
@@ -107,7 +107,7 @@ async fn label(env: &StoryEnv, namespace: &str, team: &str) -> anyhow::Result<()
 pub(super) async fn refused(world: Arc<World>) -> anyhow::Result<()> {
     let tenants = Tenants::new(&world).await?;
     let env = &tenants.env;
-    let operator = env.start_operator_with(&options(env)).await?;
+    let operator = env.start_operator_with(&env.operator_options()).await?;
     everything_granted_is_ready(&tenants).await?;
 
     let quiet = Quiet::begin(env).await?;

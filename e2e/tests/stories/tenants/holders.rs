@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use mcp_auth_e2e::{operator::OperatorOptions, story::StoryEnv, world::World};
 use serde_json::{Value, json};
 
-use super::{Case, LEASE, Quiet, all_refused, claiming, named, of, options};
+use super::{Case, Quiet, all_refused, claiming, named, of};
 use crate::{
     fixtures::{SOON, apply_all, because, ready, server},
     inventory::Realm,
@@ -56,7 +56,7 @@ pub(super) async fn held(world: Arc<World>) -> anyhow::Result<()> {
     let holder = env.add_namespace("holder").await?;
     let second = env.add_namespace("second").await?;
     let curious = env.add_namespace("curious").await?;
-    let operator = env.start_operator_with(&options(&env)).await?;
+    let operator = env.start_operator_with(&env.operator_options()).await?;
     let other = Neighbour::of_another_installation(&mut env).await?;
     let stranger = env.start_operator_with(&other.options).await?;
 
@@ -167,7 +167,6 @@ impl Neighbour {
         let own = env.add_namespace("other-operator").await?;
         let namespace = env.add_namespace("other").await?;
         let mut options = OperatorOptions::new(own, vec![namespace.clone()]);
-        LEASE.clone_into(&mut options.lease_duration);
         options.installation = Some("another-cluster".to_owned());
         Ok(Self { namespace, options })
     }

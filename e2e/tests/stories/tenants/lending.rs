@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use mcp_auth_e2e::{samples, story::StoryEnv, world::World};
 use serde_json::{Value, json};
 
-use super::{claiming, named, of, options};
+use super::{claiming, named, of};
 use crate::{
     fixtures::{SOON, apply_all, because, machine, ready, server},
     inventory::token_for,
@@ -88,7 +88,7 @@ const RESOURCE: &str = "https://victim.example.com/mcp";
 pub(super) async fn kept_to_itself(world: Arc<World>) -> anyhow::Result<()> {
     let mut env = StoryEnv::new(&world, "tenants-lending").await?;
     let tenant = env.add_namespace("tenant").await?;
-    let operator = env.start_operator_with(&options(&env)).await?;
+    let operator = env.start_operator_with(&env.operator_options()).await?;
     let mut home = env.authorization_server("main");
     home["spec"]["grants"] = json!([{
         "namespaces": { "from": "All" },

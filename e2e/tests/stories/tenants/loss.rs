@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use mcp_auth_e2e::{oauth::OAuthClient, samples, story::StoryEnv, world::World};
 use serde_json::{Value, json};
 
-use super::{claiming, in_order, named, of, options};
+use super::{claiming, in_order, named, of};
 use crate::{
     fixtures::{Named, SOON, apply_all, because, machine, policy, ready, server},
     inventory::{Realm, becomes, token_for},
@@ -199,7 +199,7 @@ const ALL: [&str; 3] = ["servers", "clients", "tokenExchange"];
 pub(super) async fn lost_and_given_back(world: Arc<World>) -> anyhow::Result<()> {
     let tenant = Tenant::new(&world).await?;
     let env = &tenant.env;
-    let operator = env.start_operator_with(&options(env)).await?;
+    let operator = env.start_operator_with(&env.operator_options()).await?;
     apply_all(env, &tenant.objects()).await?;
     tenant.everything_works().await?;
     let before = tenant.registered().await?;

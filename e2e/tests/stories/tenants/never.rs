@@ -8,7 +8,7 @@ use mcp_auth_operator::policy::names;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::{Case, Quiet, all_refused, claiming, looked_again, named, of, options, representation};
+use super::{Case, Quiet, all_refused, claiming, looked_again, named, of, representation};
 use crate::{
     fixtures::{SOON, apply_all, machine, ready, server},
     inventory::Realm,
@@ -124,7 +124,7 @@ impl Untouchable {
 pub(super) async fn never(world: Arc<World>) -> anyhow::Result<()> {
     let it = Untouchable::new(&world).await?;
     let env = &it.env;
-    let mut options = options(env);
+    let mut options = env.operator_options();
     "1s".clone_into(&mut options.resync_interval);
     let operator = env.start_operator_with(&options).await?;
     let homes = [it.home("main", &json!([])), it.home("derived", &json!([]))];

@@ -90,6 +90,7 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     }
     if settle::is_paused(&**server) {
         provider.execute(&plan.revocations()).await?;
+        status::revoked(server, &want, ctx).await?;
         return Err(Halt::Paused);
     }
     progress.accepted(server);

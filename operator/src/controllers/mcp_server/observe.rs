@@ -10,7 +10,7 @@ use crate::{
     cluster::{has_finalizer, is_deleting},
     connections::Connection,
     context::{Context, find},
-    controllers::{halt::Halt, home},
+    controllers::{halt::Halt, home, settle},
     credential::{flow, journal::Journal},
     policy::{
         exchange::{Parties, judge},
@@ -118,7 +118,20 @@ fn exchange(
             target: target.as_deref(),
         };
         let accepted = judge(policy, parties).ok()?;
-        Some(accepted.attachable(&ctx.installation, authorization_server, scopes))
+        let scopes = accepted.attachable(&ctx.installation, authorization_server, scopes);
+        Some(given(policy, scopes))
     };
     policies.iter().filter_map(attachable).flatten().collect()
+}
+
+/// What a policy gives of what could be attached: a paused one no more than before.
+fn given(policy: &TokenExchangePolicy, attachable: BTreeSet<String>) -> BTreeSet<String> {
+    if !settle::is_paused(policy) {
+        return attachable;
+    }
+    let before = policy.status.iter().flat_map(|status| &status.assigned_scopes);
+    before
+        .filter(|scope| attachable.contains(*scope))
+        .cloned()
+        .collect()
 }

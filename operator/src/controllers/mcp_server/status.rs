@@ -126,6 +126,28 @@ fn status(
     (status, reports)
 }
 
+/// The status of a paused server that lost what is not in `want`: policies that end wait until it says so. The rest
+/// stays as it is. `None`: it lost nothing.
+fn without(server: &McpServer, want: &ResourceSpec) -> Option<McpServerStatus> {
+    let mut status = server.status.clone()?;
+    let held = status.exchange_scopes.len();
+    status
+        .exchange_scopes
+        .retain(|scope| want.exchange_scopes.contains(scope));
+    status
+        .conditions
+        .retain(|condition| condition::is_ours(&condition.type_));
+    (status.exchange_scopes.len() < held).then_some(status)
+}
+
+/// Writes what a paused server lost.
+pub(super) async fn revoked(server: &McpServer, want: &ResourceSpec, ctx: &Context) -> Result<(), Error> {
+    match without(server, want) {
+        Some(status) => ctx.cluster.write_status(server, &status).await,
+        None => Ok(()),
+    }
+}
+
 /// Writes the status if it differs, tells of a change of `Ready`, and hands the pass's result on.
 pub(super) async fn report(
     server: &McpServer,
@@ -178,6 +200,20 @@ mod tests {
         assert_eq!(whole.secret_name, None, "no policy needs it any more");
         assert!(condition::is_true(&whole.conditions, types::READY));
         assert_eq!(whole.observed_generation, Some(3));
+    }
+
+    #[test]
+    fn a_paused_server_says_what_it_lost_and_nothing_else() {
+        let mark = crate::controllers::home::mark(&server(), "i");
+        let mut want = super::super::desired::bare_resource(&server(), mark);
+        want.exchange_scopes = ["kept".to_owned(), "new".to_owned()].into();
+        let mut server = server();
+        assert_eq!(without(&server, &want), None);
+        let mut status = server.status.clone().unwrap();
+        status.exchange_scopes = vec!["kept".into(), "lost".into()];
+        server.status = Some(status.clone());
+        status.exchange_scopes = vec!["kept".into()];
+        assert_eq!(without(&server, &want), Some(status));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! One object at the authorization server has one writer: what a server may exchange for is part of the server
 //! there. So this controller reads, says what it finds, and keeps a deleted policy until its permission is gone.
 
+mod remains;
 mod status;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -77,6 +78,7 @@ fn server(policy: &TokenExchangePolicy, ctx: &Context) -> Result<Arc<McpServer>,
 async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Progress) -> Result<Next, Halt> {
     let namespace = policy.namespace().unwrap_or_default();
     let server = server(policy, ctx)?;
+    progress.lasting(remains::lasting(policy, &server));
     let authorization_server =
         home::authorization_server(ctx, &server.spec.authorization_server_ref, &namespace)?;
     let reference = policy.spec.mcp_server_ref.as_ref();
@@ -110,6 +112,7 @@ async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Pro
     // The server counts only policies that carry the finalizer: from here on it may be programmed.
     ctx.cluster.add_finalizer(policy).await?;
     programmed(&server, &accepted)?;
+    ended(policy, &server, ctx)?;
     progress.programmed(&server);
     Ok(Next::Resync)
 }
@@ -142,6 +145,17 @@ fn programmed(server: &McpServer, accepted: &Accepted<'_>) -> Result<(), Halt> {
         ));
     }
     Ok(())
+}
+
+/// Whether what the policy gave before, and gives no more, is gone.
+fn ended(policy: &TokenExchangePolicy, server: &McpServer, ctx: &Context) -> Result<(), Halt> {
+    match remains::left_over(policy, server, &ctx.feeds.policies.store().state()) {
+        None => Ok(()),
+        Some(scope) => Err(Halt::waiting(
+            "NotProgrammed",
+            format!("McpServer {} can still exchange for {scope}", server.name_any()),
+        )),
+    }
 }
 
 /// Whether the permission is gone: what only this policy gave is not among the server's exchange scopes any more.

@@ -28,6 +28,7 @@ pub(super) struct Progress {
     audience: Option<String>,
     accepted: Vec<String>,
     unassigned: Vec<String>,
+    lasting: Vec<String>,
     programmed: bool,
 }
 
@@ -39,6 +40,11 @@ impl Progress {
         let message = format!("Tokens for {} may be exchanged", accepted.target.audience());
         self.reports
             .push(Report::yes(types::ACCEPTED, "Accepted", message));
+    }
+
+    /// What is in force from before.
+    pub(super) fn lasting(&mut self, scopes: Vec<String>) {
+        self.lasting = scopes;
     }
 
     pub(super) fn programmed(&mut self, server: &McpServer) {
@@ -70,7 +76,7 @@ fn status(
         assigned_scopes: if progress.programmed {
             progress.accepted
         } else {
-            Vec::new()
+            progress.lasting
         },
         unassigned_scopes: progress.unassigned,
     };

@@ -14,6 +14,7 @@ mod fixtures;
 mod harness;
 mod idle;
 mod inventory;
+mod isolation;
 mod leaks;
 mod main_job;
 mod manifests;
@@ -41,6 +42,7 @@ fn all() -> Vec<Story> {
     stories.extend(exchange::stories());
     stories.extend(harness::stories());
     stories.extend(idle::stories());
+    stories.extend(isolation::stories());
     stories.extend(leaks::stories());
     stories.extend(main_job::stories());
     stories.extend(manifests::stories());

@@ -48,7 +48,7 @@ impl Progress {
 
     pub(super) fn registered(&mut self, want: &ResourceSpec) {
         self.scopes = Some(want.scopes.keys().cloned().collect());
-        self.exchange_scopes = Some(want.exchange_scopes.iter().cloned().collect());
+        self.exchange_scopes = Some(want.exchange_scopes.keys().cloned().collect());
         let message = "Audience and scopes exist at the authorization server as declared";
         self.reports
             .push(Report::yes(types::REGISTERED, "Registered", message));

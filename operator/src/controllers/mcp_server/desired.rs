@@ -19,7 +19,7 @@ use crate::{
         grants::{self, Tenant},
         names, scopes,
     },
-    provider::{Mark, ResourceSpec, Subjects},
+    provider::{Mark, ResourceSpec},
 };
 
 /// Lifetime of exchanged tokens, unless the spec says otherwise.
@@ -93,11 +93,7 @@ pub(super) fn resource(server: &McpServer, home: &Home, observed: &Observed, ctx
     let (clients, scopes): (Vec<_>, Vec<_>) =
         consents.partition(|consent| consent.kind == AdoptedKind::Client);
     ResourceSpec {
-        exchange_scopes: observed
-            .exchange
-            .iter()
-            .map(|scope| (scope.clone(), Subjects::Any))
-            .collect(),
+        exchange_scopes: observed.exchange.clone(),
         adopt: clients.iter().any(|consent| consent.id == server.spec.resource),
         adopt_scopes: scopes.into_iter().map(|consent| consent.id.clone()).collect(),
         ..bare_resource(server, mark)

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::{
     condition::{self, Report, types},
-    v1alpha1::{McpServer, McpServerStatus},
+    v1alpha1::{ExchangeLimit, McpServer, McpServerStatus},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     },
     error::Error,
     metrics::Kind,
-    policy::{names, scopes},
+    policy::{Refusal, names, scopes},
     provider::ResourceSpec,
 };
 
@@ -34,6 +34,7 @@ pub(super) struct Progress {
     reports: Vec<Report>,
     scopes: Option<Vec<String>>,
     exchange_scopes: Option<Vec<String>>,
+    exchange_limits: Option<Vec<ExchangeLimit>>,
     /// Whether the server needs credentials of its own; `None` while the pass does not know.
     credentials: Option<bool>,
     secret: Option<(String, String)>,
@@ -46,18 +47,29 @@ impl Progress {
             .push(Report::yes(types::ACCEPTED, "Accepted", message));
     }
 
-    pub(super) fn registered(&mut self, want: &ResourceSpec) {
+    /// It is there as wanted; `locked` tells of limits that are there besides, and cannot be removed.
+    pub(super) fn registered(&mut self, want: &ResourceSpec, locked: Option<Refusal>) {
         self.scopes = Some(want.scopes.keys().cloned().collect());
         self.exchange_scopes = Some(want.exchange_scopes.keys().cloned().collect());
+        let limits = want.exchange_scopes.iter().filter_map(|(scope, subjects)| {
+            Some(ExchangeLimit {
+                scope: scope.clone(),
+                clients: subjects.only()?.iter().cloned().collect(),
+            })
+        });
+        self.exchange_limits = Some(limits.collect());
         let message = "Audience and scopes exist at the authorization server as declared";
-        self.reports
-            .push(Report::yes(types::REGISTERED, "Registered", message));
+        self.reports.push(match locked {
+            None => Report::yes(types::REGISTERED, "Registered", message),
+            Some(refusal) => Report::no(types::REGISTERED, refusal.reason, refusal.message),
+        });
     }
 
     /// Nothing of it is in force any more.
     pub(super) fn withdrawn(&mut self) {
         self.scopes = Some(Vec::new());
         self.exchange_scopes = Some(Vec::new());
+        self.exchange_limits = Some(Vec::new());
     }
 
     pub(super) fn published(&mut self, server: &McpServer) {
@@ -120,6 +132,7 @@ fn status(
         challenge_scopes: scopes::challenged(server).into_iter().collect(),
         metadata_url: names::metadata_url(&server.spec.resource),
         exchange_scopes: progress.exchange_scopes.unwrap_or(old.exchange_scopes),
+        exchange_limits: progress.exchange_limits.unwrap_or(old.exchange_limits),
         secret_name,
         secret_hash,
     };
@@ -149,6 +162,7 @@ pub(super) async fn report(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::Subjects;
 
     fn server() -> McpServer {
         serde_json::from_value(serde_json::json!({
@@ -178,6 +192,42 @@ mod tests {
         assert_eq!(whole.secret_name, None, "no policy needs it any more");
         assert!(condition::is_true(&whole.conditions, types::READY));
         assert_eq!(whole.observed_generation, Some(3));
+    }
+
+    #[test]
+    fn whose_tokens_can_be_exchanged_is_said_and_what_cannot_be_removed_too() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mark = crate::controllers::home::mark(&server(), "i");
+        let want = ResourceSpec {
+            exchange_scopes: [
+                ("a".to_owned(), Subjects::Any),
+                ("b".to_owned(), Subjects::Only(["x".to_owned()].into())),
+            ]
+            .into(),
+            ..super::super::desired::bare_resource(&server(), mark)
+        };
+        let after = |locked: Option<Refusal>| {
+            let mut progress = Progress::default();
+            progress.accepted(&server());
+            progress.registered(&want, locked);
+            progress.published(&server());
+            status(&server(), progress, None, now).0
+        };
+        let whole = after(None);
+        assert_eq!(whole.exchange_scopes, ["a", "b"]);
+        let limit = ExchangeLimit {
+            scope: "b".into(),
+            clients: vec!["x".into()],
+        };
+        assert_eq!(whole.exchange_limits, [limit]);
+        assert!(condition::is_true(&whole.conditions, types::READY));
+        let stuck = after(Some(Refusal::new("PermissionMissing", "Grant it")));
+        assert_eq!(stuck.exchange_limits, whole.exchange_limits);
+        let ready = condition::find(&stuck.conditions, types::READY).unwrap();
+        assert_eq!(
+            (ready.status.as_str(), ready.reason.as_str()),
+            ("False", "PermissionMissing")
+        );
     }
 
     #[test]

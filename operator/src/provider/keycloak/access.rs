@@ -62,8 +62,12 @@ impl Keycloak {
         };
         let info = match self.admin.get(&get).await {
             Ok(info) => info.unwrap_or_default(),
-            // Some keep it from the outside.
-            Err(ProviderError::Forbidden { .. } | ProviderError::Rejected { .. }) => Value::Null,
+            // Some keep it from the outside. Nothing else depends on it.
+            Err(
+                ProviderError::Forbidden { .. }
+                | ProviderError::Rejected { .. }
+                | ProviderError::Malformed { .. },
+            ) => Value::Null,
             Err(error) => return Err(error),
         };
         if can_limit(&info) {

@@ -231,6 +231,7 @@ async fn limits_are_possible_with_the_role_withheld_without_it_and_unknown_to_ot
         (200, server_info("another", true), false, None),
         (403, json!({}), false, None),
         (404, json!({}), false, None),
+        (302, json!({}), false, None),
     ] {
         let server = MockServer::start().await;
         sign_in(&server, 300).await;

@@ -20,6 +20,7 @@ mod mending;
 mod numbers;
 mod provider;
 mod replicas;
+mod subjects;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ fn all() -> Vec<Story> {
     stories.extend(numbers::stories());
     stories.extend(provider::stories());
     stories.extend(replicas::stories());
+    stories.extend(subjects::stories());
     stories
 }
 

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::{
-    NOTES, PASSWORD, all_ready, entries_are, limited, objects, put_foreign, start, users_token, works,
+    NOTES, PASSWORD, all_ready, entries_are, fails, limited, objects, put_foreign, start, users_token, works,
 };
 use crate::{
     fixtures::{SOON, apply_all, because, ready},
@@ -31,6 +31,7 @@ pub(super) async fn without_it(world: Arc<World>) -> anyhow::Result<()> {
 
     env.realm().revoke_operator_role("manage-realm").await?;
     taken_back(&env, &desktop).await?;
+    deleted_meanwhile(&env, &desktop).await?;
     operator.stop().await
 }
 
@@ -89,17 +90,39 @@ async fn taken_back(env: &StoryEnv, desktop: &SecretString) -> anyhow::Result<()
     .await?;
     works(env, desktop, "ledger:use").await?;
     entries_are(env, 1).await?;
-    env.kubectl()
-        .must(&[
-            "delete",
-            "tokenexchangepolicy",
-            "notes-to-archive",
-            "-n",
-            env.namespace(),
-            "--timeout=40s",
-        ])
-        .await?;
+    delete(env, "tokenexchangepolicy", "notes-to-archive", "--timeout=40s").await?;
     env.realm().grant_operator_role("manage-realm").await?;
     ready(env, ("McpServer", env.namespace(), "notes"), SOON).await?;
     entries_are(env, 0).await
+}
+
+/// A server that goes meanwhile exchanges nothing any more, and waits for what it made.
+async fn deleted_meanwhile(env: &StoryEnv, desktop: &SecretString) -> anyhow::Result<()> {
+    apply_all(env, &objects(env)).await?;
+    all_ready(env).await?;
+    entries_are(env, 1).await?;
+    env.realm().revoke_operator_role("manage-realm").await?;
+    because(env, limited(env), ("Programmed", "False", "PermissionMissing")).await?;
+    let notes = ("McpServer", env.namespace(), "notes");
+    delete(env, "mcpserver", "notes", "--wait=false").await?;
+    let waits = because(env, notes, ("Accepted", "False", "PermissionMissing")).await?;
+    ensure!(
+        waits["message"]
+            == "The limits of exchange that were made at the authorization server cannot be removed: the operator's credential lacks manage-realm, grant it there",
+        "{waits}"
+    );
+    let off = "invalid_request: Standard token exchange is not enabled for the requested client";
+    fails(env, desktop, "ledger:use", off).await?;
+    entries_are(env, 1).await?;
+    env.realm().grant_operator_role("manage-realm").await?;
+    env.wait_gone("mcpserver", env.namespace(), "notes", SOON).await?;
+    ensure!(env.realm().find_client(NOTES).await?.is_none());
+    entries_are(env, 0).await
+}
+
+async fn delete(env: &StoryEnv, kind: &str, name: &str, wait: &str) -> anyhow::Result<()> {
+    env.kubectl()
+        .must(&["delete", kind, name, "-n", env.namespace(), wait])
+        .await
+        .map(drop)
 }

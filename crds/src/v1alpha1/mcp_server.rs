@@ -243,10 +243,24 @@ pub struct McpServerStatus {
     /// The scopes of other servers and APIs that this server may get by token exchange.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exchange_scopes: Vec<String>,
+    /// Those of them for which only the tokens of some clients can be exchanged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["scope".into()]))]
+    pub exchange_limits: Vec<ExchangeLimit>,
     /// The Secret with the server's own credentials, while a policy needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
     /// Changes when the content of that Secret does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_hash: Option<String>,
+}
+
+/// Whose tokens can be exchanged for a scope.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExchangeLimit {
+    /// The scope.
+    pub scope: String,
+    /// Client ids at the authorization server.
+    pub clients: Vec<String>,
 }

@@ -33,7 +33,10 @@ use super::{
     validation = Rule::new("[has(self.mcpServerRef), has(self.apiRef)].exists_one(x, x)")
         .message("name exactly one target: mcpServerRef or apiRef"),
     validation = Rule::new("!has(self.mcpServerRef) || has(self.mcpServerRef.__namespace__) || self.mcpServerRef.name != self.serverRef.name")
-        .message("serverRef and mcpServerRef name the same server: exchange is for tokens of another one")
+        .message("serverRef and mcpServerRef name the same server: exchange is for tokens of another one"),
+    validation = Rule::new("!has(self.subjectClients) || self.subjectClients.all(a, self.subjectClients.exists_one(b, b == a))")
+        .message("subjectClients names each client once")
+        .field_path(".subjectClients")
 )]
 pub struct TokenExchangePolicySpec {
     /// The McpServer that exchanges, in the same namespace.
@@ -48,6 +51,13 @@ pub struct TokenExchangePolicySpec {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub scopes: Vec<ExchangeScope>,
+    /// The McpClients whose tokens may be exchanged for these scopes. Absent: every client whose token names the server
+    /// as its audience. Where several policies of the server give the same scope, the clients of all of them may; one
+    /// without `subjectClients` opens it to every client. The operator needs more rights for this at the authorization
+    /// server (on Keycloak the role manage-realm); without them the policy is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub subject_clients: Option<Vec<ObjectReference>>,
     /// Secret: the server exchanges by itself, with the credentials in the Secret `<server>-mcp-auth`.
     pub delivery: Delivery,
 }

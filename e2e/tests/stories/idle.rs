@@ -100,12 +100,12 @@ fn hundred(env: &StoryEnv) -> Vec<Value> {
         }
     }));
     objects.extend((0..4).map(|number| {
-        policy(
-            env,
-            &format!("policy-{number}"),
-            &server(number),
-            &server(number + 10),
-        )
+        let name = format!("policy-{number}");
+        let mut policy = policy(env, &name, &server(number), &server(number + 10));
+        if number % 2 == 0 {
+            policy["spec"]["subjectClients"] = serde_json::json!([{ "name": "client-1" }]);
+        }
+        policy
     }));
     objects
 }

@@ -24,6 +24,7 @@ mod provider;
 mod replicas;
 mod services;
 mod sign_in;
+mod subjects;
 mod tenants;
 mod users;
 
@@ -52,6 +53,7 @@ fn all() -> Vec<Story> {
     stories.extend(replicas::stories());
     stories.extend(services::stories());
     stories.extend(sign_in::stories());
+    stories.extend(subjects::stories());
     stories.extend(tenants::stories());
     stories
 }

@@ -8,7 +8,12 @@ mod connection;
 mod drift;
 mod lists;
 
-use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::ensure;
 use mcp_auth_crds::v1alpha1::Endpoints;
@@ -20,7 +25,7 @@ use mcp_auth_operator::{
     metrics::Metrics,
     provider::{
         Authentication, ClientSpec, Credential, Grant, LimitSettings, Mark, Plan, Proof, Provider as _, Read,
-        RealmRegistry, ResourceSpec,
+        RealmRegistry, ResourceSpec, Subjects,
         discovery::discover,
         keycloak::{Keycloak, Settings},
     },
@@ -141,6 +146,14 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+/// Scopes for which everybody's tokens may be exchanged.
+fn exchanging(scopes: &[&str]) -> BTreeMap<String, Subjects> {
+    scopes
+        .iter()
+        .map(|scope| ((*scope).to_owned(), Subjects::Any))
+        .collect()
+}
+
 fn orders() -> ResourceSpec {
     ResourceSpec {
         mark: mark("McpServer", "orders"),
@@ -154,7 +167,7 @@ fn orders() -> ResourceSpec {
             ("orders:write".to_owned(), String::new()),
         ]
         .into(),
-        exchange_scopes: BTreeSet::new(),
+        exchange_scopes: BTreeMap::new(),
         exchange_token_lifetime: Duration::from_mins(5),
         adopt: false,
         adopt_scopes: BTreeSet::new(),

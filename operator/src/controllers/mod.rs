@@ -3,6 +3,7 @@
 pub mod authorization_server;
 pub mod conflict;
 pub mod deletion;
+pub mod exchange;
 pub mod halt;
 pub mod home;
 pub mod mcp_client;

@@ -300,8 +300,15 @@ pub fn policies(ctx: &Arc<Context>) -> Queue<TokenExchangePolicy> {
         feeds.policies.clone(),
         feeds.policies.clone(),
     );
+    let by_connection = feeds.policies.clone();
     stream::select_all([
         own(&feeds.policies),
+        // What the operator may do at the authorization server decides whether subjects can be told apart.
+        on_connection(
+            ctx.connections.subscribe(),
+            move |_| all(&by_connection, |policy| policy.spec.subject_clients.is_some()),
+            ctx,
+        ),
         on(&feeds.servers, move |touch| {
             let server = &*touch.object;
             all(&by_server, |policy| {

@@ -1,6 +1,6 @@
 //! What a TokenExchangePolicy comes to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::{Api, AuthorizationServer, McpServer, TokenExchangePolicy};
@@ -9,8 +9,9 @@ use super::{
     Refusal,
     access::{Caller, allowed, is_scope_of},
     grants::{self, Tenant},
+    names,
 };
-use crate::provider::{Holder, ObservedScopes};
+use crate::provider::{Access, Capability, Holder, ObservedScopes, Subjects};
 
 /// What the policy names, as far as it exists.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,78 @@ pub fn judge<'a>(
         scopes,
         unassigned,
     })
+}
+
+/// Whose tokens the policy lets be exchanged.
+pub fn subjects(policy: &TokenExchangePolicy, installation: &str) -> Subjects {
+    let Some(clients) = &policy.spec.subject_clients else {
+        return Subjects::Any;
+    };
+    let own = policy.namespace().unwrap_or_default();
+    let ids = clients
+        .iter()
+        .map(|client| names::client_id(installation, client.namespace_or(&own), &client.name));
+    Subjects::Only(ids.collect())
+}
+
+/// Notes that a policy gives these scopes for these subjects, beside what others give.
+pub fn give(
+    given: &mut BTreeMap<String, Subjects>,
+    scopes: impl IntoIterator<Item = String>,
+    subjects: &Subjects,
+) {
+    for scope in scopes {
+        let all = match given.remove(&scope) {
+            Some(already) => already.or(subjects.clone()),
+            None => subjects.clone(),
+        };
+        given.insert(scope, all);
+    }
+}
+
+/// What the server's status says that it can exchange tokens for, and whose.
+pub fn in_force(server: &McpServer) -> BTreeMap<String, Subjects> {
+    let status = server.status.iter();
+    let scopes = status.clone().flat_map(|status| &status.exchange_scopes);
+    let limits = status.flat_map(|status| &status.exchange_limits);
+    let mut given: BTreeMap<_, _> = scopes.map(|scope| (scope.clone(), Subjects::Any)).collect();
+    for limit in limits {
+        let clients = limit.clients.iter().cloned().collect();
+        given.insert(limit.scope.clone(), Subjects::Only(clients));
+    }
+    given
+}
+
+/// Whether the authorization server can tell subjects apart as the policy wants it. One that wants it where that cannot
+/// be done gives nothing at all.
+pub fn enforceable(policy: &TokenExchangePolicy, access: &Access) -> Result<(), Refusal> {
+    if policy.spec.subject_clients.is_none() || access.capabilities.contains(&Capability::SubjectClients) {
+        return Ok(());
+    }
+    Err(match access.withheld.get(&Capability::SubjectClients) {
+        Some(permission) => Refusal::new(
+            "PermissionMissing",
+            format!(
+                "The operator's credential lacks {permission}, without which exchange cannot be limited to subjectClients: grant it at the authorization server, or leave subjectClients out"
+            ),
+        ),
+        None => Refusal::new(
+            "SubjectClientsNotSupported",
+            "The authorization server cannot limit exchange to subjectClients: leave them out",
+        ),
+    })
+}
+
+/// That limits which the operator made stay where they are because it may not change them any more.
+pub fn locked(access: &Access) -> Refusal {
+    let permission = access.withheld.get(&Capability::SubjectClients);
+    let permission = permission.copied().unwrap_or("a permission");
+    Refusal::new(
+        "PermissionMissing",
+        format!(
+            "The limits of exchange that were made at the authorization server cannot be removed: the operator's credential lacks {permission}, grant it there"
+        ),
+    )
 }
 
 fn offered_by_server(target: &McpServer, parties: Parties<'_>) -> Result<BTreeSet<String>, Refusal> {

@@ -244,3 +244,95 @@ fn scopes_are_attached_only_where_the_mark_there_is_the_targets() {
         );
     }
 }
+
+#[test]
+fn subjects_are_client_ids_of_the_installation() {
+    let mut policy = policy(json!({"apiRef": {"name": "orders"}}), &["orders.read"]);
+    assert_eq!(subjects(&policy, "i"), Subjects::Any);
+    policy.spec.subject_clients =
+        serde_json::from_value(json!([{"name": "desktop"}, {"name": "desktop", "namespace": "other"}]))
+            .unwrap();
+    assert_eq!(
+        subjects(&policy, "i"),
+        only(&["i.team.desktop", "i.other.desktop"])
+    );
+}
+
+fn only(clients: &[&str]) -> Subjects {
+    Subjects::Only(clients.iter().map(|id| (*id).to_owned()).collect())
+}
+
+#[test]
+fn a_scope_is_for_the_clients_of_all_policies_that_give_it() {
+    let cases = [
+        ("nobody gives it", vec![], None),
+        ("one", vec![only(&["a"])], Some(only(&["a"]))),
+        (
+            "two",
+            vec![only(&["a"]), only(&["b", "a"])],
+            Some(only(&["a", "b"])),
+        ),
+        (
+            "one is for everybody",
+            vec![only(&["a"]), Subjects::Any],
+            Some(Subjects::Any),
+        ),
+        (
+            "one was for everybody",
+            vec![Subjects::Any, only(&["a"])],
+            Some(Subjects::Any),
+        ),
+    ];
+    for (name, policies, expected) in cases {
+        let mut given = BTreeMap::from([("other".to_owned(), only(&["z"]))]);
+        for subjects in &policies {
+            give(&mut given, ["s".to_owned()], subjects);
+        }
+        assert_eq!(given.get("s"), expected.as_ref(), "{name}");
+        assert_eq!(given["other"], only(&["z"]), "{name}");
+    }
+}
+
+#[test]
+fn what_is_in_force_is_what_the_status_says() {
+    let mut server = server("team", "caller", "main", json!(null));
+    assert!(in_force(&server).is_empty());
+    server.status = serde_json::from_value(json!({
+        "exchangeScopes": ["a", "b"], "exchangeLimits": [{"scope": "b", "clients": ["x", "y"]}],
+    }))
+    .unwrap();
+    let expected = [
+        ("a".to_owned(), Subjects::Any),
+        ("b".to_owned(), only(&["x", "y"])),
+    ];
+    assert_eq!(in_force(&server), expected.into());
+}
+
+#[test]
+fn only_a_policy_with_subjects_needs_what_limits_them() {
+    let can = Access {
+        capabilities: [Capability::SubjectClients].into(),
+        ..Access::default()
+    };
+    let withheld = Access {
+        withheld: [(Capability::SubjectClients, "manage-realm")].into(),
+        ..Access::default()
+    };
+    for (access, reason, named) in [
+        (can, None, ""),
+        (withheld, Some("PermissionMissing"), "manage-realm"),
+        (
+            Access::default(),
+            Some("SubjectClientsNotSupported"),
+            "subjectClients",
+        ),
+    ] {
+        let mut policy = policy(json!({"apiRef": {"name": "orders"}}), &["orders.read"]);
+        assert_eq!(enforceable(&policy, &access), Ok(()), "{access:?}");
+        policy.spec.subject_clients = serde_json::from_value(json!([{"name": "desktop"}])).unwrap();
+        let refusal = enforceable(&policy, &access).err();
+        assert_eq!(refusal.as_ref().map(|refusal| refusal.reason), reason);
+        assert!(refusal.is_none_or(|refusal| refusal.message.contains(named)));
+        assert_eq!(locked(&access).reason, "PermissionMissing");
+    }
+}

@@ -12,15 +12,18 @@ pub mod model;
 pub mod plan;
 pub mod realm;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
 
 pub use error::ProviderError;
 pub use model::{
-    Authentication, ClientSpec, Credential, Grant, Holder, Mark, ObservedClient, ObservedResource,
-    ObservedScopes, Presence, Proof, ResourceSpec, ScopeOwner, ScopeSpec,
+    Authentication, ClientSpec, Credential, Grant, Holder, Mark, ObservedClient, ObservedLimits,
+    ObservedResource, ObservedScopes, Presence, Proof, ResourceSpec, ScopeOwner, ScopeSpec, Subjects,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};
@@ -43,6 +46,8 @@ pub enum Capability {
     ManagedClients,
     /// RFC 8693 for registered resources.
     TokenExchange,
+    /// Token exchange can be limited to the tokens of some clients.
+    SubjectClients,
     /// The secret of a client can be read back.
     ReadableSecrets,
 }
@@ -54,6 +59,7 @@ impl Capability {
             Self::Resources => "Resources",
             Self::ManagedClients => "ManagedClients",
             Self::TokenExchange => "TokenExchange",
+            Self::SubjectClients => "SubjectClients",
             Self::ReadableSecrets => "ReadableSecrets",
         }
     }
@@ -66,6 +72,9 @@ pub struct Access {
     pub capabilities: BTreeSet<Capability>,
     /// Permissions that the operator's credential lacks, by the name that the server's administrator knows.
     pub missing: Vec<String>,
+    /// What the server could do besides, and the permission that the credential lacks for it. Only who wants it has to
+    /// do without.
+    pub withheld: BTreeMap<Capability, &'static str>,
 }
 
 /// An authorization server of one realm or tenant, with the operator's credential for it.
@@ -96,10 +105,12 @@ pub trait Provider: Send + Sync {
     /// All scopes of the realm, by name, with their owners.
     async fn observe_scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError>;
 
-    /// An MCP server's audience; its scopes come from [`Provider::observe_scopes`].
+    /// An MCP server's audience; its scopes come from [`Provider::observe_scopes`]. Its limits of exchange are read along
+    /// if it may have some.
     async fn observe_resource(&self, resource: &str, read: Read) -> Result<ObservedResource, ProviderError>;
 
-    /// The calls that turn what was observed into `want`; `secret` as in [`Provider::plan_client`].
+    /// The calls that turn what was observed into `want`; `secret` as in [`Provider::plan_client`]. A scope whose exchange
+    /// is limited is given only once its limit is in force, which can take a second plan from what was read back.
     fn plan_resource(
         &self,
         want: &ResourceSpec,

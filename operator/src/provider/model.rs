@@ -1,5 +1,7 @@
 //! The vocabulary between reconcilers and providers: what is wanted, what was observed, whose it is.
 
+mod subjects;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -8,6 +10,8 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
+
+pub use subjects::{ObservedLimits, Subjects};
 
 /// Whose an object at the authorization server is. Everything that we create carries one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -158,6 +162,8 @@ pub struct ObservedClient {
     pub secret: Option<Credential>,
     /// The server's own representation, for the provider that read it. Holds secrets: never printed.
     pub raw: Option<Value>,
+    /// Of a resource: its limits of exchange.
+    pub limits: ObservedLimits,
 }
 
 impl fmt::Debug for ObservedClient {
@@ -194,14 +200,23 @@ pub struct ResourceSpec {
     pub display_name: String,
     /// Name and description of each scope.
     pub scopes: BTreeMap<String, String>,
-    /// The scopes of others for which it may exchange tokens; none: it may not exchange.
-    pub exchange_scopes: BTreeSet<String>,
+    /// The scopes of others for which it may exchange tokens, and whose; none: it may not exchange.
+    pub exchange_scopes: BTreeMap<String, Subjects>,
     /// Lifetime of the tokens that it gets by exchange.
     pub exchange_token_lifetime: Duration,
     /// Whether the AuthorizationServer consents that an unmarked client of this id is taken over.
     pub adopt: bool,
     /// The unmarked scopes that the AuthorizationServer lets this server take over.
     pub adopt_scopes: BTreeSet<String>,
+}
+
+impl ResourceSpec {
+    /// Whether it may exchange only some clients' tokens for some scope.
+    pub fn has_limits(&self) -> bool {
+        self.exchange_scopes
+            .values()
+            .any(|subjects| *subjects != Subjects::Any)
+    }
 }
 
 /// Who owns a scope.
@@ -339,6 +354,7 @@ mod tests {
             presence: Presence::Absent,
             secret: Some(secret.clone()),
             raw: Some(serde_json::json!({"secret": "hunter2"})),
+            limits: ObservedLimits::Unmarked,
         };
         let proof = Proof::TokenExchange {
             client_id: "c".into(),

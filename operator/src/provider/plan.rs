@@ -15,6 +15,9 @@ pub enum Verb {
     Put,
     /// Removes.
     Delete,
+    /// Changes some entries of a document that others write to as well, and leaves theirs alone. The provider reads it
+    /// anew for that, and writes it whole.
+    Merge,
 }
 
 /// What a call does, in words that a log line or an Event can show.

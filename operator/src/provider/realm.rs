@@ -113,6 +113,8 @@ pub(crate) struct RealmLimits {
     clock: TokioClock,
     slots: Semaphore,
     breaker: Breaker,
+    /// Taken by whoever reads, changes and writes a document of the realm that has no version.
+    pub(crate) documents: tokio::sync::Mutex<()>,
 }
 
 impl RealmLimits {
@@ -127,6 +129,7 @@ impl RealmLimits {
             clock,
             slots: Semaphore::new(settings.concurrent),
             breaker: Breaker::new(settings.max_pause),
+            documents: tokio::sync::Mutex::default(),
         }
     }
 

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::Writes;
 use crate::provider::{
-    Access, Call, Change, ClientSpec, Conflict, Credential, Holder, Mark, ObservedClient, ObservedResource,
-    ObservedScopes, Plan, Presence, Proof, Provider, ProviderError, Read, ResourceSpec, ScopeOwner,
-    ScopeSpec, Verb,
+    Access, Call, Change, ClientSpec, Conflict, Credential, Holder, Mark, ObservedClient, ObservedLimits,
+    ObservedResource, ObservedScopes, Plan, Presence, Proof, Provider, ProviderError, Read, ResourceSpec,
+    ScopeOwner, ScopeSpec, Verb,
 };
 
 /// A client there.
@@ -120,6 +120,7 @@ impl Provider for FakeServer {
                 .as_ref()
                 .map(|client| Credential::new(client.secret.clone())),
             raw: found.map(|client| json!(client.spec)),
+            limits: ObservedLimits::Unmarked,
         })
     }
 

@@ -227,6 +227,9 @@ fn policy() -> anyhow::Result<Value> {
         "serverRef": { "name": "n".repeat(LONGEST_LABEL) },
         "mcpServerRef": { "name": "n".repeat(LONGEST_LABEL), "namespace": "m".repeat(LONGEST_LABEL) },
         "scopes": scopes.collect::<Vec<_>>(),
+        "subjectClients": (0..schema.limit("subjectClients", "maxItems")?)
+            .map(|number| json!({ "name": padded("c", number, LONGEST_LABEL), "namespace": "m".repeat(LONGEST_LABEL) }))
+            .collect::<Vec<_>>(),
         "delivery": "Secret",
     });
     Ok(object("TokenExchangePolicy", &spec))

@@ -15,7 +15,7 @@ use mcp_auth_operator::provider::{
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::{REMEMBERED, SECRET, Scene, agent, credentials_proof, mark, orders, set};
+use super::{REMEMBERED, SECRET, Scene, agent, credentials_proof, exchanging, mark, orders, set};
 
 pub(super) fn stories() -> Vec<Story> {
     vec![
@@ -113,7 +113,7 @@ async fn proofs(world: Arc<World>) -> anyhow::Result<()> {
         expect(&proof, &scene.keycloak.prove(&proof).await, expected)?;
     }
     let proofs = [exchange(SECRET), exchange("wrong")];
-    server.exchange_scopes = set(&["orders:write"]);
+    server.exchange_scopes = exchanging(&["orders:write"]);
     scene.put_resource(&server, REMEMBERED).await?;
     expect(&proofs[0], &scene.keycloak.prove(&proofs[0]).await, None)?;
     let refused = Some("refuses the client or its secret");
@@ -183,7 +183,7 @@ async fn scopes(world: Arc<World>) -> anyhow::Result<()> {
     scene.keycloak.execute(&plan).await?;
     server.scopes.remove("orders:write");
     server.scopes.insert("orders:list".to_owned(), "List".to_owned());
-    for exchange in [set(&["billing:read"]), set(&[])] {
+    for exchange in [exchanging(&["billing:read"]), exchanging(&[])] {
         server.exchange_scopes = exchange;
         scene.put_resource(&server, REMEMBERED).await?;
         scene.settled(&server, &agent()).await?;

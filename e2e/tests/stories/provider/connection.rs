@@ -84,6 +84,18 @@ async fn roles(world: Arc<World>) -> anyhow::Result<()> {
     scene.settled(&orders(), &changed).await?;
     ensure!(keycloak.check_access().await?.missing.is_empty());
 
+    // One role more is needed to limit exchange, and nobody has to give it. Seeing is not enough here either.
+    let limits = Capability::SubjectClients;
+    for (role, withheld) in [(ROLE, true), ("view-realm", true), ("manage-realm", false)] {
+        realm.grant_operator_role(role).await?;
+        let access = keycloak.check_access().await?;
+        let named = access.withheld.get(&limits) == Some(&"manage-realm");
+        ensure!(
+            named == withheld && access.capabilities.contains(&limits) != withheld,
+            "{role}: {access:?}"
+        );
+    }
+
     let wrong = connect_with(&scene.env, "not the secret").await?;
     let error = wrong.check_access().await.err();
     let expected = ProviderError::Unauthenticated {

@@ -29,8 +29,8 @@ use crate::{
     credential::{self, Facts, flow},
     error::Error,
     metrics::Kind,
-    policy::{grants::Tenant, names},
-    provider::{Plan, Proof, Read, ResourceSpec},
+    policy::{exchange::locked, grants::Tenant, names},
+    provider::{ObservedLimits, Plan, Proof, Read, ResourceSpec},
 };
 
 pub use self::probe::Probes;
@@ -101,7 +101,8 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     let secret = held.as_ref().map(|held| &held.secret);
     let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, secret);
     let wrote = register(server, &home, &want, secret, plan, ctx).await?;
-    progress.registered(&want);
+    let limits_stay = matches!(observed.resource.limits, ObservedLimits::Locked);
+    progress.registered(&want, limits_stay.then(|| locked(&home.connection.access)));
 
     publish(server, &home, &observed, ctx).await?;
     progress.published(server);
@@ -294,6 +295,10 @@ async fn clean_up(server: &McpServer, ctx: &Context) -> Result<(), Halt> {
         .observe_resource(&server.spec.resource, Read::Fresh)
         .await?;
     let scopes = provider.observe_scopes(Read::Fresh).await?;
+    if matches!(resource.limits, ObservedLimits::Locked) {
+        withdraw(server, &authorization_server, ctx).await?;
+        return Err(Halt::Refused(locked(&connection.access)));
+    }
     let mark = home::mark(server, &ctx.installation);
     provider
         .execute(&provider.plan_resource_removal(&mark, &resource, &scopes))

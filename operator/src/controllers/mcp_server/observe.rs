@@ -1,23 +1,25 @@
 //! What is the case: reads only.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt as _};
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, Delivery, McpServer, TokenExchangePolicy};
 
 use crate::{
-    cluster::{has_finalizer, is_deleting},
     connections::Connection,
-    context::{Context, find},
-    controllers::{halt::Halt, home, settle},
+    context::Context,
+    controllers::{exchange, halt::Halt, home, settle},
     credential::{flow, journal::Journal},
     policy::{
-        exchange::{Parties, judge},
+        exchange::{Accepted, enforceable, give, in_force, subjects},
         grants::Tenant,
         names,
     },
-    provider::{ObservedResource, ObservedScopes, Read},
+    provider::{ObservedResource, ObservedScopes, Read, Subjects},
 };
 
 /// The AuthorizationServer of a server, connected.
@@ -33,8 +35,8 @@ pub(super) struct Observed {
     pub(super) resource: ObservedResource,
     /// The realm's scopes.
     pub(super) scopes: ObservedScopes,
-    /// The scopes of others that accepted policies let this server get by exchange.
-    pub(super) exchange: BTreeSet<String>,
+    /// The scopes of others that accepted policies let this server get by exchange, and for whose tokens.
+    pub(super) exchange: BTreeMap<String, Subjects>,
     /// A policy wants the server to exchange by itself.
     pub(super) needs_secret: bool,
     /// The journal of the server's own credential.
@@ -56,7 +58,7 @@ pub(super) async fn observe(
         provider.observe_resource(&server.spec.resource, read),
         provider.observe_scopes(read)
     )?;
-    let policies = policies_of(server, ctx);
+    let policies = exchange::policies_of(server, ctx);
     let exchange = exchange(server, home, tenant, &policies, &scopes, ctx);
     let config_maps: Api<ConfigMap> = ctx.cluster.api(namespace);
     let mark = home::mark(server, &ctx.installation);
@@ -75,25 +77,7 @@ pub(super) async fn observe(
     })
 }
 
-/// The policies by which this server exchanges and that count: one without our finalizer could vanish without its
-/// permission being taken back first, and one that is being deleted gives nothing any more.
-fn policies_of(server: &McpServer, ctx: &Context) -> Vec<Arc<TokenExchangePolicy>> {
-    let (namespace, name) = (server.namespace(), server.name_any());
-    let counts = |policy: &TokenExchangePolicy| {
-        policy.namespace() == namespace
-            && policy.spec.server_ref.name == name
-            && has_finalizer(policy)
-            && !is_deleting(policy)
-    };
-    ctx.feeds
-        .policies
-        .store()
-        .state()
-        .into_iter()
-        .filter(|policy| counts(policy))
-        .collect()
-}
-
+/// The scopes of others that the policies give, and for whose tokens.
 fn exchange(
     server: &McpServer,
     home: &Home,
@@ -101,37 +85,38 @@ fn exchange(
     policies: &[Arc<TokenExchangePolicy>],
     scopes: &ObservedScopes,
     ctx: &Context,
-) -> BTreeSet<String> {
-    let attachable = |policy: &Arc<TokenExchangePolicy>| {
-        let target = policy.spec.mcp_server_ref.as_ref().and_then(|target| {
-            find(
-                &ctx.feeds.servers.store(),
-                target.namespace_or(tenant.namespace),
-                &target.name,
-            )
-        });
-        let authorization_server = &home.authorization_server;
-        let parties = Parties {
-            server,
-            authorization_server,
-            tenant,
-            target: target.as_deref(),
-        };
-        let accepted = judge(policy, parties).ok()?;
-        let scopes = accepted.attachable(&ctx.installation, authorization_server, scopes);
-        Some(given(policy, scopes))
-    };
-    policies.iter().filter_map(attachable).flatten().collect()
+) -> BTreeMap<String, Subjects> {
+    let authorization_server = &home.authorization_server;
+    let attachable =
+        |accepted: &Accepted<'_>| accepted.attachable(&ctx.installation, authorization_server, scopes);
+    let mut all = BTreeMap::new();
+    for policy in policies {
+        if enforceable(policy, &home.connection.access).is_err() {
+            continue;
+        }
+        let scopes = exchange::accepted(policy, server, authorization_server, tenant, ctx, attachable);
+        let own = subjects(policy, &ctx.installation);
+        for (scope, subjects) in given(policy, server, scopes.unwrap_or_default(), &own) {
+            give(&mut all, [scope], &subjects);
+        }
+    }
+    all
 }
 
-/// What a policy gives of what could be attached: a paused one no more than before.
-fn given(policy: &TokenExchangePolicy, attachable: BTreeSet<String>) -> BTreeSet<String> {
+/// What a policy gives of what could be attached, and for whose tokens: a paused one no more than before.
+fn given(
+    policy: &TokenExchangePolicy,
+    server: &McpServer,
+    attachable: BTreeSet<String>,
+    own: &Subjects,
+) -> BTreeMap<String, Subjects> {
     if !settle::is_paused(policy) {
-        return attachable;
+        return attachable.into_iter().map(|scope| (scope, own.clone())).collect();
     }
+    let in_force = in_force(server);
     let before = policy.status.iter().flat_map(|status| &status.assigned_scopes);
     before
         .filter(|scope| attachable.contains(*scope))
-        .cloned()
+        .filter_map(|scope| Some((scope.clone(), own.and(in_force.get(scope)?)?)))
         .collect()
 }

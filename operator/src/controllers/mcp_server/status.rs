@@ -1,9 +1,11 @@
 //! How far a pass got, and the status that follows from it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::{
     condition::{self, Report, types},
-    v1alpha1::{McpServer, McpServerStatus},
+    v1alpha1::{ExchangeLimit, McpServer, McpServerStatus},
 };
 
 use crate::{
@@ -14,8 +16,8 @@ use crate::{
     },
     error::Error,
     metrics::Kind,
-    policy::{names, scopes},
-    provider::ResourceSpec,
+    policy::{Refusal, exchange::in_force, names, scopes},
+    provider::{ResourceSpec, Subjects},
 };
 
 /// The conditions in the order in which a pass reaches them. Only a server that has credentials of its own says that
@@ -33,7 +35,7 @@ const ORDER: [&str; 5] = [
 pub(super) struct Progress {
     reports: Vec<Report>,
     scopes: Option<Vec<String>>,
-    exchange_scopes: Option<Vec<String>>,
+    exchange: Option<BTreeMap<String, Subjects>>,
     /// Whether the server needs credentials of its own; `None` while the pass does not know.
     credentials: Option<bool>,
     secret: Option<(String, String)>,
@@ -46,18 +48,21 @@ impl Progress {
             .push(Report::yes(types::ACCEPTED, "Accepted", message));
     }
 
-    pub(super) fn registered(&mut self, want: &ResourceSpec) {
+    /// It is there as wanted; `locked` tells of limits that are there besides, and cannot be removed.
+    pub(super) fn registered(&mut self, want: &ResourceSpec, locked: Option<Refusal>) {
         self.scopes = Some(want.scopes.keys().cloned().collect());
-        self.exchange_scopes = Some(want.exchange_scopes.iter().cloned().collect());
+        self.exchange = Some(want.exchange_scopes.clone());
         let message = "Audience and scopes exist at the authorization server as declared";
-        self.reports
-            .push(Report::yes(types::REGISTERED, "Registered", message));
+        self.reports.push(match locked {
+            None => Report::yes(types::REGISTERED, "Registered", message),
+            Some(refusal) => Report::no(types::REGISTERED, refusal.reason, refusal.message),
+        });
     }
 
     /// Nothing of it is in force any more.
     pub(super) fn withdrawn(&mut self) {
         self.scopes = Some(Vec::new());
-        self.exchange_scopes = Some(Vec::new());
+        self.exchange = Some(BTreeMap::new());
     }
 
     pub(super) fn published(&mut self, server: &McpServer) {
@@ -112,6 +117,10 @@ fn status(
         None if reached_end => (None, None),
         None => (old.secret_name, old.secret_hash),
     };
+    let (exchange_scopes, exchange_limits) = match &progress.exchange {
+        Some(given) => exchange(given),
+        None => (old.exchange_scopes, old.exchange_limits),
+    };
     let generation = server.metadata.generation;
     let status = McpServerStatus {
         observed_generation: generation,
@@ -119,7 +128,8 @@ fn status(
         scopes: progress.scopes.unwrap_or(old.scopes),
         challenge_scopes: scopes::challenged(server).into_iter().collect(),
         metadata_url: names::metadata_url(&server.spec.resource),
-        exchange_scopes: progress.exchange_scopes.unwrap_or(old.exchange_scopes),
+        exchange_scopes,
+        exchange_limits,
         secret_name,
         secret_hash,
     };
@@ -129,15 +139,39 @@ fn status(
 /// The status of a paused server that lost what is not in `want`: policies that end wait until it says so. The rest
 /// stays as it is. `None`: it lost nothing.
 fn without(server: &McpServer, want: &ResourceSpec) -> Option<McpServerStatus> {
+    let held = in_force(server);
+    let left = held.iter().filter_map(|(scope, subjects)| {
+        let subjects = match (want.exchange_scopes.get(scope)?, subjects) {
+            // A scope is detached before its first limit, and comes back when the server is not paused any more.
+            (Subjects::Only(_), Subjects::Any) => return None,
+            (wanted, subjects) => subjects.and(wanted)?,
+        };
+        Some((scope.clone(), subjects))
+    });
+    let left: BTreeMap<_, _> = left.collect();
+    if left == held {
+        return None;
+    }
     let mut status = server.status.clone()?;
-    let held = status.exchange_scopes.len();
-    status
-        .exchange_scopes
-        .retain(|scope| want.exchange_scopes.contains(scope));
+    (status.exchange_scopes, status.exchange_limits) = exchange(&left);
     status
         .conditions
         .retain(|condition| condition::is_ours(&condition.type_));
-    (status.exchange_scopes.len() < held).then_some(status)
+    Some(status)
+}
+
+/// How a status says what tokens can be exchanged for, and whose.
+fn exchange(given: &BTreeMap<String, Subjects>) -> (Vec<String>, Vec<ExchangeLimit>) {
+    let limit = |(scope, subjects): (&String, &Subjects)| {
+        Some(ExchangeLimit {
+            scope: scope.clone(),
+            clients: subjects.only()?.iter().cloned().collect(),
+        })
+    };
+    (
+        given.keys().cloned().collect(),
+        given.iter().filter_map(limit).collect(),
+    )
 }
 
 /// Writes what a paused server lost.
@@ -204,16 +238,80 @@ mod tests {
 
     #[test]
     fn a_paused_server_says_what_it_lost_and_nothing_else() {
+        let only = |clients: &[&str]| Subjects::Only(clients.iter().map(|id| (*id).to_owned()).collect());
         let mark = crate::controllers::home::mark(&server(), "i");
         let mut want = super::super::desired::bare_resource(&server(), mark);
-        want.exchange_scopes = ["kept".to_owned(), "new".to_owned()].into();
+        want.exchange_scopes = [
+            ("kept".to_owned(), Subjects::Any),
+            ("wider".to_owned(), only(&["a", "b"])),
+            ("narrower".to_owned(), only(&["a"])),
+            ("detached".to_owned(), only(&["a"])),
+            ("new".to_owned(), Subjects::Any),
+        ]
+        .into();
         let mut server = server();
         assert_eq!(without(&server, &want), None);
         let mut status = server.status.clone().unwrap();
-        status.exchange_scopes = vec!["kept".into(), "lost".into()];
+        let say = |status: &mut McpServerStatus, held: &[(&str, Subjects)]| {
+            let held = held
+                .iter()
+                .map(|(scope, subjects)| ((*scope).to_owned(), subjects.clone()));
+            (status.exchange_scopes, status.exchange_limits) = exchange(&held.collect());
+        };
+        let held = [
+            ("kept", Subjects::Any),
+            ("wider", only(&["a"])),
+            ("narrower", only(&["a", "b"])),
+            ("detached", Subjects::Any),
+            ("lost", Subjects::Any),
+        ];
+        say(&mut status, &held);
         server.status = Some(status.clone());
-        status.exchange_scopes = vec!["kept".into()];
-        assert_eq!(without(&server, &want), Some(status));
+        let left = [
+            ("kept", Subjects::Any),
+            ("wider", only(&["a"])),
+            ("narrower", only(&["a"])),
+        ];
+        say(&mut status, &left);
+        assert_eq!(without(&server, &want), Some(status.clone()));
+        server.status = Some(status);
+        assert_eq!(without(&server, &want), None, "it was said");
+    }
+
+    #[test]
+    fn whose_tokens_can_be_exchanged_is_said_and_what_cannot_be_removed_too() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mark = crate::controllers::home::mark(&server(), "i");
+        let want = ResourceSpec {
+            exchange_scopes: [
+                ("a".to_owned(), Subjects::Any),
+                ("b".to_owned(), Subjects::Only(["x".to_owned()].into())),
+            ]
+            .into(),
+            ..super::super::desired::bare_resource(&server(), mark)
+        };
+        let after = |locked: Option<Refusal>| {
+            let mut progress = Progress::default();
+            progress.accepted(&server());
+            progress.registered(&want, locked);
+            progress.published(&server());
+            status(&server(), progress, None, now).0
+        };
+        let whole = after(None);
+        assert_eq!(whole.exchange_scopes, ["a", "b"]);
+        let limit = ExchangeLimit {
+            scope: "b".into(),
+            clients: vec!["x".into()],
+        };
+        assert_eq!(whole.exchange_limits, [limit]);
+        assert!(condition::is_true(&whole.conditions, types::READY));
+        let stuck = after(Some(Refusal::new("PermissionMissing", "Grant it")));
+        assert_eq!(stuck.exchange_limits, whole.exchange_limits);
+        let ready = condition::find(&stuck.conditions, types::READY).unwrap();
+        assert_eq!(
+            (ready.status.as_str(), ready.reason.as_str()),
+            ("False", "PermissionMissing")
+        );
     }
 
     #[test]

@@ -5,15 +5,17 @@
 
 mod remains;
 mod status;
+#[cfg(test)]
+mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use kube::{ResourceExt as _, runtime::controller::Action};
-use mcp_auth_crds::v1alpha1::{McpServer, TokenExchangePolicy};
+use mcp_auth_crds::v1alpha1::{AuthorizationServer, McpServer, TokenExchangePolicy};
 
 use self::status::Progress;
 use super::{
-    deletion,
+    deletion, exchange,
     halt::Halt,
     home,
     pass::{self, Next},
@@ -25,9 +27,10 @@ use crate::{
     error::Error,
     metrics::Kind,
     policy::{
-        exchange::{Accepted, Parties, judge},
+        exchange::{self as decide, Accepted, Parties, judge},
         grants::Tenant,
     },
+    provider::Subjects,
 };
 
 /// The pass, measured and counted.
@@ -85,13 +88,14 @@ async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Pro
     let target = reference.map(|target| (target.namespace_or(&namespace), target.name.as_str()));
     let found = target.and_then(|(at, name)| find(&ctx.feeds.servers.store(), at, name));
     let facts = ctx.namespace(&namespace);
+    let tenant = Tenant {
+        namespace: &namespace,
+        labels: &facts.labels,
+    };
     let parties = Parties {
         server: &server,
         authorization_server: &authorization_server,
-        tenant: Tenant {
-            namespace: &namespace,
-            labels: &facts.labels,
-        },
+        tenant,
         target: found.as_deref(),
     };
     let accepted = match judge(policy, parties) {
@@ -109,27 +113,80 @@ async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Pro
     if settle::is_paused(policy) {
         return Err(Halt::Paused);
     }
+    enforceable(policy, &authorization_server, ctx)?;
     // The server counts only policies that carry the finalizer: from here on it may be programmed.
     ctx.cluster.add_finalizer(policy).await?;
-    programmed(&server, &accepted)?;
+    let own = decide::subjects(policy, &ctx.installation);
+    let mut given = given_by_others(policy, &server, &authorization_server, tenant, ctx);
+    decide::give(&mut given, accepted.scopes.iter().cloned(), &own);
+    programmed(&server, &accepted, &own, &given)?;
     ended(policy, &server, ctx)?;
-    progress.programmed(&server);
+    progress.programmed(
+        &server,
+        &own,
+        accepted.scopes.iter().any(|scope| given[scope] != own),
+    );
     Ok(Next::Resync)
 }
 
-/// Whether the server's own status says that it can exchange for all of it.
-fn programmed(server: &McpServer, accepted: &Accepted<'_>) -> Result<(), Halt> {
+/// Whether the authorization server can tell subjects apart as the policy wants it. What the last connection to it showed
+/// counts; before the first, nothing is known that speaks against it.
+fn enforceable(
+    policy: &TokenExchangePolicy,
+    authorization_server: &AuthorizationServer,
+    ctx: &Context,
+) -> Result<(), Halt> {
+    let at = authorization_server.namespace().unwrap_or_default();
+    match ctx.connections.get(&at, &authorization_server.name_any()) {
+        Some(connection) => decide::enforceable(policy, &connection.access).map_err(Halt::Refused),
+        None => Ok(()),
+    }
+}
+
+/// What the other policies of the server give.
+fn given_by_others(
+    policy: &TokenExchangePolicy,
+    server: &McpServer,
+    authorization_server: &AuthorizationServer,
+    tenant: Tenant<'_>,
+    ctx: &Context,
+) -> BTreeMap<String, Subjects> {
+    let mut given = BTreeMap::new();
+    for other in exchange::policies_of(server, ctx) {
+        if other.name_any() == policy.name_any() || enforceable(&other, authorization_server, ctx).is_err() {
+            continue;
+        }
+        let scopes = |accepted: &Accepted<'_>| accepted.scopes.clone();
+        let scopes = exchange::accepted(&other, server, authorization_server, tenant, ctx, scopes);
+        let subjects = decide::subjects(&other, &ctx.installation);
+        decide::give(&mut given, scopes.into_iter().flatten(), &subjects);
+    }
+    given
+}
+
+/// Whether the server's own status says that it can exchange for all of it: the tokens of all whom this policy means, and
+/// of nobody whom no policy means.
+fn programmed(
+    server: &McpServer,
+    accepted: &Accepted<'_>,
+    own: &Subjects,
+    given: &BTreeMap<String, Subjects>,
+) -> Result<(), Halt> {
     let name = server.name_any();
     let status = server.status.as_ref();
-    let held: BTreeSet<&String> = status
-        .into_iter()
-        .flat_map(|status| &status.exchange_scopes)
-        .collect();
-    if let Some(lacking) = accepted.scopes.iter().find(|scope| !held.contains(scope)) {
-        return Err(Halt::waiting(
-            "NotProgrammed",
-            format!("McpServer {name} cannot exchange for {lacking} yet"),
-        ));
+    let held = decide::in_force(server);
+    for scope in &accepted.scopes {
+        let wanting = match held.get(scope) {
+            None => format!("McpServer {name} cannot exchange for {scope} yet"),
+            Some(subjects) if !own.within(subjects) => {
+                format!("McpServer {name} cannot exchange for {scope} the tokens of all these clients yet")
+            }
+            Some(subjects) if !given.get(scope).is_some_and(|given| subjects.within(given)) => {
+                format!("McpServer {name} can still exchange for {scope} the tokens of other clients")
+            }
+            Some(_) => continue,
+        };
+        return Err(Halt::waiting("NotProgrammed", wanting));
     }
     if status.is_none_or(|status| status.secret_name.is_none()) {
         return Err(Halt::waiting(
@@ -158,7 +215,7 @@ fn ended(policy: &TokenExchangePolicy, server: &McpServer, ctx: &Context) -> Res
     }
 }
 
-/// Whether the permission is gone: what only this policy gave is not among the server's exchange scopes any more.
+/// Whether the permission is gone: what only this policy gave, the server's status does not say any more.
 fn taken_back(policy: &TokenExchangePolicy, ctx: &Context) -> Result<(), Halt> {
     let Ok(server) = server(policy, ctx) else {
         return Ok(());
@@ -171,28 +228,22 @@ fn taken_back(policy: &TokenExchangePolicy, ctx: &Context) -> Result<(), Halt> {
             .map(|s| s.name.0.clone())
             .collect::<Vec<_>>()
     };
-    let others: BTreeSet<String> = ctx
-        .feeds
-        .policies
-        .store()
-        .state()
-        .iter()
-        .filter(|other| {
-            other.namespace() == policy.namespace()
-                && other.spec.server_ref == policy.spec.server_ref
-                && !is_deleting(&***other)
-        })
-        .flat_map(|other| scopes(other))
-        .collect();
-    let held: BTreeSet<&String> = server
-        .status
-        .iter()
-        .flat_map(|status| &status.exchange_scopes)
-        .collect();
-    match scopes(policy)
-        .iter()
-        .find(|scope| held.contains(scope) && !others.contains(*scope))
-    {
+    let mut others = BTreeMap::new();
+    for other in ctx.feeds.policies.store().state() {
+        if other.namespace() == policy.namespace()
+            && other.spec.server_ref == policy.spec.server_ref
+            && !is_deleting(&*other)
+        {
+            let subjects = decide::subjects(&other, &ctx.installation);
+            decide::give(&mut others, scopes(&other), &subjects);
+        }
+    }
+    let held = decide::in_force(&server);
+    let gone = |scope: &String| {
+        held.get(scope)
+            .is_none_or(|subjects| others.get(scope).is_some_and(|others| subjects.within(others)))
+    };
+    match scopes(policy).iter().find(|scope| !gone(scope)) {
         Some(scope) => {
             let name = server.name_any();
             Err(Halt::waiting(

@@ -16,6 +16,7 @@ use crate::{
     error::Error,
     metrics::Kind,
     policy::exchange::Accepted,
+    provider::Subjects,
 };
 
 /// The conditions in the order in which a pass reaches them.
@@ -47,12 +48,21 @@ impl Progress {
         self.lasting = scopes;
     }
 
-    pub(super) fn programmed(&mut self, server: &McpServer) {
+    /// `more`: other policies of the server give the same scopes to more clients.
+    pub(super) fn programmed(&mut self, server: &McpServer, own: &Subjects, more: bool) {
         self.programmed = true;
-        let message = format!(
-            "McpServer {} can exchange at the authorization server",
-            server.name_any()
-        );
+        let name = server.name_any();
+        let message = match own {
+            Subjects::Any => format!("McpServer {name} can exchange at the authorization server"),
+            Subjects::Only(_) if more => format!(
+                "McpServer {name} can exchange at the authorization server, for more clients than these: other policies of it give the same scopes"
+            ),
+            Subjects::Only(_) => {
+                format!(
+                    "McpServer {name} can exchange the tokens of these clients at the authorization server"
+                )
+            }
+        };
         self.reports
             .push(Report::yes(types::PROGRAMMED, "Programmed", message));
     }

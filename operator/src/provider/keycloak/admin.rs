@@ -13,6 +13,12 @@ use crate::provider::{
 /// The role that the operator's service account needs, of the client `realm-management`. It includes reading.
 pub(super) const ROLE: &str = "manage-clients";
 
+/// The role that the documents of the realm as a whole need besides: client profiles and client policies.
+pub(super) const REALM_ROLE: &str = "manage-realm";
+
+/// What the paths of those documents begin with.
+pub(super) const REALM_DOCUMENTS: &str = "/client-policies/";
+
 /// The administration API of one realm.
 #[derive(Debug)]
 pub(super) struct Admin {
@@ -50,7 +56,7 @@ impl Admin {
             body: Body::Empty,
             limit: get.limit,
         };
-        let answer = self.signed_in(request).await?;
+        let answer = self.signed_in(request, permission(get.path)).await?;
         match answer.status {
             StatusCode::OK => answer.json(get.operation).map(Some),
             StatusCode::NOT_FOUND => Ok(None),
@@ -62,7 +68,7 @@ impl Admin {
     pub(super) async fn write(&self, call: &Call) -> Result<(), ProviderError> {
         let (method, effect) = match call.verb {
             Verb::Post => (Method::POST, Effect::Create),
-            Verb::Put => (Method::PUT, Effect::Replace),
+            Verb::Put | Verb::Merge => (Method::PUT, Effect::Replace),
             Verb::Delete => (Method::DELETE, Effect::Replace),
         };
         let request = Request {
@@ -74,12 +80,17 @@ impl Admin {
             body: call.body.as_ref().map_or(Body::Empty, Body::Json),
             limit: crate::provider::http::ONE,
         };
-        written(call.verb, call.operation, &self.signed_in(request).await?)
+        let answer = self.signed_in(request, permission(&call.path)).await?;
+        written(call.verb, call.operation, &answer)
     }
 
     /// Makes a call with the operator's token, and once more with a new one if the server does not accept it or says
     /// that it lacks a role: roles are those of the token's issue time, and may have been granted since.
-    async fn signed_in(&self, mut request: Request<'_>) -> Result<Answer, ProviderError> {
+    async fn signed_in(
+        &self,
+        mut request: Request<'_>,
+        permission: &'static str,
+    ) -> Result<Answer, ProviderError> {
         let operation = request.operation;
         let token = self.tokens.current(&self.http).await?;
         request.bearer = Some(&token.access);
@@ -97,7 +108,7 @@ impl Admin {
             }),
             StatusCode::FORBIDDEN => Err(ProviderError::Forbidden {
                 operation,
-                permission: ROLE,
+                permission,
             }),
             _ => Ok(answer),
         }
@@ -108,6 +119,15 @@ impl Admin {
             operation,
             why: "its address is no URL",
         })
+    }
+}
+
+/// The role that a path needs.
+fn permission(path: &str) -> &'static str {
+    if path.starts_with(REALM_DOCUMENTS) {
+        REALM_ROLE
+    } else {
+        ROLE
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     mark::{attribute, text},
-    render::{CLIENT_AUDIENCE, Desired, DesiredScope, SWITCHES},
+    render::{CLIENT_AUDIENCE, Desired, DesiredScope, LIMITED, SWITCHES},
 };
 use crate::provider::Credential;
 
@@ -70,12 +70,17 @@ pub(super) fn revocation(want: &Desired, observed: &Value, not_before: i64) -> O
         body.insert("protocolMappers".to_owned(), json!([]));
     }
     let mut names: Vec<String> = body.keys().cloned().collect();
-    let off: Map<String, Value> = SWITCHES
+    let mut off: Map<String, Value> = SWITCHES
         .into_iter()
         .filter(|name| want.attributes.get(name).is_some_and(|value| value == "false"))
         .filter(|name| attribute(observed, name) == Some("true"))
         .map(|name| (name.to_owned(), json!("false")))
         .collect();
+    // Without it the limits of its exchange do not find the client.
+    let limited = want.attributes.get(LIMITED).filter(|value| !value.is_empty());
+    if let Some(value) = limited.filter(|value| attribute(observed, LIMITED) != Some(value)) {
+        off.insert(LIMITED.to_owned(), json!(value));
+    }
     if !off.is_empty() {
         names.extend(off.keys().cloned());
         body.insert("attributes".to_owned(), Value::Object(off));

@@ -1,18 +1,22 @@
 //! Keycloak, by its Admin REST API of the realm that it administers.
 //!
 //! ```text
-//!  observe ─▶ memory ─▶ admin ─▶ token        render ─▶ diff ─▶ plan, scopes        prove
-//!             (pure)      │        │                  (pure)                          │
-//!                         └────────┴──────────────▶ http, realm ◀────────────────────┘
+//!  observe ─▶ memory ─▶ admin ─▶ token        render ─▶ diff ─▶ plan, scopes, limits   prove
+//!  documents  (pure)      │        │                       (pure)                        │
+//!                         └────────┴──────────────▶ http, realm ◀───────────────────────┘
 //! ```
 //!
 //! An McpServer is a confidential client whose client id is the resource, and one client scope per scope with a mapper
 //! that adds the resource to the audience. A client has access to a server when that server's scopes are among its
-//! optional client scopes. So a token gets an audience only by a scope that was asked for and granted.
+//! optional client scopes. So a token gets an audience only by a scope that was asked for and granted. Whose tokens an
+//! McpServer may exchange is limited by client policies, which are documents of the realm that others write to as well.
 
+mod access;
 mod admin;
 mod diff;
+mod documents;
 mod ids;
+mod limits;
 mod mark;
 mod memory;
 mod observe;
@@ -25,22 +29,20 @@ mod tests;
 mod token;
 
 use std::{
-    collections::BTreeSet,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::v1alpha1::Endpoints;
-use serde_json::json;
 use thiserror::Error;
 use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    Access, Call, Capability, ClientSpec, Credential, Mark, ObservedClient, ObservedResource, ObservedScopes,
-    Plan, Proof, Provider, ProviderError, Read, RealmRegistry, ResourceSpec, ScopeSpec, Verb,
+    Access, Call, ClientSpec, Credential, Mark, ObservedClient, ObservedResource, ObservedScopes, Plan,
+    Proof, Provider, ProviderError, Read, RealmRegistry, ResourceSpec, ScopeSpec, Verb,
     discovery::Discovered, http::HttpClient, realm::canonical,
 };
 use crate::{
@@ -132,6 +134,10 @@ pub struct Keycloak {
     scopes: Mutex<memory::Scopes>,
     listing_clients: tokio::sync::Mutex<()>,
     listing_scopes: tokio::sync::Mutex<()>,
+    /// Client profiles and client policies of the realm, and when they were asked for.
+    documents: Mutex<Option<documents::Known>>,
+    /// Whether the credential may change them, as was found out last.
+    may_limit: AtomicBool,
     /// When the server last showed us any client.
     saw_clients: Mutex<Option<Instant>>,
 }
@@ -185,6 +191,8 @@ impl Keycloak {
             scopes: Mutex::default(),
             listing_clients: tokio::sync::Mutex::default(),
             listing_scopes: tokio::sync::Mutex::default(),
+            documents: Mutex::default(),
+            may_limit: AtomicBool::new(false),
             saw_clients: Mutex::default(),
         })
     }
@@ -243,33 +251,7 @@ impl Keycloak {
 #[async_trait]
 impl Provider for Keycloak {
     async fn check_access(&self) -> Result<Access, ProviderError> {
-        self.admin.http.limits.try_again_now();
-        self.admin.tokens.forget_any().await;
-        // Each representation says what its reader may do with it. That holds for every kind of token, and is what the
-        // server will judge by; the roles in the token are neither.
-        let own = match self.find_client(self.own_client_id()).await {
-            Ok(own) => own,
-            Err(ProviderError::Forbidden { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        let manages = own.is_some_and(|own| own["access"]["manage"] == json!(true));
-        let mut capabilities = BTreeSet::from([
-            Capability::Resources,
-            Capability::ManagedClients,
-            Capability::ReadableSecrets,
-        ]);
-        if self.exchanges_tokens {
-            capabilities.insert(Capability::TokenExchange);
-        }
-        let missing = if manages {
-            Vec::new()
-        } else {
-            vec![admin::ROLE.to_owned()]
-        };
-        Ok(Access {
-            capabilities,
-            missing,
-        })
+        self.access().await
     }
 
     fn own_client_id(&self) -> &str {
@@ -300,7 +282,9 @@ impl Provider for Keycloak {
     }
 
     async fn observe_resource(&self, resource: &str, read: Read) -> Result<ObservedResource, ProviderError> {
-        self.client(resource, read).await
+        let mut resource = self.client(resource, read).await?;
+        resource.limits = self.limits_of(resource.raw.as_ref(), read).await?;
+        Ok(resource)
     }
 
     fn plan_resource(
@@ -334,7 +318,10 @@ impl Provider for Keycloak {
 
     async fn execute(&self, plan: &Plan) -> Result<(), ProviderError> {
         for call in &plan.calls {
-            let result = self.admin.write(call).await;
+            let result = match call.verb {
+                Verb::Merge => self.merge(call).await,
+                Verb::Post | Verb::Put | Verb::Delete => self.admin.write(call).await,
+            };
             self.forget(call, &result);
             result?;
         }

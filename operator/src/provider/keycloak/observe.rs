@@ -13,7 +13,7 @@ use super::{
     memory::{Known, Recall},
 };
 use crate::provider::{
-    Credential, ObservedClient, ObservedScopes, Presence, ProviderError, Read,
+    Credential, ObservedClient, ObservedLimits, ObservedScopes, Presence, ProviderError, Read,
     http::{LIST, ONE},
 };
 
@@ -24,7 +24,7 @@ const PAGE: usize = 100;
 const SIGHT: Duration = Duration::from_secs(10);
 
 /// Since when a question may have been sent whose answer will do; `None`: any time.
-fn since(read: Read) -> Option<Instant> {
+pub(super) fn since(read: Read) -> Option<Instant> {
     match read {
         Read::Fresh => Some(Instant::now()),
         // Further back than the clock reaches.
@@ -223,7 +223,11 @@ impl Keycloak {
         }
     }
 
-    async fn read_one(&self, operation: &'static str, path: &str) -> Result<Option<Value>, ProviderError> {
+    pub(super) async fn read_one(
+        &self,
+        operation: &'static str,
+        path: &str,
+    ) -> Result<Option<Value>, ProviderError> {
         self.admin
             .get(&Get {
                 operation,
@@ -242,6 +246,7 @@ impl Keycloak {
                 presence: Presence::Absent,
                 secret: None,
                 raw: None,
+                limits: ObservedLimits::Unmarked,
             };
         };
         let names = ["defaultClientScopes", "optionalClientScopes"];
@@ -257,6 +262,7 @@ impl Keycloak {
             presence: Presence::Held(client_holder(&raw, &self.admin.tokens.client_id)),
             secret: super::mark::text(&raw, "secret").map(Credential::new),
             raw: Some(Value::clone(&raw)),
+            limits: ObservedLimits::Unmarked,
         }
     }
 }

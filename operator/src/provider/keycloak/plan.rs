@@ -4,13 +4,14 @@
 //! half-way leaves too little rather than too much.
 
 use k8s_openapi::jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     diff,
     ids::Ids,
+    limits::{self, Limits},
     mark::{claimable, is_ours, text},
-    render::{self, BASIC, Desired},
+    render::{self, BASIC, Desired, TOKEN_EXCHANGE},
     scopes,
 };
 use crate::provider::{
@@ -55,7 +56,9 @@ pub(super) fn resource(
     at_server: &ObservedScopes,
     secret: Option<&Credential>,
 ) -> Plan {
-    let desired = render::resource(ids, want);
+    let mut desired = render::resource(ids, want);
+    let limits = Limits::plan(ids, want, observed);
+    limits.restrain(&mut desired, observed);
     let claim = Claim {
         mark: &want.mark,
         consent: want.adopt,
@@ -83,9 +86,11 @@ pub(super) fn resource(
     }
     // A resource is never switched off, so the time does not matter.
     let mut calls = client_calls(&desired, observed, at_server, secret, Timestamp::UNIX_EPOCH);
+    calls.extend(limits.added);
     calls.extend(scopes.calls);
     // Stable, so a scope is detached before it is deleted, and the client made before its scopes.
     calls.sort_by_key(|call| call.change != Change::Revoke);
+    calls.extend(limits.removed);
     Plan { calls, conflicts }
 }
 
@@ -123,8 +128,24 @@ pub(super) fn resource_removal(
     observed: &ObservedResource,
     at_server: &ObservedScopes,
 ) -> Plan {
-    let mut calls = scopes::removal(ids, mark, at_server);
-    calls.extend(removal(ids, mark, observed, "resource"));
+    let gone = removal(ids, mark, observed, "resource");
+    let limits = limits::removal(mark, observed);
+    let mut calls = Vec::new();
+    if let (Some(gone), false) = (&gone, limits.is_empty()) {
+        // Without limits it could exchange more than ever, if only for a moment. The mark on it stays until they are
+        // gone: nothing else says that there are any.
+        calls.push(Call {
+            operation: "update_client",
+            change: Change::Revoke,
+            subject: format!("{}: {TOKEN_EXCHANGE}", gone.subject),
+            verb: Verb::Put,
+            path: gone.path.clone(),
+            body: Some(json!({"attributes": {TOKEN_EXCHANGE: "false"}, "webOrigins": []})),
+        });
+    }
+    calls.extend(limits);
+    calls.extend(scopes::removal(ids, mark, at_server));
+    calls.extend(gone);
     Plan {
         calls,
         conflicts: Vec::new(),
@@ -292,7 +313,7 @@ fn assignment(
     let scope_id = text(&at_server.get(scope)?.raw, "id")?;
     let (operation, change, words) = match verb {
         Verb::Delete => ("detach_scope", Change::Revoke, "from"),
-        Verb::Put | Verb::Post => ("attach_scope", Change::Update, "for"),
+        Verb::Put | Verb::Post | Verb::Merge => ("attach_scope", Change::Update, "for"),
     };
     Some(Call {
         operation,

@@ -24,8 +24,11 @@ pub(super) const SWITCHES: [&str; 5] = [
     TOKEN_EXCHANGE,
     REFRESH_TOKENS,
 ];
-const TOKEN_EXCHANGE: &str = "standard.token.exchange.enabled";
+pub(super) const TOKEN_EXCHANGE: &str = "standard.token.exchange.enabled";
 const REFRESH_TOKENS: &str = "use.refresh.tokens";
+
+/// On a server's client while there may be limits of its exchange: its own id, by which they find the client.
+pub(super) const LIMITED: &str = "mcpauth.exchange-limits";
 
 /// A client as Keycloak is to have it.
 #[derive(Clone, Debug)]
@@ -123,7 +126,7 @@ pub(super) fn resource(ids: &Ids, want: &ResourceSpec) -> Desired {
         client_id: want.resource.clone(),
         fields,
         attributes,
-        scopes: want.exchange_scopes.clone(),
+        scopes: want.exchange_scopes.keys().cloned().collect(),
     }
 }
 

@@ -1,4 +1,6 @@
 mod clients;
+mod documents;
+mod limits;
 mod memory;
 mod properties;
 mod reading;
@@ -7,7 +9,10 @@ mod resources;
 mod server;
 mod signing_in;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
@@ -62,7 +67,7 @@ fn orders() -> ResourceSpec {
             ("orders:write".to_owned(), String::new()),
         ]
         .into(),
-        exchange_scopes: BTreeSet::new(),
+        exchange_scopes: BTreeMap::new(),
         exchange_token_lifetime: Duration::from_secs(300),
         adopt: false,
         adopt_scopes: BTreeSet::new(),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{super::diff::texts, agent, orders, plan_client, plan_resource, realm::Realm};
-use crate::provider::{Authentication, ClientSpec, Grant, ResourceSpec};
+use crate::provider::{Authentication, ClientSpec, Grant, ResourceSpec, Subjects};
 
 const CLIENT: &str = "prod.team.agent";
 
@@ -64,7 +64,10 @@ fn resource() -> impl Strategy<Value = ResourceSpec> {
                 .into_iter()
                 .map(|name| (name, description.clone()))
                 .collect(),
-            exchange_scopes,
+            exchange_scopes: exchange_scopes
+                .into_iter()
+                .map(|scope| (scope, Subjects::Any))
+                .collect(),
             exchange_token_lifetime: Duration::from_secs(seconds),
             ..orders()
         },

@@ -5,12 +5,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::super::{diff::texts, mark};
-use crate::provider::{Call, ObservedClient, ObservedScopes, Presence, ScopeOwner, Verb};
+use super::super::{diff::texts, documents::Patch, mark, render::LIMITED};
+use crate::provider::{Call, ObservedClient, ObservedLimits, ObservedScopes, Presence, ScopeOwner, Verb};
 
 /// A realm with clients and client scopes by id.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Realm {
+    /// Entries of client profiles and client policies.
+    pub(super) documents: BTreeMap<&'static str, Vec<Value>>,
+    /// Whether the operator may change them.
+    pub(super) may_limit: bool,
     pub(super) clients: BTreeMap<String, Value>,
     pub(super) scopes: BTreeMap<String, Value>,
 }
@@ -18,7 +22,11 @@ pub(super) struct Realm {
 impl Realm {
     /// With the scopes that every realm has, as far as clients of ours meet them.
     pub(super) fn new() -> Self {
-        let mut realm = Self::default();
+        let mut realm = Self {
+            documents: [("profiles", Vec::new()), ("policies", Vec::new())].into(),
+            may_limit: true,
+            ..Self::default()
+        };
         for name in ["basic", "service_account", "offline_access", "roles", "profile"] {
             realm.scopes.insert(
                 format!("id-of-{name}"),
@@ -38,6 +46,7 @@ impl Realm {
                 presence: Presence::Absent,
                 secret: None,
                 raw: None,
+                limits: self.limits(None),
             };
         };
         let presence = Presence::Held(mark::client_holder(raw, "the-operator"));
@@ -45,6 +54,16 @@ impl Realm {
             presence,
             secret: None,
             raw: Some(raw.clone()),
+            limits: self.limits(Some(raw)),
+        }
+    }
+
+    fn limits(&self, client: Option<&Value>) -> ObservedLimits {
+        let marked = client.map(|client| mark::attribute(client, LIMITED).is_some());
+        match (marked, self.may_limit) {
+            (Some(false), _) | (None, false) => ObservedLimits::Unmarked,
+            (Some(true), false) => ObservedLimits::Locked,
+            (_, true) => ObservedLimits::Seen(Arc::new(json!(self.documents))),
         }
     }
 
@@ -97,6 +116,27 @@ impl Realm {
                             .unwrap()
                             .retain(|known| *known != name);
                     }
+                }
+            }
+            (Verb::Merge, ["client-policies", field]) => {
+                let mut documents = self.documents.iter_mut();
+                let (_, entries) = documents.find(|(known, _)| *known == field).unwrap();
+                let patch = Patch::of(call.body.as_ref());
+                *entries = patch.apply(entries);
+                let named = |document: &str, name: &Value| {
+                    self.documents[document]
+                        .iter()
+                        .any(|entry| entry["name"] == *name)
+                };
+                for policy in &self.documents["policies"] {
+                    assert!(
+                        policy["profiles"]
+                            .as_array()
+                            .unwrap()
+                            .iter()
+                            .all(|name| named("profiles", name)),
+                        "a profile of {policy} is missing"
+                    );
                 }
             }
             (verb, ["client-scopes", id, "protocol-mappers", "models", mapper @ ..]) => {

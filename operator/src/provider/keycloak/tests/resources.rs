@@ -6,7 +6,7 @@ use super::{
     super::plan, agent, body, changes, client_mut, ids, mark, orders, plan_client, plan_resource,
     realm::Realm, scope_mut, set, settled,
 };
-use crate::provider::{Change, ClientSpec, Holder, Mark, ResourceSpec, ScopeSpec};
+use crate::provider::{Change, ClientSpec, Holder, Mark, ResourceSpec, ScopeSpec, Subjects};
 
 #[test]
 fn a_new_server_is_an_audience_with_its_scopes() {
@@ -45,7 +45,7 @@ fn a_new_server_is_an_audience_with_its_scopes() {
 fn exchange_is_switched_off_with_its_scopes() {
     let mut realm = settled();
     let exchanging = ResourceSpec {
-        exchange_scopes: set(&["billing:read"]),
+        exchange_scopes: [("billing:read".to_owned(), Subjects::Any)].into(),
         ..orders()
     };
     let api = [ScopeSpec {

@@ -29,6 +29,11 @@ pub(super) const SCOPES: &str = "/admin/realms/r/client-scopes";
 pub(super) const HOUR: Read = Read::Within(Duration::from_secs(3600));
 
 pub(super) fn keycloak(server: &MockServer) -> Keycloak {
+    keycloak_with_grant(server, "other")
+}
+
+/// One whose metadata names this grant type.
+pub(super) fn keycloak_with_grant(server: &MockServer, grant: &str) -> Keycloak {
     let issuer = format!("{}/realms/r", server.uri());
     let metadata = DiscoveredMetadata {
         token_endpoint: format!("{issuer}/token"),
@@ -46,7 +51,7 @@ pub(super) fn keycloak(server: &MockServer) -> Keycloak {
         endpoints: &Endpoints::default(),
         discovered: &Discovered {
             metadata,
-            grant_types: ["other".to_owned()].into(),
+            grant_types: [grant.to_owned()].into(),
         },
         client_id: "op".into(),
         client_secret: Credential::new("op-secret"),

@@ -95,12 +95,14 @@ async fn access_is_what_the_server_says_of_our_own_client() {
         let Access {
             missing: found,
             capabilities,
+            withheld,
         } = keycloak(&server).check_access().await.unwrap();
         assert_eq!(found, missing);
         assert!(
             !capabilities.contains(&Capability::TokenExchange),
             "the metadata does not name the grant"
         );
+        assert!(withheld.is_empty() && !capabilities.contains(&Capability::SubjectClients));
     }
 }
 

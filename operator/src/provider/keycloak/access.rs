@@ -1,0 +1,123 @@
+//! What the operator's credential may do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    Keycloak,
+    admin::{Get, REALM_ROLE, ROLE},
+    limits::{ALLOWED, EXECUTOR},
+};
+use crate::provider::{Access, Capability, ProviderError, http::LIST};
+
+/// What the server says of itself. It lies beside the realms: the dots lead there.
+const SERVER_INFO: &str = "/../../serverinfo";
+
+impl Keycloak {
+    /// See [`crate::provider::Provider::check_access`].
+    pub(super) async fn access(&self) -> Result<Access, ProviderError> {
+        self.admin.http.limits.try_again_now();
+        self.admin.tokens.forget_any().await;
+        // Each representation says what its reader may do with it. That holds for every kind of token, and is what the
+        // server will judge by; the roles in the token are neither.
+        let own = match self.find_client(&self.admin.tokens.client_id).await {
+            Ok(own) => own,
+            Err(ProviderError::Forbidden { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let manages = own.is_some_and(|own| own["access"]["manage"] == json!(true));
+        let mut access = Access {
+            capabilities: BTreeSet::from([
+                Capability::Resources,
+                Capability::ManagedClients,
+                Capability::ReadableSecrets,
+            ]),
+            ..Access::default()
+        };
+        if !manages {
+            access.missing.push(ROLE.to_owned());
+        }
+        if self.exchanges_tokens {
+            access.capabilities.insert(Capability::TokenExchange);
+            if manages {
+                self.find_limits(&mut access).await?;
+            }
+        }
+        let may_limit = access.capabilities.contains(&Capability::SubjectClients);
+        self.may_limit.store(may_limit, Ordering::Relaxed);
+        Ok(access)
+    }
+
+    /// Finds out whether exchange can be limited, and whether by this credential.
+    async fn find_limits(&self, access: &mut Access) -> Result<(), ProviderError> {
+        let get = Get {
+            operation: "read_server_info",
+            path: SERVER_INFO,
+            query: &[],
+            limit: LIST,
+        };
+        let info = match self.admin.get(&get).await {
+            Ok(info) => info.unwrap_or_default(),
+            // Some keep it from the outside. Nothing else depends on it.
+            Err(
+                ProviderError::Forbidden { .. }
+                | ProviderError::Rejected { .. }
+                | ProviderError::Malformed { .. },
+            ) => Value::Null,
+            Err(error) => return Err(error),
+        };
+        if can_limit(&info) {
+            if manages_realm(&info) {
+                access.capabilities.insert(Capability::SubjectClients);
+            } else {
+                access.withheld = BTreeMap::from([(Capability::SubjectClients, REALM_ROLE)]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the server compares claims of subject tokens as limits need it. One that had the executor without this
+/// property would take it for one that only asks whether the claim is there.
+fn can_limit(info: &Value) -> bool {
+    let executors =
+        &info["componentTypes"]["org.keycloak.services.clientpolicy.executor.ClientPolicyExecutorProvider"];
+    find(executors, "id", EXECUTOR)
+        .is_some_and(|executor| find(&executor["properties"], "name", ALLOWED).is_some())
+}
+
+fn find<'a>(list: &'a Value, field: &str, value: &str) -> Option<&'a Value> {
+    list.as_array()?.iter().find(|entry| entry[field] == value)
+}
+
+/// Only who manages a realm is told about the system.
+fn manages_realm(info: &Value) -> bool {
+    info["systemInfo"].is_object()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executor_must_have_the_property_that_limits_need() {
+        let with = |properties: Value| {
+            json!({"componentTypes": {"org.keycloak.services.clientpolicy.executor.ClientPolicyExecutorProvider": [
+                {"id": "reject-request", "properties": [{"name": "allowed-value"}]},
+                {"id": "jwt-claim-enforcer", "properties": properties},
+            ]}})
+        };
+        assert!(can_limit(&with(
+            json!([{"name": "claim-name"}, {"name": "allowed-value"}])
+        )));
+        assert!(!can_limit(&with(
+            json!([{"name": "claim-name"}, {"name": "allowed-values"}])
+        )));
+        assert!(!can_limit(&with(json!(null))));
+        assert!(!can_limit(&Value::Null));
+    }
+}

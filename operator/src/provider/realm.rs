@@ -8,9 +8,9 @@ mod breaker;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -115,6 +115,8 @@ pub(crate) struct RealmLimits {
     breaker: Breaker,
     /// Taken by whoever reads, changes and writes a document of the realm that has no version.
     pub(crate) documents: tokio::sync::Mutex<()>,
+    /// The client ids by which the operator signs in there, for whichever AuthorizationServer.
+    operators: Mutex<BTreeSet<String>>,
 }
 
 impl RealmLimits {
@@ -130,7 +132,23 @@ impl RealmLimits {
             slots: Semaphore::new(settings.concurrent),
             breaker: Breaker::new(settings.max_pause),
             documents: tokio::sync::Mutex::default(),
+            operators: Mutex::default(),
         }
+    }
+
+    /// Notes that the operator signs in there by this client. It stays noted: a client that was the operator's once is
+    /// nobody else's to take over by accident.
+    pub(crate) fn note_operator(&self, client_id: &str) {
+        self.operators().insert(client_id.to_owned());
+    }
+
+    /// Whether the operator signs in there by this client.
+    pub(crate) fn is_operator(&self, client_id: &str) -> bool {
+        self.operators().contains(client_id)
+    }
+
+    fn operators(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.operators.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks whether a call may be made at all.

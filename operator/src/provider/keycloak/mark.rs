@@ -80,12 +80,12 @@ fn marked_or_not(raw: &Value) -> Holder {
     }
 }
 
-/// Who holds a client. `own` is the client id of the operator's credential.
-pub(super) fn client_holder(raw: &Value, own: &str) -> Holder {
+/// Who holds a client. `is_operator` tells the client ids by which the operator signs in.
+pub(super) fn client_holder(raw: &Value, is_operator: impl Fn(&str) -> bool) -> Holder {
     let id = text(raw, "clientId").unwrap_or_default();
     // Keycloak itself marks the clients that stand for the administration of a realm, as `master` has for each.
     let administration = attribute(raw, "realm_client") == Some("true");
-    if id == own || BUILT_IN_CLIENTS.contains(&id) || administration {
+    if is_operator(id) || BUILT_IN_CLIENTS.contains(&id) || administration {
         return Holder::BuiltIn;
     }
     marked_or_not(raw)
@@ -143,10 +143,14 @@ mod tests {
         }
     }
 
+    fn own(id: &str) -> bool {
+        id == "own"
+    }
+
     #[test]
     fn a_mark_is_read_as_it_was_written() {
         let raw = json!({"clientId": "prod.team-a.agent", "attributes": attributes(&mark())});
-        assert_eq!(client_holder(&raw, "own"), Holder::Marked(mark()));
+        assert_eq!(client_holder(&raw, own), Holder::Marked(mark()));
         assert_eq!(
             scope_holder(&json!({"name": "s", "attributes": attributes(&mark())})),
             Holder::Marked(mark())
@@ -155,7 +159,7 @@ mod tests {
 
     /// The holder of a client with this id and these attributes.
     fn holder(id: &str, attributes: &Value) -> Holder {
-        client_holder(&json!({"clientId": id, "attributes": attributes}), "own")
+        client_holder(&json!({"clientId": id, "attributes": attributes}), own)
     }
 
     #[test]
@@ -168,7 +172,7 @@ mod tests {
             attributes[key] = json!(value);
             attributes
         };
-        assert_eq!(client_holder(&json!({"clientId": "x"}), "own"), unmarked(None));
+        assert_eq!(client_holder(&json!({"clientId": "x"}), own), unmarked(None));
         for attributes in [
             json!({}),
             json!({"a": "b"}),

@@ -179,6 +179,7 @@ impl Keycloak {
             metrics: settings.metrics,
             leadership: settings.leadership,
         };
+        http.limits.note_operator(&settings.client_id);
         let tokens = Tokens::new(token_endpoint.clone(), settings.client_id, settings.client_secret);
         Ok(Self {
             admin: Admin::new(http, tokens, base),

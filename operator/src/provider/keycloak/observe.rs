@@ -259,7 +259,7 @@ impl Keycloak {
             known_scopes.forget();
         }
         ObservedClient {
-            presence: Presence::Held(client_holder(&raw, &self.admin.tokens.client_id)),
+            presence: Presence::Held(client_holder(&raw, |id| self.admin.http.limits.is_operator(id))),
             secret: super::mark::text(&raw, "secret").map(Credential::new),
             raw: Some(Value::clone(&raw)),
             limits: ObservedLimits::Unmarked,

@@ -1,6 +1,6 @@
 //! What is asked, how often, and what is believed.
 
-use std::sync::atomic::Ordering;
+use std::{num::NonZeroU32, sync::atomic::Ordering, time::Duration};
 
 use serde_json::json;
 use wiremock::{
@@ -8,8 +8,10 @@ use wiremock::{
     matchers::{method, path, query_param},
 };
 
-use super::server::{CLIENTS, HOUR, SCOPES, calls, create, exact, keycloak, own, sign_in};
-use crate::provider::{Call, Plan, Presence, Provider as _, ProviderError, Read, Verb};
+use super::server::{CLIENTS, HOUR, SCOPES, calls, create, exact, keycloak, keycloak_of, own, sign_in};
+use crate::provider::{
+    Call, Holder, LimitSettings, Plan, Presence, Provider as _, ProviderError, Read, RealmRegistry, Verb,
+};
 
 /// Who may only query clients is shown an empty list. Believing it would leave a client behind when its object is
 /// deleted.
@@ -212,6 +214,27 @@ async fn scopes_are_listed_once_and_what_was_written_is_read_by_itself() {
     assert_eq!(names().await, ["a", "b"]);
     assert_eq!(calls(&server, "GET /admin/realms/r/client-scopes").await, 1);
     assert_eq!(calls(&server, "GET /admin/realms/r/client-scopes/2").await, 1);
+}
+
+/// Of two AuthorizationServers of one realm neither may take over the other's client, whoever consents to it.
+#[tokio::test]
+async fn every_client_by_which_the_operator_signs_in_is_its_own() {
+    let server = MockServer::start().await;
+    sign_in(&server, 300).await;
+    for id in ["op", "second", "other"] {
+        exact(&server, id, json!([{"id": id, "clientId": id}])).await;
+    }
+    let realms = RealmRegistry::new(LimitSettings::new(
+        NonZeroU32::new(1000).unwrap(),
+        Duration::from_secs(30),
+    ));
+    let first = keycloak_of(&server, "other", "op", &realms);
+    keycloak_of(&server, "other", "second", &realms);
+    let holder = async |id: &str| first.observe_client(id, Read::Fresh).await.unwrap().presence;
+    assert_eq!(holder("op").await, Presence::Held(Holder::BuiltIn));
+    assert_eq!(holder("second").await, Presence::Held(Holder::BuiltIn));
+    let unmarked = Holder::Unmarked { adopter: None };
+    assert_eq!(holder("other").await, Presence::Held(unmarked));
 }
 
 /// The client's memory would go on saying that it has the scope, also when a new one of that name is there.

@@ -34,6 +34,18 @@ pub(super) fn keycloak(server: &MockServer) -> Keycloak {
 
 /// One whose metadata names this grant type.
 pub(super) fn keycloak_with_grant(server: &MockServer, grant: &str) -> Keycloak {
+    let rate = NonZeroU32::new(10_000).unwrap();
+    let realms = RealmRegistry::new(LimitSettings::new(rate, Duration::from_secs(30)));
+    keycloak_of(server, grant, "op", &realms)
+}
+
+/// One that signs in as `operator`, and shares the realm with others.
+pub(super) fn keycloak_of(
+    server: &MockServer,
+    grant: &str,
+    operator: &str,
+    realms: &RealmRegistry,
+) -> Keycloak {
     let issuer = format!("{}/realms/r", server.uri());
     let metadata = DiscoveredMetadata {
         token_endpoint: format!("{issuer}/token"),
@@ -45,7 +57,6 @@ pub(super) fn keycloak_with_grant(server: &MockServer, grant: &str) -> Keycloak 
         insecure_allow_loopback: true,
         ..Default::default()
     };
-    let rate = NonZeroU32::new(10_000).unwrap();
     Keycloak::new(Settings {
         realm: "r",
         endpoints: &Endpoints::default(),
@@ -53,11 +64,11 @@ pub(super) fn keycloak_with_grant(server: &MockServer, grant: &str) -> Keycloak 
             metadata,
             grant_types: [grant.to_owned()].into(),
         },
-        client_id: "op".into(),
+        client_id: operator.into(),
         client_secret: Credential::new("op-secret"),
         ca_bundle: None,
         client_ids: "prod.".into(),
-        realms: &RealmRegistry::new(LimitSettings::new(rate, Duration::from_secs(30))),
+        realms,
         egress: &Egress::new(policy),
         metrics: Metrics::default(),
         leadership: Leadership::uncontested(),

@@ -1,22 +1,12 @@
-//! What is wanted: pure, the making of the provider aside.
+//! What is wanted: pure.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::{AdoptedKind, AuthorizationServer};
 
 use super::observe::Inputs;
-use crate::{
-    context::Context,
-    controllers::halt::Halt,
-    error::Error,
-    policy::names,
-    provider::{
-        Provider, ScopeSpec,
-        discovery::Discovered,
-        keycloak::{Keycloak, Settings},
-    },
-};
+use crate::{controllers::halt::Halt, policy::names, provider::ScopeSpec};
 
 /// A fingerprint of everything in the cluster that a connection is made from.
 pub(super) fn made_from(server: &AuthorizationServer, inputs: &Inputs) -> String {
@@ -72,37 +62,6 @@ pub(super) fn consents(server: &AuthorizationServer, scope: &str) -> bool {
             && Some(&consent.namespace) == server.metadata.namespace.as_ref()
             && Some(&consent.name) == server.metadata.name.as_ref()
     })
-}
-
-/// Chooses the provider.
-pub(super) fn provider(
-    server: &AuthorizationServer,
-    inputs: &Inputs,
-    discovered: &Discovered,
-    ctx: &Context,
-) -> Result<Arc<dyn Provider>, Halt> {
-    let Some(realm) = &server.spec.keycloak else {
-        return Err(Halt::refused(
-            "ProviderMissing",
-            "Say which authorization server it is: keycloak",
-        ));
-    };
-    let endpoints = server.spec.endpoints.clone().unwrap_or_default();
-    let keycloak = Keycloak::new(Settings {
-        realm: &realm.realm,
-        endpoints: &endpoints,
-        discovered,
-        client_id: inputs.client_id.clone(),
-        client_secret: inputs.client_secret.clone(),
-        ca_bundle: inputs.ca_bundle.as_deref().map(str::as_bytes),
-        client_ids: names::client_id_prefix(&ctx.installation),
-        realms: &ctx.realms,
-        egress: &ctx.egress,
-        metrics: ctx.metrics.clone(),
-        leadership: ctx.leadership.clone(),
-    })
-    .map_err(Error::from)?;
-    Ok(Arc::new(keycloak))
 }
 
 #[cfg(test)]

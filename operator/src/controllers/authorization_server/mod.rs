@@ -1,26 +1,24 @@
 //! AuthorizationServer: a connection that was checked, the scopes of managed APIs, and the credential that is kept
 //! for clean-up.
 
+mod connect;
 mod desired;
 mod kept;
 mod observe;
 mod status;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::FutureExt as _;
 use kube::{ResourceExt as _, runtime::controller::Action};
 use mcp_auth_crds::v1alpha1::AuthorizationServer;
 
-use self::{
-    observe::{Inputs, Referrers},
-    status::Progress,
-};
+use self::{connect::connect, observe::Referrers, status::Progress};
 use super::{
     conflict, deletion,
     halt::Halt,
     home,
-    pass::{self, Next, key},
+    pass::{self, Next},
     settle,
 };
 use crate::{
@@ -29,7 +27,7 @@ use crate::{
     context::Context,
     error::Error,
     metrics::Kind,
-    provider::{Access, ProviderError, Read, discovery},
+    provider::Read,
 };
 
 /// The pass, measured and counted.
@@ -57,7 +55,17 @@ async fn reconcile(server: &AuthorizationServer, ctx: &Context) -> Result<Next, 
     } else {
         advance(server, ctx, &mut progress).await
     };
-    status::report(server, progress, result, ctx).await
+    let now = ctx.now();
+    let build = |halt: Option<&Halt>| status::status(server, progress, halt, now);
+    pass::report(
+        Kind::AuthorizationServer,
+        server,
+        server.status.as_ref(),
+        result,
+        build,
+        ctx,
+    )
+    .await
 }
 
 /// Connects, checks, and keeps what belongs to the AuthorizationServer itself as declared.
@@ -67,103 +75,6 @@ async fn advance(server: &AuthorizationServer, ctx: &Context, progress: &mut Pro
     desired::check(server)?;
     manage_apis(server, &connection, ctx, progress).await?;
     Ok(Next::Resync)
-}
-
-/// The connection, checked not long ago; made anew when what it is made of has changed.
-///
-/// Every change of a referring object leads here, so a check is made once per resync and not at each pass, unless
-/// the last pass failed.
-async fn connect(
-    server: &AuthorizationServer,
-    inputs: Inputs,
-    ctx: &Context,
-    progress: &mut Progress,
-) -> Result<Arc<Connection>, Halt> {
-    let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
-    let made_from = desired::made_from(server, &inputs);
-    let existing = ctx
-        .connections
-        .get(&namespace, &name)
-        .filter(|connection| connection.made_from == made_from);
-    let failed = ctx
-        .backoff
-        .failures(Kind::AuthorizationServer.as_str(), &key(server))
-        > 0;
-    let now = ctx.clock.instant();
-    if let Some(connection) = existing
-        .as_ref()
-        .filter(|c| !failed && c.is_fresh(now, ctx.config.resync_interval / 2))
-    {
-        progress.discovered(&connection.metadata);
-        progress.signed_in(&connection.access);
-        return Ok(Arc::clone(connection));
-    }
-    let connection = check(server, &inputs, made_from, existing.as_ref(), ctx, progress)
-        .await
-        .inspect_err(|halt| {
-            // Whoever depends on it waits for a better credential, instead of failing with this one.
-            if let Halt::Failed(
-                Error::PermissionsMissing { .. } | Error::Provider(ProviderError::Unauthenticated { .. }),
-            ) = halt
-            {
-                ctx.connections.remove(&namespace, &name);
-            }
-        })?;
-    kept::keep(server, &inputs, ctx).await?;
-    // Those who failed while it could not be reached are woken too, instead of waiting for their back-off.
-    if failed || existing.is_none_or(|existing| !Arc::ptr_eq(&existing, &connection)) {
-        ctx.connections.set(&namespace, &name, Arc::clone(&connection));
-    }
-    Ok(connection)
-}
-
-/// Finds out what the server says of itself, signs in, and keeps the connection if it still says and allows the same.
-async fn check(
-    server: &AuthorizationServer,
-    inputs: &Inputs,
-    made_from: String,
-    existing: Option<&Arc<Connection>>,
-    ctx: &Context,
-    progress: &mut Progress,
-) -> Result<Arc<Connection>, Halt> {
-    let endpoints = server.spec.endpoints.clone().unwrap_or_default();
-    let asked = ctx.clock.instant();
-    let discovered = discovery::discover(&observe::egress(inputs, ctx)?, &server.spec.issuer, &endpoints)
-        .await
-        .map_err(Error::from)?;
-    progress.discovered(&discovered.metadata);
-    let existing =
-        existing.filter(|c| (&c.metadata, &c.grant_types) == (&discovered.metadata, &discovered.grant_types));
-    let provider = match existing {
-        Some(connection) => Arc::clone(&connection.provider),
-        None => desired::provider(server, inputs, &discovered, ctx)?,
-    };
-    let access = provider.check_access().await?;
-    refuse_missing(&access)?;
-    progress.signed_in(&access);
-    if let Some(connection) = existing.filter(|connection| connection.access == access) {
-        connection.confirm(asked);
-        return Ok(Arc::clone(connection));
-    }
-    Ok(Arc::new(Connection {
-        provider,
-        metadata: discovered.metadata,
-        grant_types: discovered.grant_types,
-        access,
-        made_from,
-        checked: Mutex::new(asked),
-    }))
-}
-
-fn refuse_missing(access: &Access) -> Result<(), Halt> {
-    if access.missing.is_empty() {
-        return Ok(());
-    }
-    // Roles are granted at the authorization server, where no watch looks: this is tried again with back-off.
-    Err(Error::PermissionsMissing {
-        missing: access.missing.join(", "),
-    }
-    .into())
 }
 
 /// Keeps the scopes of managed APIs as declared.

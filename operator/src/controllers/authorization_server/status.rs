@@ -8,13 +8,7 @@ use mcp_auth_crds::{
 
 use super::observe::Referrers;
 use crate::{
-    context::Context,
-    controllers::{
-        halt::{self, Halt},
-        pass::{self, Next},
-    },
-    error::Error,
-    metrics::Kind,
+    controllers::halt::{self, Halt},
     provider::{Access, ScopeSpec},
 };
 
@@ -75,7 +69,7 @@ impl Progress {
 }
 
 /// The status after a pass. What the pass did not reach stays as it was.
-fn status(
+pub(super) fn status(
     server: &AuthorizationServer,
     progress: Progress,
     halt: Option<&Halt>,
@@ -95,24 +89,4 @@ fn status(
         clients: count(progress.clients),
     };
     (status, reports)
-}
-
-/// Writes the status if it differs, tells of a change of `Ready`, and hands the pass's result on.
-pub(super) async fn report(
-    server: &AuthorizationServer,
-    progress: Progress,
-    result: Result<Next, Halt>,
-    ctx: &Context,
-) -> Result<Next, Error> {
-    let now = ctx.now();
-    let build = |halt: Option<&Halt>| status(server, progress, halt, now);
-    pass::report(
-        Kind::AuthorizationServer,
-        server,
-        server.status.as_ref(),
-        result,
-        build,
-        ctx,
-    )
-    .await
 }

@@ -13,7 +13,6 @@ use mcp_auth_crds::v1alpha1::{
 
 use super::observe::Observed;
 use crate::{
-    context::Context,
     controllers::{halt::Halt, home},
     credential::secret::{Content, data},
     policy::{
@@ -65,9 +64,9 @@ pub(super) fn managed(client: &McpClient) -> Result<&ManagedClient, Halt> {
 }
 
 /// The client id at the authorization server.
-pub(super) fn client_id(client: &McpClient, ctx: &Context) -> String {
+pub(super) fn client_id(client: &McpClient, installation: &str) -> String {
     names::client_id(
-        &ctx.installation,
+        installation,
         &client.namespace().unwrap_or_default(),
         &client.name_any(),
     )
@@ -79,7 +78,7 @@ pub(super) fn access(
     tenant: Tenant<'_>,
     authorization_server: &AuthorizationServer,
     observed: &Observed,
-    ctx: &Context,
+    installation: &str,
 ) -> Result<Granted, Halt> {
     let name = client.name_any();
     let caller = Caller {
@@ -110,7 +109,7 @@ pub(super) fn access(
             entry,
             server,
             caller,
-            &ctx.installation,
+            installation,
             &observed.scopes,
         ));
     }
@@ -130,10 +129,10 @@ pub(super) fn client(
     managed: &ManagedClient,
     access: &Granted,
     authorization_server: &AuthorizationServer,
-    ctx: &Context,
+    installation: &str,
 ) -> ClientSpec {
-    let mark = home::mark(client, &ctx.installation);
-    let client_id = client_id(client, ctx);
+    let mark = home::mark(client, installation);
+    let client_id = client_id(client, installation);
     let consented = authorization_server.spec.adoption.iter().any(|consent| {
         consent.kind == AdoptedKind::Client
             && consent.id == client_id

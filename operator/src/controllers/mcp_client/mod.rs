@@ -56,7 +56,17 @@ async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
     } else {
         advance(client, ctx, &mut progress).await
     };
-    status::report(client, progress, result, ctx).await
+    let now = ctx.now();
+    let build = |halt: Option<&Halt>| status::status(client, progress, halt, now);
+    pass::report(
+        Kind::McpClient,
+        client,
+        client.status.as_ref(),
+        result,
+        build,
+        ctx,
+    )
+    .await
 }
 
 /// Brings the client as far as it gets, and notes in `progress` how far that is.
@@ -87,8 +97,8 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         ctx,
     )
     .await?;
-    let access = desired::access(client, tenant, &server, &observed, ctx)?;
-    let want = desired::client(client, managed, &access, &server, ctx);
+    let access = desired::access(client, tenant, &server, &observed, &ctx.installation)?;
+    let want = desired::client(client, managed, &access, &server, &ctx.installation);
     let plan = provider.plan_client(&want, &observed.client, &observed.scopes, None, ctx.now());
     if let Some(refused) = conflict::refusal(&plan.conflicts, &namespace, &ctx.installation, &server) {
         return Err(refused);
@@ -253,7 +263,7 @@ async fn withdraw(client: &McpClient, server: &AuthorizationServer, ctx: &Contex
     let read = Read::Within(ctx.config.resync_interval / 2);
     let mark = home::mark(client, &ctx.installation);
     let observed = provider
-        .observe_client(&desired::client_id(client, ctx), read)
+        .observe_client(&desired::client_id(client, &ctx.installation), read)
         .await?;
     if observed.presence == Presence::Absent || !observed.presence.claimable(&mark, false) {
         return Ok(());
@@ -264,7 +274,7 @@ async fn withdraw(client: &McpClient, server: &AuthorizationServer, ctx: &Contex
         desired::managed(client)?,
         &desired::Granted::default(),
         server,
-        ctx,
+        &ctx.installation,
     );
     let plan = provider.plan_client(&home::withdrawn_client(want), &observed, &scopes, None, ctx.now());
     provider.execute(&plan).await?;
@@ -280,7 +290,7 @@ async fn clean_up(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
         let connection = home::connection(ctx, &server)?;
         let observed = connection
             .provider
-            .observe_client(&desired::client_id(client, ctx), Read::Fresh)
+            .observe_client(&desired::client_id(client, &ctx.installation), Read::Fresh)
             .await?;
         connection
             .provider

@@ -34,7 +34,7 @@ pub(super) async fn observe(
     ctx: &Context,
 ) -> Result<Observed, Halt> {
     let provider = &*connection.provider;
-    let client_id = desired::client_id(client, ctx);
+    let client_id = desired::client_id(client, &ctx.installation);
     let (observed, scopes) = futures::try_join!(
         provider.observe_client(&client_id, read),
         provider.observe_scopes(read)

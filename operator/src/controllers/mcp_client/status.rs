@@ -10,14 +10,11 @@ use mcp_auth_crds::{
 
 use super::desired::Granted;
 use crate::{
-    context::Context,
     controllers::{
         halt::{self, Halt},
-        pass::{self, Next},
+        pass::Next,
     },
     credential::{Facts, due_at, journal::Journal},
-    error::Error,
-    metrics::Kind,
     provider::ClientSpec,
 };
 
@@ -161,7 +158,7 @@ fn access_report(access: &Granted) -> Report {
 }
 
 /// The status after a pass. What the pass did not reach stays as it was.
-fn status(
+pub(super) fn status(
     client: &McpClient,
     progress: Progress,
     halt: Option<&Halt>,
@@ -187,26 +184,6 @@ fn status(
         last_handled_rotate_request: progress.handled.or(old.last_handled_rotate_request),
     };
     (status, reports)
-}
-
-/// Writes the status if it differs, tells of a change of `Ready`, and hands the pass's result on.
-pub(super) async fn report(
-    client: &McpClient,
-    progress: Progress,
-    result: Result<Next, Halt>,
-    ctx: &Context,
-) -> Result<Next, Error> {
-    let now = ctx.now();
-    let build = |halt: Option<&Halt>| status(client, progress, halt, now);
-    pass::report(
-        Kind::McpClient,
-        client,
-        client.status.as_ref(),
-        result,
-        build,
-        ctx,
-    )
-    .await
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use serde_json::json;
 use super::observe::{Home, Observed};
 use crate::{
     cluster::config_map,
-    context::Context,
     controllers::home,
     policy::{
         Refusal,
@@ -82,8 +81,13 @@ pub(super) fn bare_resource(server: &McpServer, mark: Mark) -> ResourceSpec {
 }
 
 /// The server at the authorization server.
-pub(super) fn resource(server: &McpServer, home: &Home, observed: &Observed, ctx: &Context) -> ResourceSpec {
-    let mark = home::mark(server, &ctx.installation);
+pub(super) fn resource(
+    server: &McpServer,
+    home: &Home,
+    observed: &Observed,
+    installation: &str,
+) -> ResourceSpec {
+    let mark = home::mark(server, installation);
     let consents = home
         .authorization_server
         .spec

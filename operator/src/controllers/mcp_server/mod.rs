@@ -9,7 +9,7 @@ mod status;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use kube::{Resource as _, ResourceExt as _};
+use kube::{Resource as _, ResourceExt as _, runtime::controller::Action};
 use mcp_auth_crds::v1alpha1::McpServer;
 
 use self::{
@@ -35,22 +35,37 @@ use crate::{
 
 pub use self::probe::Probes;
 
+/// The pass, measured and counted.
+pub async fn run(server: Arc<McpServer>, ctx: Arc<Context>) -> Result<Action, Error> {
+    pass::run(Kind::McpServer, &*server, &ctx, reconcile(&server, &ctx)).await
+}
+
 /// One pass: look, decide, act, report.
-pub async fn reconcile(server: Arc<McpServer>, ctx: Arc<Context>) -> Result<Next, Error> {
-    if is_deleting(&*server) && !has_finalizer(&*server) {
+async fn reconcile(server: &Arc<McpServer>, ctx: &Arc<Context>) -> Result<Next, Error> {
+    if is_deleting(&**server) && !has_finalizer(&**server) {
         return Ok(Next::Await);
     }
     let mut progress = Progress::default();
-    let result = if is_deleting(&*server) {
-        let cleaned = clean_up(&server, &ctx).await;
+    let result = if is_deleting(&**server) {
+        let cleaned = clean_up(server, ctx).await;
         let reference = Some(&server.spec.authorization_server_ref);
-        let mark = home::mark(&*server, &ctx.installation);
-        let forget = flow::forget(&ctx, &mark);
-        deletion::conclude(Kind::McpServer, &*server, reference, cleaned, forget, &ctx).await
+        let mark = home::mark(&**server, &ctx.installation);
+        let forget = flow::forget(ctx, &mark);
+        deletion::conclude(Kind::McpServer, &**server, reference, cleaned, forget, ctx).await
     } else {
-        advance(&server, &ctx, &mut progress).await
+        advance(server, ctx, &mut progress).await
     };
-    status::report(&server, progress, result, &ctx).await
+    let now = ctx.now();
+    let build = |halt: Option<&Halt>| status::status(server, progress, halt, now);
+    pass::report(
+        Kind::McpServer,
+        &**server,
+        server.status.as_ref(),
+        result,
+        build,
+        ctx,
+    )
+    .await
 }
 
 /// Brings the server as far as it gets, and notes in `progress` how far that is.
@@ -90,7 +105,9 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     }
     if settle::is_paused(&**server) {
         provider.execute(&plan.revocations()).await?;
-        status::revoked(server, &want, ctx).await?;
+        if let Some(status) = status::without(server, &want) {
+            ctx.cluster.write_status(&**server, &status).await?;
+        }
         return Err(Halt::Paused);
     }
     progress.accepted(server);
@@ -129,7 +146,7 @@ async fn look(
     let mut read = Read::Within(ctx.config.resync_interval / 2);
     loop {
         let observed = observe::observe(server, home, tenant, read, ctx).await?;
-        let want = desired::resource(server, home, &observed, ctx);
+        let want = desired::resource(server, home, &observed, &ctx.installation);
         let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, None);
         if plan.calls.is_empty() || read == Read::Fresh {
             return Ok((observed, want, plan));
@@ -304,18 +321,4 @@ async fn clean_up(server: &McpServer, ctx: &Context) -> Result<(), Halt> {
         .execute(&provider.plan_resource_removal(&mark, &resource, &scopes))
         .await?;
     Ok(())
-}
-
-/// The pass, measured and counted.
-pub async fn run(
-    server: Arc<McpServer>,
-    ctx: Arc<Context>,
-) -> Result<kube::runtime::controller::Action, Error> {
-    pass::run(
-        Kind::McpServer,
-        &*server,
-        &ctx,
-        reconcile(Arc::clone(&server), Arc::clone(&ctx)),
-    )
-    .await
 }

@@ -9,13 +9,7 @@ use mcp_auth_crds::{
 };
 
 use crate::{
-    context::Context,
-    controllers::{
-        halt::{self, Halt},
-        pass::{self, Next},
-    },
-    error::Error,
-    metrics::Kind,
+    controllers::halt::{self, Halt},
     policy::{Refusal, exchange::in_force, names, scopes},
     provider::{ResourceSpec, Subjects},
 };
@@ -93,7 +87,7 @@ impl Progress {
 }
 
 /// The status after a pass. What the pass did not reach stays as it was.
-fn status(
+pub(super) fn status(
     server: &McpServer,
     progress: Progress,
     halt: Option<&Halt>,
@@ -138,7 +132,7 @@ fn status(
 
 /// The status of a paused server that lost what is not in `want`: policies that end wait until it says so. The rest
 /// stays as it is. `None`: it lost nothing.
-fn without(server: &McpServer, want: &ResourceSpec) -> Option<McpServerStatus> {
+pub(super) fn without(server: &McpServer, want: &ResourceSpec) -> Option<McpServerStatus> {
     let held = in_force(server);
     let left = held.iter().filter_map(|(scope, subjects)| {
         let subjects = match (want.exchange_scopes.get(scope)?, subjects) {
@@ -172,34 +166,6 @@ fn exchange(given: &BTreeMap<String, Subjects>) -> (Vec<String>, Vec<ExchangeLim
         given.keys().cloned().collect(),
         given.iter().filter_map(limit).collect(),
     )
-}
-
-/// Writes what a paused server lost.
-pub(super) async fn revoked(server: &McpServer, want: &ResourceSpec, ctx: &Context) -> Result<(), Error> {
-    match without(server, want) {
-        Some(status) => ctx.cluster.write_status(server, &status).await,
-        None => Ok(()),
-    }
-}
-
-/// Writes the status if it differs, tells of a change of `Ready`, and hands the pass's result on.
-pub(super) async fn report(
-    server: &McpServer,
-    progress: Progress,
-    result: Result<Next, Halt>,
-    ctx: &Context,
-) -> Result<Next, Error> {
-    let now = ctx.now();
-    let build = |halt: Option<&Halt>| status(server, progress, halt, now);
-    pass::report(
-        Kind::McpServer,
-        server,
-        server.status.as_ref(),
-        result,
-        build,
-        ctx,
-    )
-    .await
 }
 
 #[cfg(test)]

@@ -61,7 +61,17 @@ async fn reconcile(policy: &TokenExchangePolicy, ctx: &Context) -> Result<Next, 
     } else {
         advance(policy, ctx, &mut progress).await
     };
-    status::report(policy, progress, result, ctx).await
+    let now = ctx.now();
+    let build = |halt: Option<&Halt>| status::status(policy, progress, halt, now);
+    pass::report(
+        Kind::TokenExchangePolicy,
+        policy,
+        policy.status.as_ref(),
+        result,
+        build,
+        ctx,
+    )
+    .await
 }
 
 fn server(policy: &TokenExchangePolicy, ctx: &Context) -> Result<Arc<McpServer>, Halt> {

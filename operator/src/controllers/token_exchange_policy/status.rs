@@ -8,13 +8,7 @@ use mcp_auth_crds::{
 };
 
 use crate::{
-    context::Context,
-    controllers::{
-        halt::{self, Halt},
-        pass::{self, Next},
-    },
-    error::Error,
-    metrics::Kind,
+    controllers::halt::{self, Halt},
     policy::exchange::Accepted,
     provider::Subjects,
 };
@@ -69,7 +63,7 @@ impl Progress {
 }
 
 /// The status after a pass.
-fn status(
+pub(super) fn status(
     policy: &TokenExchangePolicy,
     progress: Progress,
     halt: Option<&Halt>,
@@ -91,24 +85,4 @@ fn status(
         unassigned_scopes: progress.unassigned,
     };
     (status, reports)
-}
-
-/// Writes the status if it differs, tells of a change of `Ready`, and hands the pass's result on.
-pub(super) async fn report(
-    policy: &TokenExchangePolicy,
-    progress: Progress,
-    result: Result<Next, Halt>,
-    ctx: &Context,
-) -> Result<Next, Error> {
-    let now = ctx.now();
-    let build = |halt: Option<&Halt>| status(policy, progress, halt, now);
-    pass::report(
-        Kind::TokenExchangePolicy,
-        policy,
-        policy.status.as_ref(),
-        result,
-        build,
-        ctx,
-    )
-    .await
 }

@@ -1,0 +1,153 @@
+//! Connecting: what is read to find out whether an AuthorizationServer can be used, and the connection that comes of it.
+
+use std::sync::{Arc, Mutex};
+
+use kube::ResourceExt as _;
+use mcp_auth_crds::v1alpha1::AuthorizationServer;
+
+use super::{
+    desired, kept,
+    observe::{self, Inputs},
+    status::Progress,
+};
+use crate::{
+    connections::Connection,
+    context::Context,
+    controllers::{halt::Halt, pass::key},
+    error::Error,
+    metrics::Kind,
+    policy::names,
+    provider::{
+        Access, Provider, ProviderError,
+        discovery::{self, Discovered},
+        keycloak::{Keycloak, Settings},
+    },
+};
+
+/// The connection, checked not long ago; made anew when what it is made of has changed.
+///
+/// Every change of a referring object leads here, so a check is made once per resync and not at each pass, unless
+/// the last pass failed.
+pub(super) async fn connect(
+    server: &AuthorizationServer,
+    inputs: Inputs,
+    ctx: &Context,
+    progress: &mut Progress,
+) -> Result<Arc<Connection>, Halt> {
+    let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
+    let made_from = desired::made_from(server, &inputs);
+    let existing = ctx
+        .connections
+        .get(&namespace, &name)
+        .filter(|connection| connection.made_from == made_from);
+    let failed = ctx
+        .backoff
+        .failures(Kind::AuthorizationServer.as_str(), &key(server))
+        > 0;
+    let now = ctx.clock.instant();
+    if let Some(connection) = existing
+        .as_ref()
+        .filter(|c| !failed && c.is_fresh(now, ctx.config.resync_interval / 2))
+    {
+        progress.discovered(&connection.metadata);
+        progress.signed_in(&connection.access);
+        return Ok(Arc::clone(connection));
+    }
+    let connection = check(server, &inputs, made_from, existing.as_ref(), ctx, progress)
+        .await
+        .inspect_err(|halt| {
+            // Whoever depends on it waits for a better credential, instead of failing with this one.
+            if let Halt::Failed(
+                Error::PermissionsMissing { .. } | Error::Provider(ProviderError::Unauthenticated { .. }),
+            ) = halt
+            {
+                ctx.connections.remove(&namespace, &name);
+            }
+        })?;
+    kept::keep(server, &inputs, ctx).await?;
+    // Those who failed while it could not be reached are woken too, instead of waiting for their back-off.
+    if failed || existing.is_none_or(|existing| !Arc::ptr_eq(&existing, &connection)) {
+        ctx.connections.set(&namespace, &name, Arc::clone(&connection));
+    }
+    Ok(connection)
+}
+
+/// Finds out what the server says of itself, signs in, and keeps the connection if it still says and allows the same.
+async fn check(
+    server: &AuthorizationServer,
+    inputs: &Inputs,
+    made_from: String,
+    existing: Option<&Arc<Connection>>,
+    ctx: &Context,
+    progress: &mut Progress,
+) -> Result<Arc<Connection>, Halt> {
+    let endpoints = server.spec.endpoints.clone().unwrap_or_default();
+    let asked = ctx.clock.instant();
+    let discovered = discovery::discover(&observe::egress(inputs, ctx)?, &server.spec.issuer, &endpoints)
+        .await
+        .map_err(Error::from)?;
+    progress.discovered(&discovered.metadata);
+    let existing =
+        existing.filter(|c| (&c.metadata, &c.grant_types) == (&discovered.metadata, &discovered.grant_types));
+    let provider = match existing {
+        Some(connection) => Arc::clone(&connection.provider),
+        None => provider(server, inputs, &discovered, ctx)?,
+    };
+    let access = provider.check_access().await?;
+    refuse_missing(&access)?;
+    progress.signed_in(&access);
+    if let Some(connection) = existing.filter(|connection| connection.access == access) {
+        connection.confirm(asked);
+        return Ok(Arc::clone(connection));
+    }
+    Ok(Arc::new(Connection {
+        provider,
+        metadata: discovered.metadata,
+        grant_types: discovered.grant_types,
+        access,
+        made_from,
+        checked: Mutex::new(asked),
+    }))
+}
+
+fn refuse_missing(access: &Access) -> Result<(), Halt> {
+    if access.missing.is_empty() {
+        return Ok(());
+    }
+    // Roles are granted at the authorization server, where no watch looks: this is tried again with back-off.
+    Err(Error::PermissionsMissing {
+        missing: access.missing.join(", "),
+    }
+    .into())
+}
+
+/// Chooses the provider.
+fn provider(
+    server: &AuthorizationServer,
+    inputs: &Inputs,
+    discovered: &Discovered,
+    ctx: &Context,
+) -> Result<Arc<dyn Provider>, Halt> {
+    let Some(realm) = &server.spec.keycloak else {
+        return Err(Halt::refused(
+            "ProviderMissing",
+            "Say which authorization server it is: keycloak",
+        ));
+    };
+    let endpoints = server.spec.endpoints.clone().unwrap_or_default();
+    let keycloak = Keycloak::new(Settings {
+        realm: &realm.realm,
+        endpoints: &endpoints,
+        discovered,
+        client_id: inputs.client_id.clone(),
+        client_secret: inputs.client_secret.clone(),
+        ca_bundle: inputs.ca_bundle.as_deref().map(str::as_bytes),
+        client_ids: names::client_id_prefix(&ctx.installation),
+        realms: &ctx.realms,
+        egress: &ctx.egress,
+        metrics: ctx.metrics.clone(),
+        leadership: ctx.leadership.clone(),
+    })
+    .map_err(Error::from)?;
+    Ok(Arc::new(keycloak))
+}

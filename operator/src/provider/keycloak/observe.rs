@@ -1,7 +1,7 @@
 //! Reading, with the least work: what many ask for is read once for all, and what was read a moment ago is not read
 //! again.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Keycloak,
     admin::{Get, ROLE},
-    mark::client_holder,
+    mark::{client_holder, text},
     memory::{Known, Recall},
 };
 use crate::provider::{
@@ -19,6 +19,9 @@ use crate::provider::{
 
 /// How many clients are asked for at a time.
 const PAGE: usize = 100;
+
+/// More pages than any realm has; who answers with more never ends.
+const MOST_PAGES: usize = 2000;
 
 /// For how long having seen any client proves that the operator sees clients at all.
 const SIGHT: Duration = Duration::from_secs(10);
@@ -65,7 +68,8 @@ impl Keycloak {
     async fn list_clients(&self) -> Result<(), ProviderError> {
         let asked = Instant::now();
         let mut clients = Vec::new();
-        for page in 0.. {
+        let mut known = HashSet::new();
+        for page in 0..MOST_PAGES {
             let first = (page * PAGE).to_string();
             let found = self
                 .find_clients(
@@ -78,14 +82,22 @@ impl Keycloak {
                     ],
                 )
                 .await?;
-            let last = found.len() < PAGE;
-            clients.extend(found);
-            if last {
-                break;
+            let full = found.len() >= PAGE;
+            let before = clients.len();
+            clients.extend(found.into_iter().filter(|client| {
+                let id = text(client, "id").unwrap_or_default();
+                known.insert(id.to_owned())
+            }));
+            // A page that brings nothing new is one of a server that does not know of pages.
+            if !full || clients.len() == before {
+                self.clients().keep_list(asked, clients);
+                return Ok(());
             }
         }
-        self.clients().keep_list(asked, clients);
-        Ok(())
+        Err(ProviderError::Malformed {
+            operation: "list_clients",
+            why: "it does not end",
+        })
     }
 
     /// Asks for exactly one client. That there is none is believed only if the operator has seen any client within
@@ -120,7 +132,7 @@ impl Keycloak {
             .await?;
         Ok(found
             .into_iter()
-            .find(|client| super::mark::text(client, "clientId") == Some(client_id)))
+            .find(|client| text(client, "clientId") == Some(client_id)))
     }
 
     async fn find_clients(
@@ -260,7 +272,7 @@ impl Keycloak {
         }
         ObservedClient {
             presence: Presence::Held(client_holder(&raw, |id| self.admin.http.limits.is_operator(id))),
-            secret: super::mark::text(&raw, "secret").map(Credential::new),
+            secret: text(&raw, "secret").map(Credential::new),
             raw: Some(Value::clone(&raw)),
             limits: ObservedLimits::Unmarked,
         }

@@ -19,6 +19,9 @@ const OPERATION: &str = "operator_token";
 /// A token is used for this part of its life.
 const USED: f64 = 0.75;
 
+/// No token is used for longer than this, whatever the server says of it.
+const LONGEST: Duration = Duration::from_hours(24);
+
 /// An access token.
 #[derive(Debug)]
 pub(super) struct Token {
@@ -98,12 +101,17 @@ impl Tokens {
             access_token,
             expires_in,
         } = answer.json(OPERATION)?;
-        let life = Duration::from_secs(expires_in);
         Ok(Token {
             access: access_token.into(),
-            renew_at: sent + life.mul_f64(USED),
+            renew_at: sent + used_for(expires_in),
         })
     }
+}
+
+/// For how long a token is used that is said to live for so many seconds. The number is the server's: no clock reaches as
+/// far as it may say.
+fn used_for(expires_in: u64) -> Duration {
+    Duration::from_secs(expires_in).min(LONGEST).mul_f64(USED)
 }
 
 /// Why there is no token for the operator.
@@ -141,6 +149,18 @@ pub(super) async fn request(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lifetimes_that_no_clock_reaches_are_no_danger() {
+        for (expires_in, used) in [
+            (0, Duration::ZERO),
+            (100, Duration::from_secs(75)),
+            (u64::MAX, LONGEST.mul_f64(USED)),
+        ] {
+            assert_eq!(used_for(expires_in), used);
+            let _in_reach = Instant::now() + used_for(expires_in);
+        }
+    }
 
     #[test]
     fn refusals_of_the_credential_are_told_from_others() {

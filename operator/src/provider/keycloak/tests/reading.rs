@@ -75,6 +75,26 @@ async fn absence_is_believed_of_someone_who_sees() {
     );
 }
 
+/// Else the list would grow until nothing is left of the memory.
+#[tokio::test]
+async fn a_server_that_gives_the_same_page_for_ever_is_not_asked_for_ever() {
+    let server = MockServer::start().await;
+    sign_in(&server, 300).await;
+    let page: Vec<_> = (0..100)
+        .map(|n| json!({"id": n.to_string(), "clientId": format!("prod.team.c{n}")}))
+        .collect();
+    Mock::given(method("GET"))
+        .and(path(CLIENTS))
+        .and(query_param("search", "true"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(page))
+        .expect(2)
+        .mount(&server)
+        .await;
+    let keycloak = keycloak(&server);
+    let client = keycloak.observe_client("prod.team.c7", HOUR).await.unwrap();
+    assert_ne!(client.presence, Presence::Absent);
+}
+
 #[tokio::test]
 async fn our_clients_are_listed_once_for_all_and_in_pages() {
     let server = MockServer::start().await;

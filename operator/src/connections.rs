@@ -21,6 +21,8 @@ use crate::{
 
 /// A connection to an authorization server, checked at least once.
 pub struct Connection {
+    /// UID of the AuthorizationServer: one of the same name that comes later is another.
+    pub server: Option<String>,
     /// What to ask and tell it.
     pub provider: Arc<dyn Provider>,
     /// What it says of itself.
@@ -70,6 +72,12 @@ impl Connections {
     /// Drops the connection of an AuthorizationServer.
     pub fn remove(&self, namespace: &str, name: &str) {
         self.lock().remove(&ObjectRef::new(name).within(namespace));
+    }
+
+    /// Drops the connections for which `exists`, asked with the UID of the AuthorizationServer, says no.
+    pub fn retain(&self, exists: impl Fn(Option<&str>) -> bool) {
+        self.lock()
+            .retain(|_, connection| exists(connection.server.as_deref()));
     }
 
     /// The AuthorizationServers whose connection is set from now on.

@@ -27,6 +27,10 @@ pub(crate) fn stories() -> Vec<Story> {
             "deletion::each_kind_takes_along_what_it_made_and_no_more",
             each_kind,
         ),
+        Story::new(
+            "deletion::one_that_is_not_ready_stays_while_it_is_used",
+            not_ready,
+        ),
         Story::new("deletion::a_namespace_goes_as_a_whole", |world| {
             whole_namespace(world, "namespace", false)
         }),
@@ -144,10 +148,12 @@ async fn delete_and_compare(
 }
 
 async fn each_kind(world: Arc<World>) -> anyhow::Result<()> {
-    let env = StoryEnv::new(&world, "delete-each").await?;
+    let mut env = StoryEnv::new(&world, "delete-each").await?;
+    let stranger = env.add_namespace("stranger").await?;
     let empty = Realm::read(&env).await?;
     let operator = env.start_operator().await?;
     one_of_each(&env).await?;
+    name_it_from(&env, &stranger).await?;
     let space = env.namespace();
     let worker = credential(&env, "worker").await?;
 
@@ -180,7 +186,8 @@ async fn each_kind(world: Arc<World>) -> anyhow::Result<()> {
     };
     delete_and_compare(&env, ("mcpserver", "notes"), takes).await?;
 
-    // While `archive` refers to it, the AuthorizationServer stays; it goes by itself with the last one.
+    // While `archive` refers to it, the AuthorizationServer stays; it goes by itself with the last one. Who has no grant
+    // of it cannot hold it.
     ask(&env, "authorizationserver", "main").await?;
     let home = ("AuthorizationServer", space, "main");
     let said = because(&env, home, ("Ready", "Unknown", "InUse")).await?;
@@ -200,6 +207,44 @@ async fn each_kind(world: Arc<World>) -> anyhow::Result<()> {
     operator.stop().await
 }
 
+/// An McpServer of a namespace without a grant that names the AuthorizationServer.
+async fn name_it_from(env: &StoryEnv, stranger: &str) -> anyhow::Result<()> {
+    let mut object = server(env, "stranger");
+    object["metadata"]["namespace"] = json!(stranger);
+    object["spec"]["authorizationServerRef"]["namespace"] = json!(env.namespace());
+    env.apply(&object).await?;
+    let refused = ("Accepted", "False", "NamespaceNotGranted");
+    because(env, ("McpServer", stranger, "stranger"), refused)
+        .await
+        .map(drop)
+}
+
+/// One that is connected but not Ready serves others, and so must not go before they do.
+async fn not_ready(world: Arc<World>) -> anyhow::Result<()> {
+    let env = StoryEnv::new(&world, "delete-not-ready").await?;
+    let scope = json!({ "name": "orders:read", "protocol": "openid-connect" });
+    env.realm().admin().create("/client-scopes", &scope).await?;
+    let before = Realm::read(&env).await?;
+    let operator = env.start_operator().await?;
+    let mut main = env.authorization_server("main");
+    main["spec"]["apis"] = json!([{
+        "name": "orders", "audience": "https://orders.example.com", "manage": true,
+        "scopes": [{ "name": "orders:read" }],
+    }]);
+    apply_all(&env, &[main, server(&env, "notes")]).await?;
+    let space = env.namespace();
+    let home = ("AuthorizationServer", space, "main");
+    because(&env, home, ("Ready", "False", "NotAdopted")).await?;
+    ready(&env, ("McpServer", space, "notes"), SOON).await?;
+
+    ask(&env, "authorizationserver", "main").await?;
+    because(&env, home, ("Ready", "Unknown", "InUse")).await?;
+    delete(&env, "mcpserver", "notes").await?;
+    env.wait_gone("authorizationserver", space, "main", SOON).await?;
+    nothing_is_left(&env, &before).await?;
+    operator.stop().await
+}
+
 const GIVEN_UP_TOTAL: &str = "mcp_auth_operator_deletions_given_up_total";
 
 /// The realm is as it was before the operator came, and the operator has kept nothing to itself.
@@ -211,8 +256,8 @@ async fn nothing_is_left(env: &StoryEnv, empty: &Realm) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rights everywhere, as the ClusterRoleBinding of the shipped manifests gives them: a RoleBinding inside the
-/// namespace would go with it.
+/// Rights everywhere, as the ClusterRoleBinding of the shipped manifests gives them: an operator that starts when the
+/// RoleBinding inside the namespace has gone with it could not even look.
 async fn bind_everywhere(env: &StoryEnv) -> anyhow::Result<()> {
     let own = env.operator_namespace();
     env.apply(&json!({
@@ -229,7 +274,9 @@ async fn bind_everywhere(env: &StoryEnv) -> anyhow::Result<()> {
 async fn whole_namespace(world: Arc<World>, name: &str, while_down: bool) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, &format!("delete-{name}")).await?;
     let empty = Realm::read(&env).await?;
-    bind_everywhere(&env).await?;
+    if while_down {
+        bind_everywhere(&env).await?;
+    }
     let mut operator = env.start_operator().await?;
     one_of_each(&env).await?;
     let space = env.namespace();

@@ -36,20 +36,23 @@ pub fn authorization_server(
 /// The connection to it. Without one the object waits; making one wakes it.
 pub fn connection(ctx: &Context, server: &AuthorizationServer) -> Result<Arc<Connection>, Halt> {
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
-    ctx.connections.get(&namespace, &name).ok_or_else(|| {
-        let conditions = server
-            .status
-            .as_ref()
-            .map(|status| status.conditions.as_slice())
-            .unwrap_or_default();
-        let why = condition::find(conditions, types::READY)
-            .filter(|ready| ready.status != "True")
-            .map_or_else(String::new, |ready| format!(" ({})", ready.reason));
-        Halt::waiting(
-            "AuthorizationServerNotReady",
-            format!("AuthorizationServer {namespace}/{name} is not ready{why}"),
-        )
-    })
+    let connection = ctx.connections.get(&namespace, &name);
+    connection
+        .filter(|connection| connection.server == server.uid())
+        .ok_or_else(|| {
+            let conditions = server
+                .status
+                .as_ref()
+                .map(|status| status.conditions.as_slice())
+                .unwrap_or_default();
+            let why = condition::find(conditions, types::READY)
+                .filter(|ready| ready.status != "True")
+                .map_or_else(String::new, |ready| format!(" ({})", ready.reason));
+            Halt::waiting(
+                "AuthorizationServerNotReady",
+                format!("AuthorizationServer {namespace}/{name} is not ready{why}"),
+            )
+        })
 }
 
 /// Fails when nothing new may be registered there because it is going away.

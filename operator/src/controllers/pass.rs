@@ -63,12 +63,16 @@ pub async fn run<K: Owned>(
                 Next::Await => Action::await_change(),
             })
         }
-        Err(error) if error.is_conflict() => {
+        Err(error) if error.is_stale() => {
             tracing::debug!(%error, "looks again");
             Err(error)
         }
         Err(error) => {
             let failures = ctx.backoff.failed(kind.as_str(), &key(object));
+            if error.is_conflict() && failures == 1 {
+                tracing::debug!(%error, "looks again");
+                return Err(error);
+            }
             ctx.metrics.reconcile_failed(kind, error.reason(), elapsed);
             tracing::warn!(%error, failures, "tries again");
             Err(error)
@@ -196,17 +200,21 @@ mod tests {
     use mcp_auth_crds::v1alpha1::McpClient;
 
     use super::*;
-    use crate::testing::stage;
+    use crate::{provider::ProviderError, testing::stage};
 
-    #[tokio::test]
-    async fn a_pass_without_the_lease_is_made_again() {
-        let ctx = stage(&[]).await.ctx;
-        let client: McpClient = serde_json::from_value(serde_json::json!({
+    fn client() -> McpClient {
+        serde_json::from_value(serde_json::json!({
             "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
             "metadata": {"namespace": "n", "name": "c"},
             "spec": {"authorizationServerRef": {"name": "main"}},
         }))
-        .unwrap();
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_pass_without_the_lease_is_made_again() {
+        let ctx = stage(&[]).await.ctx;
+        let client = client();
         let failed = run(Kind::McpClient, &client, &ctx, async { Err(Error::NotLeading) })
             .await
             .unwrap_err();
@@ -217,6 +225,23 @@ mod tests {
             0,
             "it is no failure of the object"
         );
+    }
+
+    #[tokio::test]
+    async fn a_conflict_that_does_not_pass_is_a_failure() {
+        let ctx = stage(&[]).await.ctx;
+        let client = client();
+        let gone = || ProviderError::Gone {
+            operation: "update_client",
+        };
+        for failures in [1, 2] {
+            let work = async { Err(Error::Provider(gone())) };
+            run(Kind::McpClient, &client, &ctx, work).await.unwrap_err();
+            assert_eq!(ctx.backoff.failures("McpClient", "n/c"), failures);
+        }
+        let text = ctx.metrics.encode().unwrap();
+        let counted = r#"reconcile_errors_total{kind="McpClient",reason="Gone"} 1"#;
+        assert!(text.contains(counted), "the first is quiet:\n{text}");
     }
 
     #[test]

@@ -102,6 +102,26 @@ pub async fn settle<'a, K: Owned + Sync>(
     .into())
 }
 
+/// Carries out the removal of what is ours, and looks whether it is gone: an answer that says so is no proof.
+pub async fn remove<'a>(
+    provider: &dyn Provider,
+    plan: Plan,
+    replan: impl FnOnce() -> BoxFuture<'a, Result<Plan, ProviderError>> + Send,
+) -> Result<(), Halt> {
+    if plan.calls.is_empty() {
+        return Ok(());
+    }
+    provider.execute(&plan).await?;
+    if replan().await?.calls.is_empty() {
+        return Ok(());
+    }
+    Err(ProviderError::Malformed {
+        operation: "read back",
+        why: "the authorization server does not let go of what it was told to delete",
+    }
+    .into())
+}
+
 /// Makes a ConfigMap of ours hold `wanted`. Keys that others added stay; a ConfigMap that is not ours is never
 /// overwritten.
 pub async fn config_map<K: Owned>(

@@ -95,9 +95,19 @@ fn sweep(ctx: &Context) {
     let exists = |kind: &'static str, object: &str| known.contains(&(kind, object.to_owned()));
     ctx.applied.retain(|kind, object| exists(kind.as_str(), object));
     ctx.backoff.retain(exists);
-    let servers = feeds.servers.store().state();
-    let uids: HashSet<String> = servers.iter().filter_map(|server| server.uid()).collect();
-    ctx.probes.retain(|uid| uids.contains(uid));
+    let servers = uids(&feeds.servers);
+    ctx.probes.retain(|uid| servers.contains(uid));
+    let homes = uids(&feeds.authorization_servers);
+    ctx.connections
+        .retain(|uid| uid.is_some_and(|uid| homes.contains(uid)));
+}
+
+fn uids<K>(feed: &Feed<K>) -> HashSet<String>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let objects = feed.store().state();
+    objects.iter().filter_map(|object| object.uid()).collect()
 }
 
 fn collect<K>(kind: Kind, feed: &Feed<K>, known: &mut HashSet<(&'static str, String)>)
@@ -134,5 +144,9 @@ mod tests {
         assert!(known("n/here") && !known("n/gone"));
         let failures = |object| ctx.backoff.failures("McpClient", object);
         assert_eq!((failures("n/here"), failures("n/gone")), (1, 0));
+        assert!(
+            ctx.connections.get("platform", "main").is_none(),
+            "its AuthorizationServer does not exist"
+        );
     }
 }

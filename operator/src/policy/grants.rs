@@ -50,6 +50,15 @@ fn granted<'a>(server: &'a AuthorizationServer, tenant: Tenant<'_>) -> Option<Ve
     })
 }
 
+/// Whether the tenant may register anything at all.
+pub fn admits(authorization_server: &AuthorizationServer, tenant: Tenant<'_>) -> bool {
+    granted(authorization_server, tenant).is_none_or(|grants| {
+        grants
+            .iter()
+            .any(|grant| grant.servers.is_some() || grant.clients.is_some())
+    })
+}
+
 /// Whether the tenant may register an MCP server with this resource and these scopes. `default_scope` is the
 /// scope that is derived from the server's own name and needs no grant.
 pub fn server(

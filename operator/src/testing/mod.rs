@@ -83,7 +83,7 @@ pub(crate) struct Stage {
     pub(crate) ctx: Arc<Context>,
 }
 
-/// A stage with these objects in the cluster; AuthorizationServer `platform/main` is connected.
+/// A stage with these objects in the cluster; AuthorizationServer `platform/main` with the UID `as` is connected.
 pub(crate) async fn stage(objects: &[serde_json::Value]) -> Stage {
     let writes = Writes::default();
     let cluster = FakeCluster::new(writes.clone());
@@ -111,6 +111,7 @@ fn connect(ctx: &Context, server: &FakeServer) {
         jwks_uri: "https://as.example/certs".to_owned(),
     };
     let connection = Connection {
+        server: Some("as".to_owned()),
         provider: Arc::new(server.clone()),
         metadata,
         grant_types: [].into(),

@@ -11,6 +11,7 @@ use super::{
     status::Progress,
 };
 use crate::{
+    cluster::is_deleting,
     connections::Connection,
     context::Context,
     controllers::{halt::Halt, pass::key},
@@ -64,6 +65,10 @@ pub(super) async fn connect(
                 ctx.connections.remove(&namespace, &name);
             }
         })?;
+    // From here on others may register through it, and it must outlive what they make.
+    if !is_deleting(server) {
+        ctx.cluster.add_finalizer(server).await?;
+    }
     kept::keep(server, &inputs, ctx).await?;
     // Those who failed while it could not be reached are woken too, instead of waiting for their back-off.
     if failed || existing.is_none_or(|existing| !Arc::ptr_eq(&existing, &connection)) {
@@ -101,6 +106,7 @@ async fn check(
         return Ok(Arc::clone(connection));
     }
     Ok(Arc::new(Connection {
+        server: server.uid(),
         provider,
         metadata: discovered.metadata,
         grant_types: discovered.grant_types,

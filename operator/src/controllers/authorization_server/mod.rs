@@ -162,8 +162,10 @@ async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Pr
         }
     };
     let provider = &*connection.provider;
-    let scopes = provider.observe_scopes(Read::Fresh).await?;
-    let plan = provider.plan_scopes(&home::mark(server, &ctx.installation), &[], &scopes, &|_| false);
-    provider.execute(&plan).await?;
-    Ok(())
+    let mark = &home::mark(server, &ctx.installation);
+    let replan = || async move {
+        let scopes = provider.observe_scopes(Read::Fresh).await?;
+        Ok(provider.plan_scopes(mark, &[], &scopes, &|_| false))
+    };
+    settle::remove(provider, replan().await?, || replan().boxed()).await
 }

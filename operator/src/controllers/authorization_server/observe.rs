@@ -6,10 +6,12 @@ use mcp_auth_crds::v1alpha1::{AuthorizationServer, ObjectReference};
 
 use super::kept;
 use crate::{
+    cluster::has_finalizer,
     context::Context,
-    controllers::halt::Halt,
+    controllers::{halt::Halt, pass::key},
     egress::{Audience, EgressClient},
     error::Error,
+    policy::grants::{self, Tenant},
     provider::{Credential, keycloak::SetupError},
 };
 
@@ -99,8 +101,8 @@ async fn ca_bundle(
 pub(super) async fn inputs_for_cleanup(server: &AuthorizationServer, ctx: &Context) -> Result<Inputs, Halt> {
     match inputs(server, ctx).await {
         Ok(inputs) => Ok(inputs),
-        Err(halt @ (Halt::Waiting(_) | Halt::Refused(_))) => kept::read(server, ctx).await?.ok_or(halt),
-        Err(halt) => Err(halt),
+        // Also where it may not be read any more: rights that were given in the namespace go with it.
+        Err(halt) => kept::read(server, ctx).await?.ok_or(halt),
     }
 }
 
@@ -136,25 +138,58 @@ impl Referrers {
     }
 }
 
-/// Finds them in the caches.
+/// Finds them in the caches. What has nothing there, and may have nothing there, does not count: else anybody could keep
+/// an AuthorizationServer from going by naming it.
 pub(super) fn referrers(server: &AuthorizationServer, ctx: &Context) -> Referrers {
-    let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
-    let refers = |reference: &ObjectReference, from: Option<String>| {
-        reference.name == name && reference.namespace_or(&from.unwrap_or_default()) == namespace
-    };
-    let key = |namespace: Option<String>, name: String| format!("{}/{name}", namespace.unwrap_or_default());
     let servers = ctx.feeds.servers.store().state();
     let clients = ctx.feeds.clients.store().state();
+    let counts = |object: Referrer<'_>| object.refers_to(server) && object.matters(server, ctx);
     Referrers {
         servers: servers
             .iter()
-            .filter(|object| refers(&object.spec.authorization_server_ref, object.namespace()))
-            .map(|object| key(object.namespace(), object.name_any()))
+            .filter(|object| {
+                counts(Referrer {
+                    reference: &object.spec.authorization_server_ref,
+                    namespace: object.namespace().unwrap_or_default(),
+                    registered: has_finalizer(&***object),
+                })
+            })
+            .map(|object| key(&**object))
             .collect(),
         clients: clients
             .iter()
-            .filter(|object| refers(&object.spec.authorization_server_ref, object.namespace()))
-            .map(|object| key(object.namespace(), object.name_any()))
+            .filter(|object| {
+                counts(Referrer {
+                    reference: &object.spec.authorization_server_ref,
+                    namespace: object.namespace().unwrap_or_default(),
+                    registered: has_finalizer(&***object),
+                })
+            })
+            .map(|object| key(&**object))
             .collect(),
+    }
+}
+
+/// What may refer to an AuthorizationServer.
+struct Referrer<'a> {
+    reference: &'a ObjectReference,
+    namespace: String,
+    /// Whether there may be something of it at the authorization server.
+    registered: bool,
+}
+
+impl Referrer<'_> {
+    fn refers_to(&self, server: &AuthorizationServer) -> bool {
+        self.reference.name == server.name_any()
+            && Some(self.reference.namespace_or(&self.namespace)) == server.metadata.namespace.as_deref()
+    }
+
+    fn matters(&self, server: &AuthorizationServer, ctx: &Context) -> bool {
+        let facts = ctx.namespace(&self.namespace);
+        let tenant = Tenant {
+            namespace: &self.namespace,
+            labels: &facts.labels,
+        };
+        self.registered || grants::admits(server, tenant)
     }
 }

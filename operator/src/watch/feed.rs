@@ -158,6 +158,13 @@ where
     pub fn unreadable(&self, object: &ObjectRef<K>) -> Option<String> {
         lock(&self.hub).unreadable.get(object).cloned()
     }
+
+    /// The objects that exist and are not in the cache, because they could not be read.
+    pub fn unread(&self) -> Vec<ObjectRef<K>> {
+        let hub = lock(&self.hub);
+        let unknown = |object: &&ObjectRef<K>| hub.store.get(object).is_none();
+        hub.unreadable.keys().filter(unknown).cloned().collect()
+    }
 }
 
 /// The events of all watches, each with its number.

@@ -121,17 +121,25 @@ pub(super) struct Referrers {
     pub(super) servers: Vec<String>,
     /// McpClients, as `<namespace>/<name>`.
     pub(super) clients: Vec<String>,
+    /// Objects of which nobody knows to what they refer: this version of the operator cannot read them.
+    pub(super) unread: usize,
 }
 
 impl Referrers {
     pub(super) fn count(&self) -> usize {
-        self.servers.len() + self.clients.len()
+        self.servers.len() + self.clients.len() + self.unread
     }
 
     /// What stands in the way of its deletion.
     pub(super) fn message(&self) -> String {
+        let unread = match self.unread {
+            0 => String::new(),
+            count => format!(
+                "; {count} objects cannot be read by this version of the operator, and may refer to it too"
+            ),
+        };
         format!(
-            "Waits until {} McpServers and {} McpClients that refer to it are deleted",
+            "Waits until {} McpServers and {} McpClients that refer to it are deleted{unread}",
             self.servers.len(),
             self.clients.len()
         )
@@ -167,6 +175,7 @@ pub(super) fn referrers(server: &AuthorizationServer, ctx: &Context) -> Referrer
             })
             .map(|object| key(&**object))
             .collect(),
+        unread: ctx.feeds.servers.unread().len() + ctx.feeds.clients.unread().len(),
     }
 }
 
@@ -191,5 +200,19 @@ impl Referrer<'_> {
             labels: &facts.labels,
         };
         self.registered || grants::admits(server, tenant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_holds_an_authorization_server_too() {
+        let mut referrers = Referrers::default();
+        assert_eq!(referrers.count(), 0);
+        referrers.unread = 2;
+        assert_eq!(referrers.count(), 2);
+        assert!(referrers.message().contains("2 objects cannot be read"));
     }
 }

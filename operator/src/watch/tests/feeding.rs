@@ -206,6 +206,11 @@ async fn an_unreadable_object_neither_stalls_the_watch_nor_counts_as_gone() {
     assert!(feed.unreadable(&reference("n1", "odd")).is_some());
     assert_eq!(feed.store().get(&reference("n1", "odd")), None);
     assert_eq!(feed.unreadable(&reference("n1", "z")), None);
+    assert_eq!(
+        feed.unread(),
+        [reference("n1", "odd")],
+        "of the other, what was known will do"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use mcp_auth_crds::v1alpha1::{
 
 use super::observe::Observed;
 use crate::{
-    controllers::{halt::Halt, home},
+    controllers::{halt::Halt, home, settle},
     credential::secret::{Content, data},
     policy::{
         access::{self, Caller, Decision},
@@ -33,6 +33,8 @@ pub(super) struct Granted {
     pub(super) decisions: Vec<Decision>,
     /// Servers that do not exist, as `<namespace>/<name>`.
     pub(super) missing: Vec<String>,
+    /// Servers that use another AuthorizationServer, as `<namespace>/<name>`.
+    pub(super) elsewhere: Vec<String>,
 }
 
 impl Granted {
@@ -79,7 +81,7 @@ pub(super) fn access(
     authorization_server: &AuthorizationServer,
     observed: &Observed,
     installation: &str,
-) -> Result<Granted, Halt> {
+) -> Granted {
     let name = client.name_any();
     let caller = Caller {
         tenant,
@@ -98,12 +100,8 @@ pub(super) fn access(
             continue;
         };
         if !uses(server, authorization_server) {
-            return Err(Halt::refused(
-                "DifferentAuthorizationServer",
-                format!(
-                    "McpServer {named} uses another AuthorizationServer: make a client of its own for it"
-                ),
-            ));
+            granted.elsewhere.push(named);
+            continue;
         }
         granted.decisions.push(access::decide(
             entry,
@@ -113,7 +111,18 @@ pub(super) fn access(
             &observed.scopes,
         ));
     }
-    Ok(granted)
+    granted
+}
+
+/// Why the client gets nothing new. What it may not have any more is taken away all the same.
+pub(super) fn held_back(client: &McpClient, access: &Granted) -> Option<Halt> {
+    if let Some(server) = access.elsewhere.first() {
+        return Some(Halt::refused(
+            "DifferentAuthorizationServer",
+            format!("McpServer {server} uses another AuthorizationServer: make a client of its own for it"),
+        ));
+    }
+    settle::is_paused(client).then_some(Halt::Paused)
 }
 
 fn uses(server: &McpServer, authorization_server: &AuthorizationServer) -> bool {

@@ -97,15 +97,19 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         ctx,
     )
     .await?;
-    let access = desired::access(client, tenant, &server, &observed, &ctx.installation)?;
+    let access = desired::access(client, tenant, &server, &observed, &ctx.installation);
     let want = desired::client(client, managed, &access, &server, &ctx.installation);
     let plan = provider.plan_client(&want, &observed.client, &observed.scopes, None, ctx.now());
     if let Some(refused) = conflict::refusal(&plan.conflicts, &namespace, &ctx.installation, &server) {
         return Err(refused);
     }
-    if settle::is_paused(client) {
-        provider.execute(&plan.revocations()).await?;
-        return Err(Halt::Paused);
+    if let Some(halt) = desired::held_back(client, &access) {
+        // What is not ours yet is not changed before all of it may be.
+        if observed.client.presence.claimable(&want.mark, false) {
+            provider.execute(&plan.revocations()).await?;
+        }
+        progress.held_back(client, &access);
+        return Err(halt);
     }
     progress.accepted(&want);
     ctx.cluster.add_finalizer(client).await?;

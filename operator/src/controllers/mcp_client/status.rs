@@ -15,6 +15,7 @@ use crate::{
         pass::Next,
     },
     credential::{Facts, due_at, journal::Journal},
+    policy::access::Decision,
     provider::ClientSpec,
 };
 
@@ -59,6 +60,11 @@ impl Progress {
     /// Nothing of it is in force any more.
     pub(super) fn withdrawn(&mut self) {
         self.granted = Some(Vec::new());
+    }
+
+    /// It got nothing new, and lost what it may not have any more.
+    pub(super) fn held_back(&mut self, client: &McpClient, access: &Granted) {
+        self.granted = Some(remaining(client, access));
     }
 
     pub(super) fn granted(&mut self, access: &Granted) {
@@ -157,6 +163,28 @@ fn access_report(access: &Granted) -> Report {
     )
 }
 
+/// What is left of what the client was granted before.
+fn remaining(client: &McpClient, access: &Granted) -> Vec<GrantedAccess> {
+    let scopes = access.scopes();
+    let still_asked = |entry: &&GrantedAccess| {
+        let of_server = |decision: &Decision| decision.server == entry.server;
+        access.decisions.iter().any(of_server)
+    };
+    let before = client.status.iter().flat_map(|status| &status.granted);
+    before
+        .filter(still_asked)
+        .map(|entry| GrantedAccess {
+            scopes: entry
+                .scopes
+                .iter()
+                .filter(|scope| scopes.contains(*scope))
+                .cloned()
+                .collect(),
+            ..entry.clone()
+        })
+        .collect()
+}
+
 /// The status after a pass. What the pass did not reach stays as it was.
 pub(super) fn status(
     client: &McpClient,
@@ -189,7 +217,6 @@ pub(super) fn status(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::access::Decision;
     use mcp_auth_crds::condition::Status;
 
     fn decision(granted: &[&str], awaited: &[&str], refused: &[&str]) -> Decision {
@@ -231,6 +258,7 @@ mod tests {
             let access = Granted {
                 decisions,
                 missing: missing.into_iter().map(str::to_owned).collect(),
+                ..Granted::default()
             };
             let report = access_report(&access);
             assert_eq!((report.status, report.reason), (status, reason));
@@ -241,7 +269,7 @@ mod tests {
     fn what_is_refused_is_named() {
         let access = Granted {
             decisions: vec![decision(&[], &[], &["orders:write"])],
-            missing: vec![],
+            ..Granted::default()
         };
         let message = access_report(&access).message;
         assert!(

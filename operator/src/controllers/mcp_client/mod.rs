@@ -109,6 +109,10 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
             provider.execute(&plan.revocations()).await?;
         }
         progress.held_back(client, &access);
+        let lost = status::without(client, &want, &access, ctx.now());
+        if let (Halt::Paused, Some(status)) = (&halt, lost) {
+            ctx.cluster.write_status(client, &status).await?;
+        }
         return Err(halt);
     }
     progress.accepted(&want);
@@ -232,10 +236,7 @@ async fn hand_over(
     }
     progress.published(name, published.hash);
     if !want.enabled {
-        return Err(Halt::refused(
-            "Suspended",
-            "The client is suspended: it gets no tokens until suspended is false",
-        ));
+        return Err(Halt::refused("Suspended", status::SUSPENDED));
     }
     let Some(held) = held else {
         progress.proved("A public client has no credential; its registration was read back");

@@ -27,6 +27,9 @@ const ORDER: [&str; 4] = [
     types::CREDENTIALS_READY,
 ];
 
+/// What is said of a suspended client.
+pub(super) const SUSPENDED: &str = "The client is suspended: it gets no tokens until suspended is false";
+
 /// How far a pass got.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -183,6 +186,32 @@ fn remaining(client: &McpClient, access: &Granted) -> Vec<GrantedAccess> {
             ..entry.clone()
         })
         .collect()
+}
+
+/// The status of a paused client that lost something: what it can get no tokens for any more is gone from it, and one that
+/// is suspended is not ready. The rest stays as it is. `None`: it lost nothing.
+pub(super) fn without(
+    client: &McpClient,
+    want: &ClientSpec,
+    access: &Granted,
+    now: Timestamp,
+) -> Option<McpClientStatus> {
+    let mut status = client.status.clone()?;
+    status
+        .conditions
+        .retain(|condition| condition::is_ours(&condition.type_));
+    let before = status.clone();
+    status.granted = remaining(client, access);
+    if !want.enabled && condition::is_true(&status.conditions, types::READY) {
+        let credentials = Report::no(types::CREDENTIALS_READY, "Suspended", SUSPENDED);
+        let reports = condition::summarize(vec![credentials], &[], "");
+        let said = condition::merge(&status.conditions, &reports, client.metadata.generation, now);
+        status
+            .conditions
+            .retain(|condition| condition::find(&said, &condition.type_).is_none());
+        status.conditions.extend(said);
+    }
+    (status != before).then_some(status)
 }
 
 /// The status after a pass. What the pass did not reach stays as it was.

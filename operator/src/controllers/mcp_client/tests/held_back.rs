@@ -92,3 +92,81 @@ async fn a_new_client_that_is_refused_leaves_no_trace() {
     let metadata = stage.cluster.get(CLIENT).unwrap()["metadata"].clone();
     assert!(metadata["finalizers"].is_null(), "{metadata}");
 }
+
+fn pause(client: &mut Value) {
+    client["metadata"]["annotations"] = json!({"mcpauth.dev/reconcile": "paused"});
+}
+
+#[tokio::test]
+async fn a_paused_client_says_what_it_lost_and_nothing_else() {
+    let stage = at_work_beside(&[]).await;
+    stage.settle().await;
+    let ready = ("True".to_owned(), "Ready".to_owned());
+    let before = stage.cluster.get(CLIENT).unwrap()["status"].clone();
+    stage.changed(pause).await;
+    assert_eq!(stage.cluster.get(CLIENT).unwrap()["status"], before);
+
+    let narrower = json!([{"server": {"name": "orders"}, "scopes": ["orders:gone"]}]);
+    stage
+        .changed(|client| {
+            client["metadata"]["generation"] = json!(2);
+            client["spec"]["access"] = narrower;
+        })
+        .await;
+    assert_eq!(stage.powers(), (vec![], true));
+    assert_eq!(stage.granted()[0]["scopes"], json!(null));
+    assert_eq!(stage.ready(), ready);
+
+    stage.changed(|client| client["spec"]["access"] = json!([])).await;
+    assert_eq!(stage.granted(), json!(null));
+    assert_eq!(stage.ready(), ready);
+    let status = stage.cluster.get(CLIENT).unwrap()["status"].clone();
+    assert_eq!(status["observedGeneration"], 1, "the rest was not looked at");
+}
+
+#[tokio::test]
+async fn a_paused_client_that_is_suspended_is_not_ready() {
+    let stage = at_work_beside(&[]).await;
+    stage.settle().await;
+    stage
+        .changed(|client| {
+            pause(client);
+            client["spec"]["suspended"] = json!(true);
+        })
+        .await;
+    assert!(!stage.powers().1, "it is switched off");
+    let suspended = ("False".to_owned(), "Suspended".to_owned());
+    assert_eq!(stage.ready(), suspended);
+    let said = |type_: &str| {
+        let conditions = stage.cluster.get(CLIENT).unwrap()["status"]["conditions"].clone();
+        let found = conditions.as_array().unwrap().iter().find(|c| c["type"] == type_);
+        found.map(|c| (c["status"].clone(), c["reason"].clone(), c["message"].clone()))
+    };
+    let types = [
+        "Accepted",
+        "Registered",
+        "AccessGranted",
+        "CredentialsReady",
+        "Stalled",
+        "Ready",
+    ];
+    let paused = types.map(said);
+
+    // It is not switched on before the pause ends, and says the same as one that was never paused.
+    stage
+        .changed(|client| client["spec"]["suspended"] = json!(false))
+        .await;
+    assert_eq!((stage.powers().1, stage.ready()), (false, suspended));
+    stage
+        .changed(|client| {
+            client["metadata"]["annotations"] = json!({});
+            client["spec"]["suspended"] = json!(true);
+        })
+        .await;
+    assert_eq!(types.map(said), paused);
+    stage
+        .changed(|client| client["spec"]["suspended"] = json!(false))
+        .await;
+    stage.check();
+    assert_eq!(said("Stalled"), None);
+}

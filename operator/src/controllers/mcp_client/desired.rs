@@ -26,11 +26,22 @@ use crate::{
 /// Lifetime of access tokens, unless the spec says otherwise.
 const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_mins(5);
 
+/// What the client asks for in vain and in its own words, which are all that it may hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    /// The server as `<namespace>/<name>`.
+    pub(super) server: String,
+    /// The scopes that the entry names.
+    pub(super) scopes: Vec<String>,
+}
+
 /// What the client gets, and why it does not get the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Granted {
-    /// One decision for each entry of `access` whose server exists.
+    /// One decision for each entry of `access` that is in none of the other lists.
     pub(super) decisions: Vec<Decision>,
+    /// What is asked of servers of other namespaces that allow nothing of it, if they exist at all.
+    pub(super) closed: Vec<Closed>,
     /// Servers that do not exist, as `<namespace>/<name>`.
     pub(super) missing: Vec<String>,
     /// Servers that use another AuthorizationServer, as `<namespace>/<name>`.
@@ -95,6 +106,14 @@ pub(super) fn access(
             entry.server.namespace_or(tenant.namespace),
             entry.server.name
         );
+        if access::is_closed(entry, server.as_deref(), caller) {
+            let scopes = entry.scopes.iter().flatten();
+            granted.closed.push(Closed {
+                server: named,
+                scopes: scopes.map(|scope| scope.0.clone()).collect(),
+            });
+            continue;
+        }
         let Some(server) = server else {
             granted.missing.push(named);
             continue;

@@ -8,7 +8,7 @@ use mcp_auth_crds::{
     v1alpha1::{GrantedAccess, McpClient, McpClientStatus, RotationStatus},
 };
 
-use super::desired::Granted;
+use super::desired::{Closed, Granted};
 use crate::{
     controllers::{
         halt::{self, Halt},
@@ -137,6 +137,9 @@ fn access_report(access: &Granted) -> Report {
         );
         return Report::no(type_, "ScopesRefused", message);
     }
+    if !access.closed.is_empty() {
+        return Report::no(type_, "NotAllowed", closed(&access.closed));
+    }
     if let Some(missing) = access.missing.first() {
         return Report::pending(
             type_,
@@ -163,6 +166,19 @@ fn access_report(access: &Granted) -> Report {
         type_,
         "Granted",
         "Tokens can be had for everything that was asked for",
+    )
+}
+
+/// The same whether a server does not exist, uses another AuthorizationServer or does not allow the client.
+fn closed(entries: &[Closed]) -> String {
+    let named = |entry: &Closed| match entry.scopes.as_slice() {
+        [] => entry.server.clone(),
+        scopes => format!("{} ({})", entry.server, scopes.join(", ")),
+    };
+    let servers: Vec<_> = entries.iter().map(named).collect();
+    format!(
+        "Nobody lets this client use McpServer {} at this AuthorizationServer: ask its team for an entry in allowedClients",
+        servers.join("; ")
     )
 }
 
@@ -292,6 +308,25 @@ mod tests {
             let report = access_report(&access);
             assert_eq!((report.status, report.reason), (status, reason));
         }
+    }
+
+    #[test]
+    fn what_is_closed_is_named_as_the_client_names_it() {
+        let closed = |server: &str, scopes: &[&str]| Closed {
+            server: server.into(),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        };
+        let access = Granted {
+            decisions: vec![decision(&["a"], &["b"], &[])],
+            closed: vec![closed("payroll/a", &["x", "y"]), closed("payroll/b", &[])],
+            missing: vec!["team/gone".into()],
+            ..Granted::default()
+        };
+        let message = "Nobody lets this client use McpServer payroll/a (x, y); payroll/b at this AuthorizationServer: ask its team for an entry in allowedClients";
+        assert_eq!(
+            access_report(&access),
+            Report::no(types::ACCESS_GRANTED, "NotAllowed", message)
+        );
     }
 
     #[test]

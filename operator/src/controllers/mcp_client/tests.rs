@@ -1,5 +1,6 @@
 //! Passes over an McpClient against a cluster and an authorization server in memory.
 
+mod closed;
 mod held_back;
 
 use std::sync::Arc;

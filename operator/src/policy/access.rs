@@ -58,12 +58,19 @@ fn covers(entry: &AllowedClients, own: &str, caller: Caller<'_>) -> bool {
     named && selected && (!caller.exchanges || entry.exchange == Some(true))
 }
 
+/// Whether the entry names a server of another namespace that allows the caller nothing. Nothing of it may be told, not even
+/// whether it exists: `server` is the McpServer that it names, if there is one.
+pub fn is_closed(entry: &Access, server: Option<&McpServer>, caller: Caller<'_>) -> bool {
+    let own = caller.tenant.namespace;
+    entry.server.namespace_or(own) != own && server.is_none_or(|server| allowed(server, caller).is_empty())
+}
+
 /// What one entry of `access` comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The server as `<namespace>/<name>`.
     pub server: String,
-    /// Its resource; empty while the server does not exist.
+    /// Its resource.
     pub resource: String,
     /// Scopes that the caller gets and that exist at the authorization server as this server's.
     pub granted: BTreeSet<String>,
@@ -73,7 +80,7 @@ pub struct Decision {
     pub refused: BTreeSet<String>,
 }
 
-/// Decides one entry of `access`. `server` is the McpServer it names, which uses the caller's authorization
+/// Decides one entry of `access` that is not closed. `server` is the McpServer it names, which uses the caller's authorization
 /// server; `at_server` are the realm's scopes: a scope counts only if its mark there says that it is that
 /// server's, so that a server which merely *declares* a name can never lend another one's scope to a client.
 pub fn decide(

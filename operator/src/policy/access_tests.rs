@@ -128,6 +128,36 @@ fn allowed_scopes_follow_the_entries() {
 }
 
 #[test]
+fn a_server_of_another_namespace_is_closed_unless_it_allows_something() {
+    let (nobody, all) = (json!([]), json!([{"namespaces": {"from": "All"}}]));
+    let cases = [
+        ("own, missing", "own", None, false),
+        ("own, to nobody", "own", Some(&nobody), false),
+        ("own, to all", "own", Some(&all), false),
+        ("another's, missing", "other", None, true),
+        ("another's, to nobody", "other", Some(&nobody), true),
+        ("another's, to its own", "other", Some(&json!(null)), true),
+        ("another's, to all", "other", Some(&all), false),
+    ];
+    let labels = BTreeMap::new();
+    let entry: Access =
+        serde_json::from_value(json!({"server": {"namespace": "own", "name": "s"}, "scopes": ["write"]}))
+            .unwrap();
+    for (name, namespace, allowed, closed) in cases {
+        let caller = Caller {
+            tenant: Tenant {
+                namespace,
+                labels: &labels,
+            },
+            name: "c",
+            exchanges: false,
+        };
+        let server = allowed.map(|allowed| server(allowed.clone()));
+        assert_eq!(is_closed(&entry, server.as_ref(), caller), closed, "{name}");
+    }
+}
+
+#[test]
 fn a_scope_counts_only_when_the_mark_there_is_this_servers() {
     let owner = |kind: &str, namespace: &str, installation: &str| ScopeOwner {
         holder: Holder::Marked(Mark {

@@ -1,7 +1,7 @@
 //! An authorization server in memory: clients with secrets, and scopes. It plans like a provider and executes calls.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -25,6 +25,10 @@ pub(crate) struct FakeClient {
     pub(crate) secret: String,
     /// What it was last told to be.
     pub(crate) spec: String,
+    /// The scopes that it may ask for.
+    pub(crate) scopes: BTreeSet<String>,
+    /// Whether it is not switched off.
+    pub(crate) enabled: bool,
     /// How often it was created.
     pub(crate) created: usize,
 }
@@ -96,6 +100,18 @@ fn call(change: Change, id: &str, body: Value) -> Call {
     }
 }
 
+/// Takes away what the client is not to have any more, and nothing else.
+fn revocation(want: &ClientSpec, raw: &Value) -> Option<Call> {
+    let held = raw[1].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let (kept, lost): (Vec<_>, Vec<_>) = held.partition(|scope| want.scopes.contains(*scope));
+    let (is_on, stays_on) = (raw[2] == json!(true), want.enabled);
+    if lost.is_empty() && (stays_on || !is_on) {
+        return None;
+    }
+    let body = json!({"spec": [raw[0], kept, is_on && stays_on]});
+    Some(call(Change::Revoke, &want.client_id, body))
+}
+
 #[async_trait]
 impl Provider for FakeServer {
     async fn check_access(&self) -> Result<Access, ProviderError> {
@@ -119,7 +135,7 @@ impl Provider for FakeServer {
             secret: found
                 .as_ref()
                 .map(|client| Credential::new(client.secret.clone())),
-            raw: found.map(|client| json!(client.spec)),
+            raw: found.map(|client| json!([client.spec, client.scopes, client.enabled])),
             limits: ObservedLimits::Unmarked,
         })
     }
@@ -142,7 +158,7 @@ impl Provider for FakeServer {
                 conflicts: vec![Conflict { subject, holder }],
             };
         }
-        let spec = json!(format!("{want:?}"));
+        let spec = json!([format!("{want:?}"), want.scopes, want.enabled]);
         let same = observed.raw.as_ref() == Some(&spec)
             && secret.is_none_or(|secret| observed.secret.as_ref() == Some(secret));
         if same {
@@ -153,10 +169,17 @@ impl Provider for FakeServer {
         } else {
             Change::Update
         };
+        let mut calls: Vec<_> = observed
+            .raw
+            .as_ref()
+            .and_then(|raw| revocation(want, raw))
+            .into_iter()
+            .collect();
         let body = json!({"spec": spec, "secret": secret.map(Credential::expose), "mark": [
             want.mark.installation, want.mark.kind, want.mark.namespace, want.mark.name, want.mark.uid]});
+        calls.push(call(change, &want.client_id, body));
         Plan {
-            calls: vec![call(change, &want.client_id, body)],
+            calls,
             conflicts: vec![],
         }
     }
@@ -242,11 +265,18 @@ impl Provider for FakeServer {
                     mark: None,
                     secret: "made by the server".to_owned(),
                     spec: String::new(),
+                    scopes: BTreeSet::new(),
+                    enabled: true,
                     created: 0,
                 });
             client.created += created;
-            client.mark = Some(mark);
-            client.spec = text(&body["spec"]);
+            if body["mark"].is_array() {
+                client.mark = Some(mark);
+            }
+            client.spec = text(&body["spec"][0]);
+            let scopes = body["spec"][1].as_array().into_iter().flatten();
+            client.scopes = scopes.map(text).collect();
+            client.enabled = body["spec"][2] == json!(true);
             if let Some(secret) = body["secret"].as_str() {
                 client.secret = secret.to_owned();
             }

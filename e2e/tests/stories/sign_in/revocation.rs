@@ -188,6 +188,12 @@ pub(super) async fn paused(world: Arc<World>) -> anyhow::Result<()> {
         client["enabled"] == false
     })
     .await?;
+    because(&env, desktop, ("Ready", "False", "Suspended")).await?;
+    let status = env
+        .get(desktop.0, desktop.1, desktop.2)
+        .await?
+        .unwrap_or_default();
+    ensure!(status["status"]["granted"].is_null(), "{}", status["status"]);
     let refusal = before.app.refresh(&before.online).await?.refused()?;
     says(
         &refusal,

@@ -42,6 +42,10 @@ async fn check(env: &StoryEnv, asker: &Asker<'_>) -> anyhow::Result<()> {
         scope == asker.gets.join(" "),
         "{name} is told the scope {scope:?}"
     );
+    if reason == "NotAllowed" {
+        let status = env.get(kind, namespace, name).await?.unwrap_or_default();
+        ensure!(status["status"]["granted"].is_null(), "{}", status["status"]);
+    }
 
     let client = samples::oauth_client(env, namespace, &secret).await?;
     let registered = env.realm().find_client(client.id()).await?.context("no client")?;
@@ -158,6 +162,12 @@ fn askers<'a>(env: &StoryEnv, tenant: &str) -> Vec<Asker<'a>> {
             "McpServer {space}/{server} does not allow {scopes}: ask its team for an entry in allowedClients"
         )
     };
+    // Whether it exists or not.
+    let closed = |server: &str, scopes: &str| {
+        format!(
+            "Nobody lets this client use McpServer {space}/{server} ({scopes}) at this AuthorizationServer: ask its team for an entry in allowedClients"
+        )
+    };
     vec![
         Asker {
             client: asking("friend", space, "victim", &["victim:read", "victim:write"]),
@@ -168,17 +178,24 @@ fn askers<'a>(env: &StoryEnv, tenant: &str) -> Vec<Asker<'a>> {
         },
         Asker {
             client: asking("stranger", space, "victim", &["victim:read", "victim:write"]),
-            condition: ("False", "ScopesRefused"),
-            message: refused("victim", "victim:read, victim:write"),
+            condition: ("False", "NotAllowed"),
+            message: closed("victim", "victim:read, victim:write"),
             gets: &[],
             lacks: &["victim:read", "victim:write"],
         },
         Asker {
             client: asking("greedy", space, "closed", &["closed:use"]),
-            condition: ("False", "ScopesRefused"),
-            message: refused("closed", "closed:use"),
+            condition: ("False", "NotAllowed"),
+            message: closed("closed", "closed:use"),
             gets: &[],
             lacks: &["closed:use", "offline_access", "profile", "microprofile-jwt"],
+        },
+        Asker {
+            client: asking("early", space, "later", &["later:use"]),
+            condition: ("False", "NotAllowed"),
+            message: closed("later", "later:use"),
+            gets: &[],
+            lacks: &["later:use"],
         },
         Asker {
             client: asking("borrower", tenant, "lender", &["closed:use"]),
@@ -190,14 +207,18 @@ fn askers<'a>(env: &StoryEnv, tenant: &str) -> Vec<Asker<'a>> {
     ]
 }
 
-/// Once its server opens it, the scope is there: nothing else stood in the way. Nobody else gets it by that.
+/// Once its server opens it, or comes to be and is open, the scope is there: nothing else stood in the way. Nobody else
+/// gets it by that.
 async fn opened(env: &StoryEnv, tenant: &str) -> anyhow::Result<()> {
-    let mut closed = of(env.namespace(), (env.namespace(), "main"), server(env, "closed"));
-    closed["spec"]["allowedClients"] = json!([{ "namespaces": { "from": "All" }, "names": ["greedy"] }]);
-    env.apply(&closed).await?;
-    ready(env, ("McpClient", tenant, "greedy"), SOON).await?;
-    let greedy = samples::oauth_client(env, tenant, "greedy-mcp-client").await?;
-    token_for(env, &greedy, "closed:use", "https://closed.example.com/mcp").await?;
+    for (name, client) in [("closed", "greedy"), ("later", "early")] {
+        let mut opened = of(env.namespace(), (env.namespace(), "main"), server(env, name));
+        opened["spec"]["allowedClients"] = json!([{ "namespaces": { "from": "All" }, "names": [client] }]);
+        env.apply(&opened).await?;
+        ready(env, ("McpClient", tenant, client), SOON).await?;
+        let client = samples::oauth_client(env, tenant, &format!("{client}-mcp-client")).await?;
+        let resource = format!("https://{name}.example.com/mcp");
+        token_for(env, &client, &format!("{name}:use"), &resource).await?;
+    }
     let borrower = samples::oauth_client(env, tenant, "borrower-mcp-client").await?;
     let issuer = env.issuer().await?;
     let refused = issuer

@@ -13,7 +13,7 @@ use mcp_auth_crds::v1alpha1::{
 
 use super::observe::Observed;
 use crate::{
-    controllers::{halt::Halt, home},
+    controllers::{halt::Halt, home, settle},
     credential::secret::{Content, data},
     policy::{
         access::{self, Caller, Decision},
@@ -26,13 +26,26 @@ use crate::{
 /// Lifetime of access tokens, unless the spec says otherwise.
 const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_mins(5);
 
+/// What the client asks for in vain and in its own words, which are all that it may hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    /// The server as `<namespace>/<name>`.
+    pub(super) server: String,
+    /// The scopes that the entry names.
+    pub(super) scopes: Vec<String>,
+}
+
 /// What the client gets, and why it does not get the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Granted {
-    /// One decision for each entry of `access` whose server exists.
+    /// One decision for each entry of `access` that is in none of the other lists.
     pub(super) decisions: Vec<Decision>,
+    /// What is asked of servers of other namespaces that allow nothing of it, if they exist at all.
+    pub(super) closed: Vec<Closed>,
     /// Servers that do not exist, as `<namespace>/<name>`.
     pub(super) missing: Vec<String>,
+    /// Servers that use another AuthorizationServer, as `<namespace>/<name>`.
+    pub(super) elsewhere: Vec<String>,
 }
 
 impl Granted {
@@ -79,7 +92,7 @@ pub(super) fn access(
     authorization_server: &AuthorizationServer,
     observed: &Observed,
     installation: &str,
-) -> Result<Granted, Halt> {
+) -> Granted {
     let name = client.name_any();
     let caller = Caller {
         tenant,
@@ -93,17 +106,21 @@ pub(super) fn access(
             entry.server.namespace_or(tenant.namespace),
             entry.server.name
         );
+        if access::is_closed(entry, server.as_deref(), caller) {
+            let scopes = entry.scopes.iter().flatten();
+            granted.closed.push(Closed {
+                server: named,
+                scopes: scopes.map(|scope| scope.0.clone()).collect(),
+            });
+            continue;
+        }
         let Some(server) = server else {
             granted.missing.push(named);
             continue;
         };
         if !uses(server, authorization_server) {
-            return Err(Halt::refused(
-                "DifferentAuthorizationServer",
-                format!(
-                    "McpServer {named} uses another AuthorizationServer: make a client of its own for it"
-                ),
-            ));
+            granted.elsewhere.push(named);
+            continue;
         }
         granted.decisions.push(access::decide(
             entry,
@@ -113,7 +130,18 @@ pub(super) fn access(
             &observed.scopes,
         ));
     }
-    Ok(granted)
+    granted
+}
+
+/// Why the client gets nothing new. What it may not have any more is taken away all the same.
+pub(super) fn held_back(client: &McpClient, access: &Granted) -> Option<Halt> {
+    if let Some(server) = access.elsewhere.first() {
+        return Some(Halt::refused(
+            "DifferentAuthorizationServer",
+            format!("McpServer {server} uses another AuthorizationServer: make a client of its own for it"),
+        ));
+    }
+    settle::is_paused(client).then_some(Halt::Paused)
 }
 
 fn uses(server: &McpServer, authorization_server: &AuthorizationServer) -> bool {

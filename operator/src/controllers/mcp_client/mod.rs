@@ -97,15 +97,23 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         ctx,
     )
     .await?;
-    let access = desired::access(client, tenant, &server, &observed, &ctx.installation)?;
+    let access = desired::access(client, tenant, &server, &observed, &ctx.installation);
     let want = desired::client(client, managed, &access, &server, &ctx.installation);
     let plan = provider.plan_client(&want, &observed.client, &observed.scopes, None, ctx.now());
     if let Some(refused) = conflict::refusal(&plan.conflicts, &namespace, &ctx.installation, &server) {
         return Err(refused);
     }
-    if settle::is_paused(client) {
-        provider.execute(&plan.revocations()).await?;
-        return Err(Halt::Paused);
+    if let Some(halt) = desired::held_back(client, &access) {
+        // What is not ours yet is not changed before all of it may be.
+        if observed.client.presence.claimable(&want.mark, false) {
+            provider.execute(&plan.revocations()).await?;
+        }
+        progress.held_back(client, &access);
+        let lost = status::without(client, &want, &access, ctx.now());
+        if let (Halt::Paused, Some(status)) = (&halt, lost) {
+            ctx.cluster.write_status(client, &status).await?;
+        }
+        return Err(halt);
     }
     progress.accepted(&want);
     ctx.cluster.add_finalizer(client).await?;
@@ -228,10 +236,7 @@ async fn hand_over(
     }
     progress.published(name, published.hash);
     if !want.enabled {
-        return Err(Halt::refused(
-            "Suspended",
-            "The client is suspended: it gets no tokens until suspended is false",
-        ));
+        return Err(Halt::refused("Suspended", status::SUSPENDED));
     }
     let Some(held) = held else {
         progress.proved("A public client has no credential; its registration was read back");

@@ -8,13 +8,14 @@ use mcp_auth_crds::{
     v1alpha1::{GrantedAccess, McpClient, McpClientStatus, RotationStatus},
 };
 
-use super::desired::Granted;
+use super::desired::{Closed, Granted};
 use crate::{
     controllers::{
         halt::{self, Halt},
         pass::Next,
     },
     credential::{Facts, due_at, journal::Journal},
+    policy::access::Decision,
     provider::ClientSpec,
 };
 
@@ -25,6 +26,9 @@ const ORDER: [&str; 4] = [
     types::ACCESS_GRANTED,
     types::CREDENTIALS_READY,
 ];
+
+/// What is said of a suspended client.
+pub(super) const SUSPENDED: &str = "The client is suspended: it gets no tokens until suspended is false";
 
 /// How far a pass got.
 #[derive(Debug, Default)]
@@ -59,6 +63,11 @@ impl Progress {
     /// Nothing of it is in force any more.
     pub(super) fn withdrawn(&mut self) {
         self.granted = Some(Vec::new());
+    }
+
+    /// It got nothing new, and lost what it may not have any more.
+    pub(super) fn held_back(&mut self, client: &McpClient, access: &Granted) {
+        self.granted = Some(remaining(client, access));
     }
 
     pub(super) fn granted(&mut self, access: &Granted) {
@@ -128,6 +137,9 @@ fn access_report(access: &Granted) -> Report {
         );
         return Report::no(type_, "ScopesRefused", message);
     }
+    if !access.closed.is_empty() {
+        return Report::no(type_, "NotAllowed", closed(&access.closed));
+    }
     if let Some(missing) = access.missing.first() {
         return Report::pending(
             type_,
@@ -155,6 +167,67 @@ fn access_report(access: &Granted) -> Report {
         "Granted",
         "Tokens can be had for everything that was asked for",
     )
+}
+
+/// The same whether a server does not exist, uses another AuthorizationServer or does not allow the client.
+fn closed(entries: &[Closed]) -> String {
+    let named = |entry: &Closed| match entry.scopes.as_slice() {
+        [] => entry.server.clone(),
+        scopes => format!("{} ({})", entry.server, scopes.join(", ")),
+    };
+    let servers: Vec<_> = entries.iter().map(named).collect();
+    format!(
+        "Nobody lets this client use McpServer {} at this AuthorizationServer: ask its team for an entry in allowedClients",
+        servers.join("; ")
+    )
+}
+
+/// What is left of what the client was granted before.
+fn remaining(client: &McpClient, access: &Granted) -> Vec<GrantedAccess> {
+    let scopes = access.scopes();
+    let still_asked = |entry: &&GrantedAccess| {
+        let of_server = |decision: &Decision| decision.server == entry.server;
+        access.decisions.iter().any(of_server)
+    };
+    let before = client.status.iter().flat_map(|status| &status.granted);
+    before
+        .filter(still_asked)
+        .map(|entry| GrantedAccess {
+            scopes: entry
+                .scopes
+                .iter()
+                .filter(|scope| scopes.contains(*scope))
+                .cloned()
+                .collect(),
+            ..entry.clone()
+        })
+        .collect()
+}
+
+/// The status of a paused client that lost something: what it can get no tokens for any more is gone from it, and one that
+/// is suspended is not ready. The rest stays as it is. `None`: it lost nothing.
+pub(super) fn without(
+    client: &McpClient,
+    want: &ClientSpec,
+    access: &Granted,
+    now: Timestamp,
+) -> Option<McpClientStatus> {
+    let mut status = client.status.clone()?;
+    status
+        .conditions
+        .retain(|condition| condition::is_ours(&condition.type_));
+    let before = status.clone();
+    status.granted = remaining(client, access);
+    if !want.enabled && condition::is_true(&status.conditions, types::READY) {
+        let credentials = Report::no(types::CREDENTIALS_READY, "Suspended", SUSPENDED);
+        let reports = condition::summarize(vec![credentials], &[], "");
+        let said = condition::merge(&status.conditions, &reports, client.metadata.generation, now);
+        status
+            .conditions
+            .retain(|condition| condition::find(&said, &condition.type_).is_none());
+        status.conditions.extend(said);
+    }
+    (status != before).then_some(status)
 }
 
 /// The status after a pass. What the pass did not reach stays as it was.
@@ -189,7 +262,6 @@ pub(super) fn status(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::access::Decision;
     use mcp_auth_crds::condition::Status;
 
     fn decision(granted: &[&str], awaited: &[&str], refused: &[&str]) -> Decision {
@@ -231,6 +303,7 @@ mod tests {
             let access = Granted {
                 decisions,
                 missing: missing.into_iter().map(str::to_owned).collect(),
+                ..Granted::default()
             };
             let report = access_report(&access);
             assert_eq!((report.status, report.reason), (status, reason));
@@ -238,10 +311,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_closed_is_named_as_the_client_names_it() {
+        let closed = |server: &str, scopes: &[&str]| Closed {
+            server: server.into(),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        };
+        let access = Granted {
+            decisions: vec![decision(&["a"], &["b"], &[])],
+            closed: vec![closed("payroll/a", &["x", "y"]), closed("payroll/b", &[])],
+            missing: vec!["team/gone".into()],
+            ..Granted::default()
+        };
+        let message = "Nobody lets this client use McpServer payroll/a (x, y); payroll/b at this AuthorizationServer: ask its team for an entry in allowedClients";
+        assert_eq!(
+            access_report(&access),
+            Report::no(types::ACCESS_GRANTED, "NotAllowed", message)
+        );
+    }
+
+    #[test]
     fn what_is_refused_is_named() {
         let access = Granted {
             decisions: vec![decision(&[], &[], &["orders:write"])],
-            missing: vec![],
+            ..Granted::default()
         };
         let message = access_report(&access).message;
         assert!(

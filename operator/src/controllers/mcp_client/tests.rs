@@ -1,5 +1,8 @@
 //! Passes over an McpClient against a cluster and an authorization server in memory.
 
+mod closed;
+mod held_back;
+
 use std::sync::Arc;
 
 use mcp_auth_crds::v1alpha1::McpClient;
@@ -42,8 +45,13 @@ fn client(annotations: &Value) -> Value {
 }
 
 async fn at_work() -> Stage {
+    at_work_beside(&[]).await
+}
+
+/// With more objects in the cluster.
+async fn at_work_beside(more: &[Value]) -> Stage {
     let grants = json!([{"namespaces": {"from": "All"}, "clients": {}}]);
-    let stage = stage(&[
+    let objects = [
         json!({
             "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
             "metadata": {"namespace": "platform", "name": "main", "uid": "as"},
@@ -58,8 +66,8 @@ async fn at_work() -> Stage {
                      "scopes": [{"name": "orders:read"}]},
         }),
         client(&json!({})),
-    ])
-    .await;
+    ];
+    let stage = stage(&[&objects, more].concat()).await;
     stage
         .server
         .put_scope("orders:read", Holder::Marked(mark("McpServer", "team", "orders")));
@@ -231,6 +239,8 @@ async fn a_client_of_somebody_else_is_never_touched() {
             mark: holder.clone(),
             secret: "theirs".into(),
             spec: "theirs".into(),
+            scopes: [].into(),
+            enabled: true,
             created: 0,
         };
         stage.server.put_client(ID, theirs);

@@ -11,7 +11,10 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 use kube::{ResourceExt as _, runtime::controller::Action};
-use mcp_auth_crds::v1alpha1::{AuthorizationServer, McpServer, TokenExchangePolicy};
+use mcp_auth_crds::{
+    condition::{self, types},
+    v1alpha1::{AuthorizationServer, McpServer, TokenExchangePolicy},
+};
 
 use self::status::Progress;
 use super::{
@@ -175,7 +178,7 @@ fn given_by_others(
 }
 
 /// Whether the server's own status says that it can exchange for all of it: the tokens of all whom this policy means, and
-/// of nobody whom no policy means.
+/// of nobody whom no policy means; and with credentials that work.
 fn programmed(
     server: &McpServer,
     accepted: &Accepted<'_>,
@@ -183,7 +186,6 @@ fn programmed(
     given: &BTreeMap<String, Subjects>,
 ) -> Result<(), Halt> {
     let name = server.name_any();
-    let status = server.status.as_ref();
     let held = decide::in_force(server);
     for scope in &accepted.scopes {
         let wanting = match held.get(scope) {
@@ -198,10 +200,19 @@ fn programmed(
         };
         return Err(Halt::waiting("NotProgrammed", wanting));
     }
-    if status.is_none_or(|status| status.secret_name.is_none()) {
+    // Of the server as it is known. A failure that may be over in a moment does not change its conditions at once.
+    let conditions = server.status.as_ref().map(|status| &status.conditions);
+    let says = |type_| conditions.is_some_and(|conditions| condition::is_true(conditions, type_));
+    if !says(types::CREDENTIALS_READY) {
         return Err(Halt::waiting(
             "CredentialsNotReady",
-            format!("McpServer {name} has no proved credentials yet"),
+            format!("McpServer {name} has no proved credentials: its condition CredentialsReady says why"),
+        ));
+    }
+    if !says(types::REGISTERED) {
+        return Err(Halt::waiting(
+            "NotProgrammed",
+            format!("McpServer {name} is not registered as declared: its condition Registered says why"),
         ));
     }
     if !accepted.unassigned.is_empty() {

@@ -3,11 +3,24 @@ use serde_json::json;
 use super::*;
 use crate::policy::exchange::Target;
 
+fn condition(type_: &str, status: &str) -> serde_json::Value {
+    json!({"type": type_, "status": status, "reason": "Some", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+}
+
 fn only(clients: &[&str]) -> Subjects {
     Subjects::Only(clients.iter().map(|id| (*id).to_owned()).collect())
 }
 
+/// A server with this status, which is registered and has proved credentials unless it says otherwise.
 fn server(status: &serde_json::Value) -> McpServer {
+    let mut status = status.clone();
+    let all_well = json!([
+        condition("Registered", "True"),
+        condition("CredentialsReady", "True")
+    ]);
+    if status["conditions"].is_null() {
+        status["conditions"] = all_well;
+    }
     serde_json::from_value(json!({
         "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer",
         "metadata": {"namespace": "team", "name": "notes"},
@@ -21,6 +34,13 @@ fn server(status: &serde_json::Value) -> McpServer {
 fn a_policy_is_programmed_when_its_clients_can_and_nobody_can_whom_no_policy_means() {
     let any = json!({"exchangeScopes": ["s"], "secretName": "x"});
     let limited = |clients: &[&str]| json!({"exchangeScopes": ["s"], "secretName": "x", "exchangeLimits": [{"scope": "s", "clients": clients}]});
+    let with = |registered: &str, credentials: &str| {
+        let conditions = [
+            condition("Registered", registered),
+            condition("CredentialsReady", credentials),
+        ];
+        json!({"exchangeScopes": ["s"], "secretName": "x", "conditions": conditions})
+    };
     let cases = [
         (
             "not yet",
@@ -75,10 +95,31 @@ fn a_policy_is_programmed_when_its_clients_can_and_nobody_can_whom_no_policy_mea
         ("for everybody", any, Subjects::Any, Subjects::Any, None),
         (
             "no credentials",
-            json!({"exchangeScopes": ["s"]}),
+            json!({"exchangeScopes": ["s"], "conditions": [condition("Registered", "True")]}),
             Subjects::Any,
             Subjects::Any,
-            Some("no proved credentials yet"),
+            Some("no proved credentials"),
+        ),
+        (
+            "credentials that work no more",
+            with("True", "False"),
+            Subjects::Any,
+            Subjects::Any,
+            Some("no proved credentials: its condition CredentialsReady says why"),
+        ),
+        (
+            "credentials that are not known to work",
+            with("True", "Unknown"),
+            Subjects::Any,
+            Subjects::Any,
+            Some("no proved credentials: its condition CredentialsReady says why"),
+        ),
+        (
+            "limits that stay",
+            with("False", "True"),
+            Subjects::Any,
+            Subjects::Any,
+            Some("not registered as declared: its condition Registered says why"),
         ),
     ];
     let target = server(&json!({}));

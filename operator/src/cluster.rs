@@ -1,4 +1,4 @@
-//! The writes to the API server, each behind the leader's fence.
+//! The API server as reconcilers use it: every call bounded in time, every write behind the leader's fence.
 
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -17,6 +17,10 @@ use serde_json::json;
 
 use crate::{error::Error, lease::Leadership};
 
+mod bounded;
+
+pub use bounded::Unanswered;
+
 /// What every object of ours is, to the API server.
 pub trait Owned:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
@@ -31,7 +35,7 @@ impl<K> Owned for K where
 {
 }
 
-/// The API server, for writing.
+/// The API server, for reading and writing.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
@@ -71,17 +75,15 @@ pub fn ownership(existing: Option<&ObjectMeta>, owner: &OwnerReference) -> Owner
 }
 
 impl Cluster {
-    /// Writes through `client` while `leadership` is held.
+    /// Asks through `client`, and writes while `leadership` is held; must run within a tokio runtime.
     pub fn new(client: Client, leadership: Leadership) -> Self {
-        Self { client, leadership }
+        Self {
+            client: bounded::bounded(client, leadership.clone()),
+            leadership,
+        }
     }
 
-    /// The client, for reading.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// A typed API in a namespace.
+    /// A typed API in a namespace, for anything but a watch.
     pub fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(
         &self,
         namespace: &str,
@@ -89,7 +91,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Fails when this replica does not lead: asked before each write.
+    /// Fails when this replica does not lead: asked before each write, so that none is even prepared.
     pub fn fence(&self) -> Result<(), Error> {
         if self.leadership.is_held() {
             Ok(())

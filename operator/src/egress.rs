@@ -28,6 +28,7 @@ mod resolver;
 #[cfg(test)]
 mod tests;
 
+use address::translated;
 pub use address::{AddressClass, classify};
 pub use error::{EgressError, Refusal, TlsProblem};
 use resolver::CheckingResolver;
@@ -71,12 +72,11 @@ impl ClusterAddresses {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
-    /// Whether the address belongs to the cluster's machines.
+    /// Whether the address leads to one of the cluster's machines, be it by a translation on the way.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&address.to_canonical())
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.contains(&address.to_canonical())
+            || translated(address).is_some_and(|address| known.contains(&address.into()))
     }
 
     /// How many there are.

@@ -2,7 +2,10 @@
 
 use thiserror::Error;
 
-use crate::provider::{ProviderError, discovery::DiscoveryError, keycloak::SetupError};
+use crate::{
+    cluster::Unanswered,
+    provider::{ProviderError, discovery::DiscoveryError, keycloak::SetupError},
+};
 
 /// A failed pass. It is tried again after a pause that grows with each failure.
 #[derive(Debug, Error)]
@@ -30,7 +33,7 @@ pub enum Error {
         /// The permissions by the names that the server's administrator knows.
         missing: String,
     },
-    /// This replica does not lead any more; nothing was written.
+    /// This replica does not lead any more: a write was not sent, or was given up before its answer came.
     #[error("this replica does not lead")]
     NotLeading,
 }
@@ -92,6 +95,9 @@ impl From<ProviderError> for Error {
 
 impl From<kube::Error> for Error {
     fn from(error: kube::Error) -> Self {
+        if Unanswered::of(&error) == Some(Unanswered::NotLeading) {
+            return Self::NotLeading;
+        }
         let (reason, message) = match &error {
             kube::Error::Api(status) if status.is_conflict() => {
                 ("Conflict", "the object was changed meanwhile".to_owned())

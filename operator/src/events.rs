@@ -17,20 +17,20 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 use kube::{
-    Api, Client,
+    Api,
     api::{Patch, PatchParams, PostParams},
     runtime::events::{Event, EventType, Reporter},
 };
 use serde_json::json;
 
-use crate::{clock::SharedClock, policy::names};
+use crate::{clock::SharedClock, cluster::Cluster, error::Error, policy::names};
 
 /// What comes this much later is a new Event, as it is for the Events of Kubernetes itself.
 const SERIES: SignedDuration = SignedDuration::from_mins(6);
 
 /// Publishes Events, and counts those that repeat.
 pub struct Recorder {
-    client: Client,
+    cluster: Cluster,
     reporter: Reporter,
     clock: SharedClock,
     told: Mutex<HashMap<String, Told>>,
@@ -46,9 +46,9 @@ struct Told {
 
 impl Recorder {
     /// Publishes as `reporter`.
-    pub fn new(client: Client, reporter: Reporter, clock: SharedClock) -> Self {
+    pub fn new(cluster: Cluster, reporter: Reporter, clock: SharedClock) -> Self {
         Self {
-            client,
+            cluster,
             reporter,
             clock,
             told: Mutex::default(),
@@ -58,11 +58,12 @@ impl Recorder {
     /// Publishes an Event about an object, in its namespace.
     ///
     /// # Errors
-    /// When the API server does not take it.
-    pub async fn publish(&self, event: &Event, about: &ObjectReference) -> Result<(), kube::Error> {
+    /// When the API server does not take it, or this replica does not lead.
+    pub async fn publish(&self, event: &Event, about: &ObjectReference) -> Result<(), Error> {
+        self.cluster.fence()?;
         let now = self.clock.now();
         let namespace = about.namespace.as_deref().unwrap_or("default");
-        let events: Api<ClusterEvent> = Api::namespaced(self.client.clone(), namespace);
+        let events: Api<ClusterEvent> = self.cluster.api(namespace);
         let key = key(event, about);
         let told = match self.recall(&key, now) {
             Some(before) => self.repeat(&events, before, now).await?,
@@ -172,7 +173,10 @@ fn key(event: &Event, about: &ObjectReference) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Clock as _, ManualClock};
+    use crate::{
+        clock::{Clock as _, ManualClock},
+        lease::Leadership,
+    };
 
     fn event(note: &str) -> Event {
         Event {
@@ -200,15 +204,30 @@ mod tests {
         assert_ne!(first, key(&event("set a"), &about("2", "1")), "another object");
     }
 
+    fn reporter() -> Reporter {
+        Reporter {
+            controller: "test".to_owned(),
+            instance: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_lead_tells_nothing() {
+        let clock = ManualClock::at("2026-01-01T00:00:00Z");
+        let stage = crate::testing::stage(&[]).await;
+        let follower = Cluster::new(stage.cluster.client(), Leadership::lost());
+        let recorder = Recorder::new(follower, reporter(), clock.clone());
+        let (event, about) = (event("set a"), about("1", "1"));
+        let told = recorder.publish(&event, &about).await;
+        assert!(matches!(told, Err(Error::NotLeading)), "{told:?}");
+        assert_eq!(recorder.recall(&key(&event, &about), clock.now()), None);
+    }
+
     #[tokio::test]
     async fn what_was_told_long_ago_is_forgotten() {
         let clock = ManualClock::at("2026-01-01T00:00:00Z");
         let stage = crate::testing::stage(&[]).await;
-        let reporter = Reporter {
-            controller: "test".to_owned(),
-            instance: None,
-        };
-        let recorder = Recorder::new(stage.cluster.client(), reporter, clock.clone());
+        let recorder = Recorder::new(stage.ctx.cluster.clone(), reporter(), clock.clone());
         let (event, about) = (event("set a"), about("1", "1"));
         recorder.publish(&event, &about).await.unwrap();
         recorder.publish(&event, &about).await.unwrap();

@@ -11,7 +11,7 @@ use tokio::{
     net::TcpListener,
     sync::oneshot,
     task::{JoinError, JoinHandle},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 use crate::{
@@ -40,7 +40,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long the API server may be silent before a replica calls itself unready, unless its lease lasts longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the first look at the cluster's own addresses may take.
+/// How long each source of the cluster's own addresses may take before anything else starts.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// Why the operator ended, in one line.
@@ -191,9 +191,7 @@ async fn grace_after(shutdown: Shutdown) {
 
 /// Looks once, for a bounded time, so that the first URL is checked against something; then goes on in the background.
 async fn keep_addresses(mut keeper: ClusterAddressKeeper) -> impl Future<Output = ()> + Send + 'static {
-    if timeout(FIRST_LOOK, keeper.refresh()).await.is_err() {
-        tracing::warn!("the addresses of the cluster's machines are not known yet");
-    }
+    keeper.refresh(FIRST_LOOK).await;
     async move {
         keeper.run().await;
     }

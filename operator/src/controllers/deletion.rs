@@ -127,7 +127,7 @@ async fn announce<K: Owned>(
         secondary: Some(object.object_ref(&())),
     };
     if let Err(error) = ctx.recorder.publish(&event, &about).await {
-        tracing::warn!(error = %Error::from(error), "an event was not published");
+        tracing::warn!(%error, "an event was not published");
     }
 }
 

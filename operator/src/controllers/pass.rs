@@ -167,7 +167,7 @@ async fn announce<K: Owned>(object: &K, was: Option<&(String, String)>, reports:
 /// Publishes an Event on the object. Events are a courtesy: failing to publish one fails nothing.
 pub async fn tell<K: Owned>(object: &K, type_: EventType, reason: &str, note: String, ctx: &Context) {
     let namespace = object.namespace().unwrap_or_default();
-    if ctx.cluster.fence().is_err() || ctx.namespace(&namespace).terminating {
+    if ctx.namespace(&namespace).terminating {
         return;
     }
     let event = Event {
@@ -178,7 +178,7 @@ pub async fn tell<K: Owned>(object: &K, type_: EventType, reason: &str, note: St
         secondary: None,
     };
     if let Err(error) = ctx.recorder.publish(&event, &object.object_ref(&())).await {
-        tracing::debug!(error = %Error::from(error), "an event was not published");
+        tracing::debug!(%error, "an event was not published");
     }
 }
 

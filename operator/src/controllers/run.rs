@@ -161,15 +161,16 @@ fn context(parts: Parts) -> Context {
         controller: MANAGER.to_owned(),
         instance: std::env::var("HOSTNAME").ok(),
     };
+    let cluster = Cluster::new(client, leadership.clone());
     Context {
-        cluster: Cluster::new(client.clone(), leadership.clone()),
+        recorder: Recorder::new(cluster.clone(), reporter, clock.clone()),
+        cluster,
         feeds,
         connections: Connections::default(),
         realms: RealmRegistry::new(LimitSettings::new(
             config.authorization_server_rate,
             config.max_backoff,
         )),
-        recorder: Recorder::new(client, reporter, clock.clone()),
         backoff: Backoff::default(),
         applied: super::settle::Applied::default(),
         probes: mcp_server::Probes::default(),

@@ -1,7 +1,7 @@
 //! Who wakes whom: a change of one object is looked at by everything that refers to it, at once rather than at the
 //! next resync.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use futures::{
     Stream, StreamExt as _,
@@ -13,6 +13,10 @@ use mcp_auth_crds::v1alpha1::{
     AuthorizationServer, McpClient, McpServer, ObjectReference, TokenExchangePolicy,
 };
 
+use self::{
+    homes::Homes,
+    relations::{contend, exchanges, holds, names},
+};
 use super::mcp_client;
 use crate::{
     context::Context,
@@ -20,13 +24,16 @@ use crate::{
     watch::{Feed, Touch},
 };
 
+mod homes;
+mod relations;
+
 /// The queue of a controller.
 pub type Queue<K> = SelectAll<BoxStream<'static, ObjectRef<K>>>;
 
 /// Every touch of `feed`, turned by `map` into the objects to look at.
 fn on<T, K, I>(
     feed: &Feed<T>,
-    map: impl Fn(&Touch<T>) -> I + Send + 'static,
+    mut map: impl FnMut(&Touch<T>) -> I + Send + 'static,
 ) -> BoxStream<'static, ObjectRef<K>>
 where
     T: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
@@ -47,30 +54,6 @@ where
     on(feed, |touch| {
         (!touch.deleted).then(|| ObjectRef::from_obj(&*touch.object))
     })
-}
-
-/// Whether `reference`, written in an object, names `target`.
-fn names<K: Resource, T: Resource>(reference: &ObjectReference, from: &K, target: &T) -> bool {
-    let own = from.meta().namespace.as_deref().unwrap_or_default();
-    Some(reference.name.as_str()) == target.meta().name.as_deref()
-        && Some(reference.namespace_or(own)) == target.meta().namespace.as_deref()
-}
-
-/// Whether it is this server that exchanges by the policy.
-fn exchanges(policy: &TokenExchangePolicy, server: &McpServer) -> bool {
-    policy.metadata.namespace == server.metadata.namespace
-        && Some(&policy.spec.server_ref.name) == server.metadata.name.as_ref()
-}
-
-/// Whether the server can exchange for something that the policy gives or gave: it may be the one that the policy
-/// named before, which has to lose it.
-fn holds(server: &McpServer, policy: &TokenExchangePolicy) -> bool {
-    let held = server.status.iter().flat_map(|status| &status.exchange_scopes);
-    let given = policy.status.iter().flat_map(|status| &status.assigned_scopes);
-    let given: BTreeSet<&String> = given
-        .chain(policy.spec.scopes.iter().map(|scope| &scope.name.0))
-        .collect();
-    policy.metadata.namespace == server.metadata.namespace && held.into_iter().any(|s| given.contains(s))
 }
 
 /// The objects of a cache that satisfy `refers`.
@@ -109,6 +92,21 @@ where
         object.meta().namespace == meta.namespace && wants(object, name)
     });
     owner(part).into_iter().chain(wanted).collect()
+}
+
+/// What is news of an AuthorizationServer, turned by `map` into the objects to look at.
+fn on_home<K: Resource<DynamicType = ()> + 'static>(
+    feed: &Feed<AuthorizationServer>,
+    map: impl Fn(&AuthorizationServer) -> Vec<ObjectRef<K>> + Send + 'static,
+) -> BoxStream<'static, ObjectRef<K>> {
+    let mut homes = Homes::default();
+    on(feed, move |touch| {
+        if homes.is_news(touch) {
+            map(&touch.object)
+        } else {
+            Vec::new()
+        }
+    })
 }
 
 /// Wakes of connections, turned by `map` into the objects to look at.
@@ -180,7 +178,8 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
         feeds.servers.clone(),
         feeds.servers.clone(),
     );
-    let (by_secret, by_map, by_policy) = (
+    let (by_secret, by_map, by_policy, by_name) = (
+        feeds.servers.clone(),
         feeds.servers.clone(),
         feeds.servers.clone(),
         feeds.servers.clone(),
@@ -189,9 +188,9 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
     stream::select_all([
         own(&feeds.servers),
         ctx.probes.subscribe().boxed(),
-        on(&feeds.authorization_servers, move |touch| {
+        on_home(&feeds.authorization_servers, move |home| {
             all(&by_server, |server| {
-                names(&server.spec.authorization_server_ref, server, &*touch.object)
+                names(&server.spec.authorization_server_ref, server, home)
             })
         }),
         on_connection(
@@ -207,6 +206,14 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
             all(&by_policy, |server| {
                 exchanges(&touch.object, server) || holds(server, &touch.object)
             })
+        }),
+        // What one leaves behind, another that was refused it can take.
+        on(&feeds.servers, move |touch| {
+            if touch.deleted {
+                all(&by_name, |server| contend(server, &touch.object))
+            } else {
+                Vec::new()
+            }
         }),
         // A target that changes changes what its callers may exchange for.
         on(&feeds.servers, move |touch| {
@@ -256,9 +263,9 @@ pub fn clients(ctx: &Arc<Context>) -> Queue<McpClient> {
     );
     stream::select_all([
         own(&feeds.clients),
-        on(&feeds.authorization_servers, move |touch| {
+        on_home(&feeds.authorization_servers, move |home| {
             all(&by_home, |client| {
-                names(&client.spec.authorization_server_ref, client, &*touch.object)
+                names(&client.spec.authorization_server_ref, client, home)
             })
         }),
         on_connection(
@@ -321,7 +328,7 @@ pub fn policies(ctx: &Arc<Context>) -> Queue<TokenExchangePolicy> {
             })
         }),
         // The AuthorizationServer is the exchanging server's: which one that is, the pass finds out.
-        on(&feeds.authorization_servers, move |_| {
+        on_home(&feeds.authorization_servers, move |_| {
             all(&by_home, |policy| policy.spec.api_ref.is_some())
         }),
         on(&feeds.namespaces, move |touch| {

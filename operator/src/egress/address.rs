@@ -97,6 +97,7 @@ const fn classify_v6(address: Ipv6Addr) -> AddressClass {
             AddressClass::Public => AddressClass::Public,
             _ => AddressClass::Embedded,
         },
+        // No other form that stands for an IPv4 address is let through at all: `translated` relies on that.
         // IPv4-compatible, -mapped and -translated; a network's own NAT64 prefix (RFC 8215); 6to4; Teredo; ISATAP.
         [0, 0, 0, 0, 0, 0 | 0xffff, ..]
         | [0, 0, 0, 0, 0xffff, 0, ..]
@@ -111,6 +112,17 @@ const fn classify_v6(address: Ipv6Addr) -> AddressClass {
         [0x2001, 0x1..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => AddressClass::Reserved,
         [0x2000..=0x3fff, ..] => AddressClass::Public,
         _ => AddressClass::Reserved,
+    }
+}
+
+/// The IPv4 address that an address is translated to on its way, if it is one that may be connected to.
+pub(super) const fn translated(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => match address.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(joined(high, low)),
+            _ => None,
+        },
     }
 }
 

@@ -1,8 +1,11 @@
 //! Who asks whether we lead, and who answers.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::clock::{SharedClock, SystemClock};
 
@@ -32,6 +35,27 @@ impl Leadership {
         })
     }
 
+    /// What comes of `write` if this process leads until it is done; else nothing, and `write` is dropped as soon as
+    /// this process leads no more. So a write never lands when another replica leads, and a renewal gives it more time.
+    pub async fn while_held<W: Future>(&self, write: W) -> Option<W::Output> {
+        tokio::select! {
+            biased;
+            () = self.run_out() => None,
+            done = write => Some(done),
+        }
+    }
+
+    /// Completes when this process does not lead.
+    async fn run_out(&self) {
+        loop {
+            let left = self.remaining();
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+
     /// Completes when this process leads; never, if the election ends before.
     pub async fn acquired(&self) {
         let mut valid_until = self.valid_until.clone();
@@ -52,7 +76,18 @@ impl Leadership {
     /// A leadership that is not held.
     #[cfg(test)]
     pub(crate) fn lost() -> Self {
-        let (_, valid_until) = watch::channel(None);
+        Self::of(None)
+    }
+
+    /// A leadership that nobody renews.
+    #[cfg(test)]
+    pub(crate) fn until(end: Instant) -> Self {
+        Self::of(Some(end))
+    }
+
+    #[cfg(test)]
+    fn of(end: Option<Instant>) -> Self {
+        let (_, valid_until) = watch::channel(end);
         Self {
             valid_until,
             clock: SystemClock::shared(),
@@ -90,5 +125,28 @@ impl Tenure {
 impl Drop for Tenure {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_gives_a_write_more_time() {
+        let clock = SystemClock::shared();
+        let began = clock.instant();
+        let (tenure, leadership) = Tenure::new(clock);
+        assert_eq!(leadership.while_held(async {}).await, None, "not begun");
+        tenure.extend(began + Duration::from_secs(2));
+        let write = async {
+            sleep(Duration::from_secs(1)).await;
+            tenure.extend(began + Duration::from_secs(5));
+            sleep(Duration::from_secs(2)).await;
+        };
+        assert_eq!(leadership.while_held(write).await, Some(()));
+        let endless = std::future::pending::<()>();
+        assert_eq!(leadership.while_held(endless).await, None);
+        assert_eq!(began.elapsed(), Duration::from_secs(5));
     }
 }

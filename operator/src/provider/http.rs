@@ -113,7 +113,9 @@ impl HttpClient {
             return Err(Failure::lasting(ProviderError::NotLeading));
         }
         let begun = Instant::now();
-        let result = self.exchange(request).await;
+        let Some(result) = self.bounded(request).await else {
+            return Err(Failure::lasting(ProviderError::NotLeading));
+        };
         let outcome = match &result {
             Ok(answer) => CallOutcome::Status(answer.status.as_u16()),
             Err(_) => CallOutcome::NoAnswer,
@@ -139,6 +141,15 @@ impl HttpClient {
                 error: classify(request.operation, &error),
             }),
         }
+    }
+
+    /// The exchange; for all but a read nothing, if the lease ends before it.
+    async fn bounded(&self, request: &Request<'_>) -> Option<Result<Answer, EgressError>> {
+        let exchange = self.exchange(request);
+        if request.effect == Effect::Read {
+            return Some(exchange.await);
+        }
+        self.leadership.while_held(exchange).await
     }
 
     async fn exchange(&self, request: &Request<'_>) -> Result<Answer, EgressError> {

@@ -67,18 +67,26 @@ pub(super) struct Connection {
 
 /// Connects to the cluster of KUBECONFIG, or the one around us, and makes sure that its API server answers.
 pub(super) async fn connect() -> Result<Connection, PreflightError> {
-    let mut config = kube::Config::infer()
+    let config = kube::Config::infer()
         .await
         .map_err(|problem| PreflightError::NoCluster(in_one_line(&problem)))?;
-    config.connect_timeout = Some(PATIENCE);
-    config.read_timeout = Some(READ_TIMEOUT);
-    config.reset_reader_on_write = true;
+    let config = adjusted(config);
     let url = config.cluster_url.to_string();
     let host = config.cluster_url.host().unwrap_or_default().to_owned();
     let client =
         Client::try_from(config).map_err(|problem| PreflightError::NoCluster(in_one_line(&problem)))?;
     answers(&client, &url).await?;
     Ok(Connection { client, host })
+}
+
+/// With our limits, and without repetitions: kube's own would go on for minutes, and repeat writes without asking
+/// whether we still lead. Passes, watches and the election each try again by themselves.
+fn adjusted(mut config: kube::Config) -> kube::Config {
+    config.connect_timeout = Some(PATIENCE);
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    config.default_retry = false;
+    config
 }
 
 /// Makes sure that the API server is there and knows us.
@@ -161,5 +169,31 @@ async fn bounded<T>(question: impl Future<Output = kube::Result<T>>) -> Result<T
     match timeout(PATIENCE, question).await {
         Ok(answer) => answer.map_err(Trouble::Kube),
         Err(_) => Err(Trouble::Silence),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::api::PostParams;
+    use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_is_sent_once() {
+        for status in [429, 503, 504] {
+            let server = MockServer::start().await;
+            Mock::given(any())
+                .respond_with(ResponseTemplate::new(status))
+                .mount(&server)
+                .await;
+            let config = adjusted(kube::Config::new(server.uri().parse().unwrap()));
+            let maps: Api<ConfigMap> = Api::namespaced(Client::try_from(config).unwrap(), "n");
+            let mut map = ConfigMap::default();
+            map.metadata.name = Some("m".to_owned());
+            maps.create(&PostParams::default(), &map).await.unwrap_err();
+            assert_eq!(server.received_requests().await.unwrap().len(), 1, "{status}");
+        }
     }
 }

@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 use http::{Request, Response};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tower_test::mock;
 
 use super::{preflight::check, *};

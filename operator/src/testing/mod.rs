@@ -152,15 +152,16 @@ async fn context(client: Client, clock: Arc<ManualClock>) -> Context {
         instance: None,
     };
     let egress = Egress::new(config.egress);
+    let cluster = Cluster::new(client, leadership.clone());
     Context {
-        cluster: Cluster::new(client.clone(), leadership.clone()),
+        recorder: Recorder::new(cluster.clone(), reporter, clock.clone()),
+        cluster,
         feeds,
         connections: Connections::default(),
         realms: RealmRegistry::new(LimitSettings::new(
             config.authorization_server_rate,
             Duration::from_secs(1),
         )),
-        recorder: Recorder::new(client, reporter, clock.clone()),
         backoff: Backoff::default(),
         applied: Applied::default(),
         probes: Probes::default(),

@@ -74,6 +74,7 @@ fn who_may_reach_what() {
     for (policy, audience, address) in [
         (strict, server, "8.8.8.8"),
         (strict, tenant, "8.8.8.8"),
+        (strict, tenant, "64:ff9b::203.0.114.8"),
         (strict, server, "10.0.0.1"),
         (strict, server, "fd00::1"),
         (private, tenant, "10.0.0.1"),
@@ -115,6 +116,16 @@ fn who_may_reach_what() {
         (private, server, "10.9.9.9", Refusal::Cluster),
         (strict, server, "2a00::77", Refusal::Cluster),
         (strict, server, "::ffff:203.0.114.7", Refusal::Cluster),
+        (strict, server, "64:ff9b::203.0.114.7", Refusal::Cluster),
+        (private, tenant, "64:ff9b::203.0.114.7", Refusal::Cluster),
+        // A network's own NAT64 prefix, and 6to4.
+        (
+            strict,
+            server,
+            "64:ff9b:1:cb00:72:700::",
+            Refusal::Address(Embedded),
+        ),
+        (strict, server, "2002:cb00:7207::1", Refusal::Address(Embedded)),
     ] {
         assert_eq!(
             check(policy, audience, address),

@@ -270,6 +270,20 @@ async fn who_does_not_lead_reads_but_does_not_write() {
 }
 
 #[tokio::test]
+async fn a_write_ends_with_the_lease() {
+    for effect in [Effect::Replace, Effect::Create] {
+        let server = server(vec![status(200).set_delay(Duration::from_secs(4)); 3]).await;
+        let mut client = client(LONG);
+        client.leadership = Leadership::until(Instant::now() + Duration::from_millis(300));
+        let begun = StdInstant::now();
+        let error = client.call(&request(&server.uri(), effect)).await.err();
+        assert_eq!(error, Some(ProviderError::NotLeading), "no fault of the realm");
+        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert_eq!(requests(&server).await, 1);
+    }
+}
+
+#[tokio::test]
 async fn every_attempt_is_counted() {
     let server = server(vec![status(503), status(404)]).await;
     let client = client(LONG);

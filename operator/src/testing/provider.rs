@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Writes;
+use super::{Writes, resources};
 use crate::provider::{
     Access, Call, Change, ClientSpec, Conflict, Credential, Holder, Mark, ObservedClient, ObservedLimits,
     ObservedResource, ObservedScopes, Plan, Presence, Proof, Provider, ProviderError, Read, ResourceSpec,
@@ -81,7 +81,7 @@ impl FakeServer {
     }
 }
 
-fn call(change: Change, id: &str, body: Value) -> Call {
+pub(super) fn call(change: Change, id: &str, body: Value) -> Call {
     Call {
         operation: "test",
         change,
@@ -199,12 +199,12 @@ impl Provider for FakeServer {
 
     fn plan_resource(
         &self,
-        _: &ResourceSpec,
-        _: &ObservedResource,
-        _: &ObservedScopes,
-        _: Option<&Credential>,
+        want: &ResourceSpec,
+        observed: &ObservedResource,
+        scopes: &ObservedScopes,
+        secret: Option<&Credential>,
     ) -> Plan {
-        Plan::default()
+        resources::plan(want, observed, scopes, secret)
     }
 
     fn plan_resource_removal(&self, _: &Mark, _: &ObservedResource, _: &ObservedScopes) -> Plan {

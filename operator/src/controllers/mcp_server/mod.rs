@@ -5,6 +5,8 @@ mod desired;
 mod observe;
 mod probe;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -78,13 +80,14 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
         namespace: &namespace,
         labels: &facts.labels,
     };
-    desired::check(server).map_err(Halt::Refused)?;
     if let Err(refusal) = desired::granted(server, &authorization_server, tenant) {
         withdraw(server, &authorization_server, ctx).await?;
         progress.withdrawn();
         return Err(Halt::Refused(refusal));
     }
     if !has_finalizer(&**server) {
+        // It has nothing there that could be taken away.
+        desired::check(server).map_err(Halt::Refused)?;
         home::stays(&authorization_server)?;
     }
     let connection = home::connection(ctx, &authorization_server)?;
@@ -95,20 +98,9 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
 
     let provider = &*home.connection.provider;
     let (observed, want, plan) = look(server, &home, tenant, ctx).await?;
-    if let Some(refused) = conflict::refusal(
-        &plan.conflicts,
-        &namespace,
-        &ctx.installation,
-        &home.authorization_server,
-    ) {
-        return Err(refused);
-    }
-    if settle::is_paused(&**server) {
-        provider.execute(&plan.revocations()).await?;
-        if let Some(status) = status::without(server, &want) {
-            ctx.cluster.write_status(&**server, &status).await?;
-        }
-        return Err(Halt::Paused);
+    if let Some(halt) = stop(server, &home, &plan, ctx) {
+        take_away(server, &home, &want, &plan, &halt, ctx, progress).await?;
+        return Err(halt);
     }
     progress.accepted(server);
     ctx.cluster.add_finalizer(&**server).await?;
@@ -135,7 +127,7 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
 /// What is the case, what is wanted, and what is to be done about it.
 ///
 /// From memory one can tell that nothing is to be done. What is written rests on what is there now: by now somebody else
-/// may hold the resource or one of the scopes, and then nothing may be written at all.
+/// may hold the resource or one of the scopes, and then nothing may be given.
 async fn look(
     server: &McpServer,
     home: &Home,
@@ -153,6 +145,43 @@ async fn look(
         }
         read = Read::Fresh;
     }
+}
+
+/// Why no more may be done than to take away, if so.
+fn stop(server: &McpServer, home: &Home, plan: &Plan, ctx: &Context) -> Option<Halt> {
+    let namespace = server.namespace().unwrap_or_default();
+    let refused = desired::check(server).err().map(Halt::Refused).or_else(|| {
+        conflict::refusal(
+            &plan.conflicts,
+            &namespace,
+            &ctx.installation,
+            &home.authorization_server,
+        )
+    });
+    refused.or_else(|| settle::is_paused(server).then_some(Halt::Paused))
+}
+
+/// Takes away what is not wanted any more, whatever else stands in the way: else a team could keep what was taken back
+/// by writing something that is refused, or by a pause.
+async fn take_away(
+    server: &McpServer,
+    home: &Home,
+    want: &ResourceSpec,
+    plan: &Plan,
+    halt: &Halt,
+    ctx: &Context,
+    progress: &mut Progress,
+) -> Result<(), Halt> {
+    if !has_finalizer(server) {
+        return Ok(());
+    }
+    home.connection.provider.execute(&plan.revocations()).await?;
+    if !matches!(halt, Halt::Paused) {
+        progress.lost(server, want);
+    } else if let Some(status) = status::without(server, want) {
+        ctx.cluster.write_status(server, &status).await?;
+    }
+    Ok(())
 }
 
 /// Chooses the server's own credential, while a policy needs one.

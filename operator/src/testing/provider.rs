@@ -16,6 +16,9 @@ use crate::provider::{
     ScopeOwner, ScopeSpec, Verb,
 };
 
+/// What the path of a call about a scope begins with: all it can do is to remove one.
+pub(super) const SCOPE: &str = "scope ";
+
 /// A client there.
 #[derive(Clone, Debug)]
 pub(crate) struct FakeClient {
@@ -69,6 +72,11 @@ impl FakeServer {
     /// Puts a scope there.
     pub(crate) fn put_scope(&self, name: &str, holder: Holder) {
         self.lock().scopes.insert(name.to_owned(), holder);
+    }
+
+    /// The names of all scopes.
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        self.lock().scopes.keys().cloned().collect()
     }
 
     /// Which clients were proved, in order.
@@ -211,8 +219,14 @@ impl Provider for FakeServer {
         Plan::default()
     }
 
-    fn plan_scopes(&self, _: &Mark, _: &[ScopeSpec], _: &ObservedScopes, _: &dyn Fn(&str) -> bool) -> Plan {
-        Plan::default()
+    fn plan_scopes(
+        &self,
+        mark: &Mark,
+        want: &[ScopeSpec],
+        scopes: &ObservedScopes,
+        _: &dyn Fn(&str) -> bool,
+    ) -> Plan {
+        resources::plan_scopes(mark, want, scopes)
     }
 
     async fn execute(&self, plan: &Plan) -> Result<(), ProviderError> {
@@ -221,6 +235,10 @@ impl Provider for FakeServer {
                 return Err(ProviderError::NotLeading);
             }
             let mut state = self.lock();
+            if let Some(scope) = call.path.strip_prefix(SCOPE) {
+                state.scopes.remove(scope);
+                continue;
+            }
             if call.change == Change::Delete {
                 state.clients.remove(&call.path);
                 continue;

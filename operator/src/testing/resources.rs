@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::provider::{FakeClient, call};
+use super::provider::{FakeClient, SCOPE, call};
 use crate::provider::{
     Change, Conflict, Credential, Mark, ObservedResource, ObservedScopes, Plan, Presence, ResourceSpec,
+    ScopeSpec,
 };
 
 /// A resource of the server in memory that may exchange for these scopes.
@@ -83,4 +84,24 @@ pub(super) fn plan(
         calls.push(to(change, &wanted, changed));
     }
     Plan { calls, conflicts }
+}
+
+/// As [`crate::provider::Provider::plan_scopes`], but makes none.
+pub(super) fn plan_scopes(mark: &Mark, want: &[ScopeSpec], scopes: &ObservedScopes) -> Plan {
+    let wanted = |name: &str| want.iter().any(|scope| scope.name == name);
+    let mut plan = Plan::default();
+    for (name, owner) in scopes.iter() {
+        let ours = Presence::Held(owner.holder.clone()).claimable(mark, false);
+        match (wanted(name), ours) {
+            (true, false) => plan.conflicts.push(Conflict {
+                subject: format!("scope {name}"),
+                holder: owner.holder.clone(),
+            }),
+            (false, true) => plan
+                .calls
+                .push(call(Change::Revoke, &format!("{SCOPE}{name}"), Value::Null)),
+            _ => {}
+        }
+    }
+    plan
 }

@@ -47,6 +47,7 @@ async fn reconcile(server: &Arc<McpServer>, ctx: &Arc<Context>) -> Result<Next, 
     if is_deleting(&**server) && !has_finalizer(&**server) {
         return Ok(Next::Await);
     }
+    ctx.probes.recall(server);
     let mut progress = Progress::default();
     let result = if is_deleting(&**server) {
         let cleaned = clean_up(server, ctx).await;

@@ -247,3 +247,32 @@ async fn a_resource_that_somebody_else_holds_is_never_written() {
         "it is not this server that can exchange"
     );
 }
+
+#[tokio::test]
+async fn a_start_forgets_no_answer_without_a_token() {
+    let mut team = Team::new(&[]).await;
+    team.settle().await;
+    assert_eq!(team.ready(), ("True".into(), "Ready".into()));
+    team.change(NOTES, |notes| {
+        let conditions = notes["status"]["conditions"].as_array_mut().unwrap();
+        let enforced = conditions.iter_mut().find(|c| c["type"] == "Enforced").unwrap();
+        enforced["status"] = json!("False");
+        enforced["reason"] = json!("AnswersWithoutToken");
+    });
+    let served = ("False".to_owned(), "AnswersWithoutToken".to_owned());
+    team.0.restart().await;
+    // The first pass stops early, and the next ones get no answer.
+    for (clients, ready) in [
+        (
+            json!([{"selfRegistered": true}]),
+            ("False".to_owned(), "SelfRegistrationOff".to_owned()),
+        ),
+        (json!([]), served),
+    ] {
+        team.change(NOTES, |notes| notes["spec"]["allowedClients"] = clients);
+        team.settle().await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        team.settle().await;
+        assert_eq!(team.ready(), ready);
+    }
+}

@@ -26,8 +26,8 @@ use super::{
     settle,
 };
 use crate::{
-    cluster::{has_finalizer, is_deleting},
-    context::Context,
+    cluster::{Ownership, has_finalizer, is_deleting, ownership},
+    context::{Context, find},
     credential::{self, Facts, flow},
     error::Error,
     metrics::Kind,
@@ -287,15 +287,18 @@ async fn hand_over(
     Ok(())
 }
 
-/// Takes the credential away from the workload when no policy needs it any more.
+/// Takes the credential away from the workload when no policy needs it any more. The status does not tell of one whose
+/// proof failed, or that a pass wrote which did not get further; the cache does.
 async fn take_back(server: &McpServer, observed: &Observed, ctx: &Context) -> Result<(), Halt> {
     let mark = home::mark(server, &ctx.installation);
-    let secret = server
-        .status
-        .as_ref()
-        .and_then(|status| status.secret_name.as_deref());
-    if let (Some(secret), Some(owner)) = (secret, server.controller_owner_ref(&())) {
-        flow::take_back(ctx, &mark.namespace, secret, &owner).await?;
+    let name = names::server_auth(&server.name_any());
+    if let Some(owner) = server.controller_owner_ref(&()) {
+        let told = server.status.iter().any(|status| status.secret_name.is_some());
+        let cached = find(&ctx.feeds.secrets.store(), &mark.namespace, &name);
+        let cached = ownership(cached.as_deref().map(|found| &found.metadata), &owner);
+        if told || matches!(cached, Ownership::Ours { .. }) {
+            flow::take_back(ctx, &mark.namespace, &name, &owner).await?;
+        }
     }
     if observed.journal.is_some() {
         flow::forget(ctx, &mark).await?;

@@ -8,14 +8,20 @@ use serde_json::{Value, json};
 use super::run;
 use crate::{
     provider::{Holder, Mark},
-    testing::{INSTALLATION, Stage, exchanged, resource, stage},
+    testing::{INSTALLATION, OPERATOR, Stage, exchanged, resource, stage},
 };
 
 const MAIN: &str = "/apis/mcpauth.dev/v1alpha1/namespaces/platform/authorizationservers/main";
 const NOTES: &str = "/apis/mcpauth.dev/v1alpha1/namespaces/team/mcpservers/notes";
 const ORDERS: &str = "/apis/mcpauth.dev/v1alpha1/namespaces/other/mcpservers/orders";
+const POLICY: &str = "/apis/mcpauth.dev/v1alpha1/namespaces/team/tokenexchangepolicies/orders";
+const SECRET: &str = "/api/v1/namespaces/team/secrets/notes-mcp-auth";
 /// Nobody answers there, and nobody is asked: an address of the operator's own machine.
 const RESOURCE: &str = "https://127.0.0.1/notes";
+
+fn journal() -> String {
+    format!("/api/v1/namespaces/{OPERATOR}/secrets/mcpserver.team.notes")
+}
 
 fn mark(namespace: &str, name: &str) -> Mark {
     Mark {
@@ -274,5 +280,44 @@ async fn a_start_forgets_no_answer_without_a_token() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         team.settle().await;
         assert_eq!(team.ready(), ready);
+    }
+}
+
+/// Killed at every write in turn while it gets credentials of its own, and then no policy needs them any more.
+#[tokio::test]
+async fn credentials_that_are_not_needed_go_wherever_it_was_killed() {
+    for death in 0.. {
+        let mut team = Team::new(&[policy()]).await;
+        team.0.writes.die_after(death);
+        let lived = team.pass().await;
+        let made = team.0.cluster.get(SECRET).is_some();
+        assert!(made || !lived, "death at {death}");
+        team.0.cluster.remove(POLICY);
+        team.0.restart().await;
+        team.settle().await;
+        assert!(team.0.cluster.get(SECRET).is_none(), "death at {death}");
+        assert!(team.0.cluster.get(&journal()).is_none(), "death at {death}");
+        assert_eq!(team.exchanged(), [].into(), "death at {death}");
+        assert_eq!(team.ready(), ("True".into(), "Ready".into()));
+        if lived {
+            assert!(death >= 6, "only {death} points of death were found");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_somebody_else_stays() {
+    let theirs = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "team", "name": "notes-mcp-auth"},
+        "data": {"password": "aHVudGVyMg=="}});
+    for objects in [vec![theirs.clone()], vec![theirs.clone(), policy()]] {
+        let mut team = Team::new(&objects).await;
+        team.settle().await;
+        team.0.cluster.remove(POLICY);
+        team.0.restart().await;
+        team.settle().await;
+        let left = team.0.cluster.get(SECRET).unwrap();
+        assert_eq!(left["data"], theirs["data"]);
+        assert_eq!(team.ready(), ("True".into(), "Ready".into()));
     }
 }

@@ -69,7 +69,8 @@ pub struct Conflict {
     pub holder: Holder,
 }
 
-/// What is to be written at the authorization server, in this order. With conflicts there are no calls.
+/// What is to be written at the authorization server, in this order. With conflicts there are only calls that take
+/// permission away, and only from what is ours: a conflict, which anybody can provoke, must not preserve anything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// The writes.

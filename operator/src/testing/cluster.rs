@@ -200,6 +200,10 @@ fn failure(code: u16, reason: &str) -> (u16, Value) {
 fn path(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let (api, kind) = (text(&object["apiVersion"]), text(&object["kind"]).to_lowercase());
+    let plural = match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{kind}s"),
+    };
     let prefix = if api.contains('/') {
         format!("/apis/{api}")
     } else {
@@ -209,5 +213,5 @@ fn path(object: &Value) -> String {
         text(&object["metadata"]["namespace"]),
         text(&object["metadata"]["name"]),
     );
-    format!("{prefix}/namespaces/{namespace}/{kind}s/{name}")
+    format!("{prefix}/namespaces/{namespace}/{plural}/{name}")
 }

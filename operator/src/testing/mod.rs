@@ -3,6 +3,7 @@
 
 mod cluster;
 mod provider;
+mod resources;
 
 use std::{
     sync::{
@@ -19,6 +20,7 @@ use kube::{
 
 pub(crate) use cluster::FakeCluster;
 pub(crate) use provider::{FakeClient, FakeServer};
+pub(crate) use resources::{exchanged, resource};
 
 use crate::{
     backoff::Backoff,
@@ -81,6 +83,14 @@ pub(crate) struct Stage {
     pub(crate) writes: Writes,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) ctx: Arc<Context>,
+}
+
+impl Stage {
+    /// The process ends and another starts: its caches are filled anew, and it remembers nothing.
+    pub(crate) async fn restart(&mut self) {
+        self.ctx = Arc::new(context(self.cluster.client(), self.clock.clone()).await);
+        connect(&self.ctx, &self.server);
+    }
 }
 
 /// A stage with these objects in the cluster; AuthorizationServer `platform/main` with the UID `as` is connected.

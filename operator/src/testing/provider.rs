@@ -9,12 +9,15 @@ use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Writes;
+use super::{Writes, resources};
 use crate::provider::{
     Access, Call, Change, ClientSpec, Conflict, Credential, Holder, Mark, ObservedClient, ObservedLimits,
     ObservedResource, ObservedScopes, Plan, Presence, Proof, Provider, ProviderError, Read, ResourceSpec,
     ScopeOwner, ScopeSpec, Verb,
 };
+
+/// What the path of a call about a scope begins with: all it can do is to remove one.
+pub(super) const SCOPE: &str = "scope ";
 
 /// A client there.
 #[derive(Clone, Debug)]
@@ -75,6 +78,11 @@ impl FakeServer {
         self.lock().scopes.insert(name.to_owned(), holder);
     }
 
+    /// The names of all scopes.
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        self.lock().scopes.keys().cloned().collect()
+    }
+
     /// Which clients were proved, in order.
     pub(crate) fn proofs(&self) -> Vec<String> {
         self.lock().proofs.clone()
@@ -85,7 +93,7 @@ impl FakeServer {
     }
 }
 
-fn call(change: Change, id: &str, body: Value) -> Call {
+pub(super) fn call(change: Change, id: &str, body: Value) -> Call {
     Call {
         operation: "test",
         change,
@@ -222,20 +230,26 @@ impl Provider for FakeServer {
 
     fn plan_resource(
         &self,
-        _: &ResourceSpec,
-        _: &ObservedResource,
-        _: &ObservedScopes,
-        _: Option<&Credential>,
+        want: &ResourceSpec,
+        observed: &ObservedResource,
+        scopes: &ObservedScopes,
+        secret: Option<&Credential>,
     ) -> Plan {
-        Plan::default()
+        resources::plan(want, observed, scopes, secret)
     }
 
     fn plan_resource_removal(&self, _: &Mark, _: &ObservedResource, _: &ObservedScopes) -> Plan {
         Plan::default()
     }
 
-    fn plan_scopes(&self, _: &Mark, _: &[ScopeSpec], _: &ObservedScopes, _: &dyn Fn(&str) -> bool) -> Plan {
-        Plan::default()
+    fn plan_scopes(
+        &self,
+        mark: &Mark,
+        want: &[ScopeSpec],
+        scopes: &ObservedScopes,
+        _: &dyn Fn(&str) -> bool,
+    ) -> Plan {
+        resources::plan_scopes(mark, want, scopes)
     }
 
     async fn execute(&self, plan: &Plan) -> Result<(), ProviderError> {
@@ -244,6 +258,10 @@ impl Provider for FakeServer {
                 return Err(ProviderError::NotLeading);
             }
             let mut state = self.lock();
+            if let Some(scope) = call.path.strip_prefix(SCOPE) {
+                state.scopes.remove(scope);
+                continue;
+            }
             if call.change == Change::Delete {
                 state.clients.remove(&call.path);
                 continue;

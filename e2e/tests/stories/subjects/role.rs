@@ -105,12 +105,17 @@ async fn deleted_meanwhile(env: &StoryEnv, desktop: &SecretString) -> anyhow::Re
     because(env, limited(env), ("Programmed", "False", "PermissionMissing")).await?;
     let notes = ("McpServer", env.namespace(), "notes");
     delete(env, "mcpserver", "notes", "--wait=false").await?;
-    let waits = because(env, notes, ("Accepted", "False", "PermissionMissing")).await?;
-    ensure!(
-        waits["message"]
-            == "The limits of exchange that were made at the authorization server cannot be removed: the operator's credential lacks manage-realm, grant it there",
-        "{waits}"
-    );
+    // A pass that comes before the AuthorizationServer's own says what it met, for a moment.
+    becomes(
+        "what it waits for",
+        &json!("The limits of exchange that were made at the authorization server cannot be removed: the operator's credential lacks manage-realm, grant it there"),
+        SOON,
+        async || {
+            let waits = because(env, notes, ("Accepted", "False", "PermissionMissing")).await?;
+            Ok(waits["message"].clone())
+        },
+    )
+    .await?;
     let off = "invalid_request: Standard token exchange is not enabled for the requested client";
     fails(env, desktop, "ledger:use", off).await?;
     entries_are(env, 1).await?;

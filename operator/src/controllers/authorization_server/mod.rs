@@ -92,15 +92,16 @@ async fn manage_apis(
     let remembered = Read::Within(ctx.config.resync_interval / 2);
     let mut plan = provider.plan_scopes(mark, want, &provider.observe_scopes(remembered).await?, consent);
     if !plan.calls.is_empty() {
-        // By now somebody else may hold one of them, and then nothing may be written at all.
+        // By now somebody else may hold one of them, and then nothing may be given.
         plan = provider.plan_scopes(mark, want, &provider.observe_scopes(Read::Fresh).await?, consent);
     }
-    if let Some(refused) = conflict::refusal(&plan.conflicts, &mark.namespace, &ctx.installation, server) {
-        return Err(refused);
-    }
-    if settle::is_paused(server) {
-        provider.execute(&plan.revocations()).await?;
-        return Err(Halt::Paused);
+    let refused = conflict::refusal(&plan.conflicts, &mark.namespace, &ctx.installation, server);
+    if let Some(halt) = refused.or_else(|| settle::is_paused(server).then_some(Halt::Paused)) {
+        // What takes away waits for nothing. Without our finalizer there is nothing that could be taken away.
+        if has_finalizer(server) {
+            provider.execute(&plan.revocations()).await?;
+        }
+        return Err(halt);
     }
     ctx.cluster.add_finalizer(server).await?;
     let replan = || {
@@ -168,4 +169,52 @@ async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Pr
         Ok(provider.plan_scopes(mark, &[], &scopes, &|_| false))
     };
     settle::remove(provider, replan().await?, || replan().boxed()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        provider::{Holder, Mark},
+        testing::{INSTALLATION, stage},
+    };
+
+    #[tokio::test]
+    async fn a_scope_of_somebody_else_keeps_no_scope_that_an_api_lost() {
+        for (finalizers, left) in [
+            (json!(["mcpauth.dev/cleanup"]), vec!["api:kept", "taken"]),
+            (json!([]), vec!["api:kept", "api:lost", "taken"]),
+        ] {
+            let stage = stage(&[]).await;
+            let object = json!({
+                "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+                "metadata": {"namespace": "platform", "name": "main", "uid": "as", "finalizers": finalizers},
+                "spec": {
+                    "issuer": "https://as.example/realms/r", "credentials": {"secretRef": {"name": "c"}},
+                    "apis": [{"name": "a", "audience": "urn:a", "manage": true,
+                              "scopes": [{"name": "api:kept"}, {"name": "api:new"}, {"name": "taken"}]}],
+                },
+            });
+            let server: AuthorizationServer = serde_json::from_value(object).unwrap();
+            let mark = home::mark(&server, INSTALLATION);
+            for scope in ["api:kept", "api:lost"] {
+                stage.server.put_scope(scope, Holder::Marked(mark.clone()));
+            }
+            let thief = Mark {
+                kind: "McpServer".into(),
+                ..mark
+            };
+            stage.server.put_scope("taken", Holder::Marked(thief));
+            let connection = stage.ctx.connections.get("platform", "main").unwrap();
+            let mut progress = Progress::default();
+            let halt = manage_apis(&server, &connection, &stage.ctx, &mut progress).await;
+            assert!(
+                matches!(&halt, Err(Halt::Refused(refusal)) if refusal.reason == "AlreadyHeld"),
+                "{halt:?}"
+            );
+            assert_eq!(stage.server.scopes(), left);
+        }
+    }
 }

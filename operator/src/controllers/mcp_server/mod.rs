@@ -5,6 +5,8 @@ mod desired;
 mod observe;
 mod probe;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -24,8 +26,8 @@ use super::{
     settle,
 };
 use crate::{
-    cluster::{has_finalizer, is_deleting},
-    context::Context,
+    cluster::{Ownership, has_finalizer, is_deleting, ownership},
+    context::{Context, find},
     credential::{self, Facts, flow},
     error::Error,
     metrics::Kind,
@@ -45,6 +47,7 @@ async fn reconcile(server: &Arc<McpServer>, ctx: &Arc<Context>) -> Result<Next, 
     if is_deleting(&**server) && !has_finalizer(&**server) {
         return Ok(Next::Await);
     }
+    ctx.probes.recall(server);
     let mut progress = Progress::default();
     let result = if is_deleting(&**server) {
         let cleaned = clean_up(server, ctx).await;
@@ -78,13 +81,14 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
         namespace: &namespace,
         labels: &facts.labels,
     };
-    desired::check(server).map_err(Halt::Refused)?;
     if let Err(refusal) = desired::granted(server, &authorization_server, tenant) {
         withdraw(server, &authorization_server, ctx).await?;
         progress.withdrawn();
         return Err(Halt::Refused(refusal));
     }
     if !has_finalizer(&**server) {
+        // It has nothing there that could be taken away.
+        desired::check(server).map_err(Halt::Refused)?;
         home::stays(&authorization_server)?;
     }
     let connection = home::connection(ctx, &authorization_server)?;
@@ -95,20 +99,9 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
 
     let provider = &*home.connection.provider;
     let (observed, want, plan) = look(server, &home, tenant, ctx).await?;
-    if let Some(refused) = conflict::refusal(
-        &plan.conflicts,
-        &namespace,
-        &ctx.installation,
-        &home.authorization_server,
-    ) {
-        return Err(refused);
-    }
-    if settle::is_paused(&**server) {
-        provider.execute(&plan.revocations()).await?;
-        if let Some(status) = status::without(server, &want) {
-            ctx.cluster.write_status(&**server, &status).await?;
-        }
-        return Err(Halt::Paused);
+    if let Some(halt) = stop(server, &home, &plan, ctx) {
+        take_away(server, &home, &want, &plan, &halt, ctx, progress).await?;
+        return Err(halt);
     }
     progress.accepted(server);
     ctx.cluster.add_finalizer(&**server).await?;
@@ -135,7 +128,7 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
 /// What is the case, what is wanted, and what is to be done about it.
 ///
 /// From memory one can tell that nothing is to be done. What is written rests on what is there now: by now somebody else
-/// may hold the resource or one of the scopes, and then nothing may be written at all.
+/// may hold the resource or one of the scopes, and then nothing may be given.
 async fn look(
     server: &McpServer,
     home: &Home,
@@ -153,6 +146,43 @@ async fn look(
         }
         read = Read::Fresh;
     }
+}
+
+/// Why no more may be done than to take away, if so.
+fn stop(server: &McpServer, home: &Home, plan: &Plan, ctx: &Context) -> Option<Halt> {
+    let namespace = server.namespace().unwrap_or_default();
+    let refused = desired::check(server).err().map(Halt::Refused).or_else(|| {
+        conflict::refusal(
+            &plan.conflicts,
+            &namespace,
+            &ctx.installation,
+            &home.authorization_server,
+        )
+    });
+    refused.or_else(|| settle::is_paused(server).then_some(Halt::Paused))
+}
+
+/// Takes away what is not wanted any more, whatever else stands in the way: else a team could keep what was taken back
+/// by writing something that is refused, or by a pause.
+async fn take_away(
+    server: &McpServer,
+    home: &Home,
+    want: &ResourceSpec,
+    plan: &Plan,
+    halt: &Halt,
+    ctx: &Context,
+    progress: &mut Progress,
+) -> Result<(), Halt> {
+    if !has_finalizer(server) {
+        return Ok(());
+    }
+    home.connection.provider.execute(&plan.revocations()).await?;
+    if !matches!(halt, Halt::Paused) {
+        progress.lost(server, want);
+    } else if let Some(status) = status::without(server, want) {
+        ctx.cluster.write_status(server, &status).await?;
+    }
+    Ok(())
 }
 
 /// Chooses the server's own credential, while a policy needs one.
@@ -257,15 +287,18 @@ async fn hand_over(
     Ok(())
 }
 
-/// Takes the credential away from the workload when no policy needs it any more.
+/// Takes the credential away from the workload when no policy needs it any more. The status does not tell of one whose
+/// proof failed, or that a pass wrote which did not get further; the cache does.
 async fn take_back(server: &McpServer, observed: &Observed, ctx: &Context) -> Result<(), Halt> {
     let mark = home::mark(server, &ctx.installation);
-    let secret = server
-        .status
-        .as_ref()
-        .and_then(|status| status.secret_name.as_deref());
-    if let (Some(secret), Some(owner)) = (secret, server.controller_owner_ref(&())) {
-        flow::take_back(ctx, &mark.namespace, secret, &owner).await?;
+    let name = names::server_auth(&server.name_any());
+    if let Some(owner) = server.controller_owner_ref(&()) {
+        let told = server.status.iter().any(|status| status.secret_name.is_some());
+        let cached = find(&ctx.feeds.secrets.store(), &mark.namespace, &name);
+        let cached = ownership(cached.as_deref().map(|found| &found.metadata), &owner);
+        if told || matches!(cached, Ownership::Ours { .. }) {
+            flow::take_back(ctx, &mark.namespace, &name, &owner).await?;
+        }
     }
     if observed.journal.is_some() {
         flow::forget(ctx, &mark).await?;

@@ -59,6 +59,11 @@ impl Progress {
         self.exchange = Some(BTreeMap::new());
     }
 
+    /// It was refused, and has no more than what is left of what it had.
+    pub(super) fn lost(&mut self, server: &McpServer, want: &ResourceSpec) {
+        self.exchange = Some(left(server, want));
+    }
+
     pub(super) fn published(&mut self, server: &McpServer) {
         let name = server.metadata.name.as_deref().unwrap_or_default();
         let message = format!(
@@ -133,17 +138,8 @@ pub(super) fn status(
 /// The status of a paused server that lost what is not in `want`: policies that end wait until it says so. The rest
 /// stays as it is. `None`: it lost nothing.
 pub(super) fn without(server: &McpServer, want: &ResourceSpec) -> Option<McpServerStatus> {
-    let held = in_force(server);
-    let left = held.iter().filter_map(|(scope, subjects)| {
-        let subjects = match (want.exchange_scopes.get(scope)?, subjects) {
-            // A scope is detached before its first limit, and comes back when the server is not paused any more.
-            (Subjects::Only(_), Subjects::Any) => return None,
-            (wanted, subjects) => subjects.and(wanted)?,
-        };
-        Some((scope.clone(), subjects))
-    });
-    let left: BTreeMap<_, _> = left.collect();
-    if left == held {
+    let left = left(server, want);
+    if left == in_force(server) {
         return None;
     }
     let mut status = server.status.clone()?;
@@ -152,6 +148,19 @@ pub(super) fn without(server: &McpServer, want: &ResourceSpec) -> Option<McpServ
         .conditions
         .retain(|condition| condition::is_ours(&condition.type_));
     Some(status)
+}
+
+/// What is left of what the server could exchange tokens for, after what is not in `want` was taken away.
+fn left(server: &McpServer, want: &ResourceSpec) -> BTreeMap<String, Subjects> {
+    let left = in_force(server).into_iter().filter_map(|(scope, subjects)| {
+        let subjects = match (want.exchange_scopes.get(&scope)?, subjects) {
+            // A scope is detached before its first limit, and comes back when nothing stands in the way any more.
+            (Subjects::Only(_), Subjects::Any) => return None,
+            (wanted, subjects) => subjects.and(wanted)?,
+        };
+        Some((scope, subjects))
+    });
+    left.collect()
 }
 
 /// How a status says what tokens can be exchanged for, and whose.

@@ -78,19 +78,21 @@ pub(super) fn resource(
     });
     let mut conflicts: Vec<_> = claim.check(observed, &desired).into_iter().collect();
     conflicts.extend(scopes.conflicts);
-    if !conflicts.is_empty() {
-        return Plan {
-            calls: Vec::new(),
-            conflicts,
-        };
+    let (refused, ours) = (!conflicts.is_empty(), owns(ids, &want.mark, observed));
+    let mut calls = Vec::new();
+    if ours || !refused {
+        // A resource is never switched off, so the time does not matter.
+        calls = client_calls(&desired, observed, at_server, secret, Timestamp::UNIX_EPOCH);
+        calls.extend(limits.added);
     }
-    // A resource is never switched off, so the time does not matter.
-    let mut calls = client_calls(&desired, observed, at_server, secret, Timestamp::UNIX_EPOCH);
-    calls.extend(limits.added);
     calls.extend(scopes.calls);
     // Stable, so a scope is detached before it is deleted, and the client made before its scopes.
     calls.sort_by_key(|call| call.change != Change::Revoke);
     calls.extend(limits.removed);
+    if refused {
+        // The audience of a scope is never set to a resource that is not ours, not even in place of a worse one.
+        calls.retain(|call| call.change == Change::Revoke && (ours || call.verb == Verb::Delete));
+    }
     Plan { calls, conflicts }
 }
 
@@ -102,15 +104,7 @@ pub(super) fn api_scopes(
     at_server: &ObservedScopes,
     consent: &dyn Fn(&str) -> bool,
 ) -> Plan {
-    let plan = scopes::plan(ids, mark, want, at_server, consent);
-    if plan.conflicts.is_empty() {
-        plan
-    } else {
-        Plan {
-            calls: Vec::new(),
-            conflicts: plan.conflicts,
-        }
-    }
+    scopes::plan(ids, mark, want, at_server, consent)
 }
 
 /// See [`crate::provider::Provider::plan_client_removal`].
@@ -153,12 +147,9 @@ pub(super) fn resource_removal(
 }
 
 fn removal(ids: &Ids, mark: &Mark, observed: &ObservedClient, what: &str) -> Option<Call> {
-    let Presence::Held(holder) = &observed.presence else {
-        return None;
-    };
-    let raw = observed.raw.as_ref()?;
+    let raw = observed.raw.as_ref().filter(|_| owns(ids, mark, observed))?;
     let id = text(raw, "id")?;
-    is_ours(mark, holder, Some(id), ids.client(mark)).then(|| Call {
+    Some(Call {
         operation: "delete_client",
         change: Change::Delete,
         subject: format!("{what} {}", text(raw, "clientId").unwrap_or_default()),
@@ -166,6 +157,15 @@ fn removal(ids: &Ids, mark: &Mark, observed: &ObservedClient, what: &str) -> Opt
         path: format!("/clients/{id}"),
         body: None,
     })
+}
+
+/// Whether the client is there and ours already.
+fn owns(ids: &Ids, mark: &Mark, observed: &ObservedClient) -> bool {
+    let id = observed.raw.as_ref().and_then(|raw| text(raw, "id"));
+    match &observed.presence {
+        Presence::Held(holder) => is_ours(mark, holder, id, ids.client(mark)),
+        Presence::Absent => false,
+    }
 }
 
 /// The wish to have a client under some mark.

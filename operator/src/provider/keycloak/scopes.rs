@@ -14,8 +14,8 @@ use crate::provider::{
     Call, Change, Conflict, Mark, ObservedScopes, Plan, Presence, ScopeOwner, ScopeSpec, Verb,
 };
 
-/// The calls that make exactly `want` exist under `mark`, removals first; with conflicts, the calls are those for the
-/// rest.
+/// The calls that make exactly `want` exist under `mark`, removals first; with conflicts, only those that take away, and
+/// only from what is ours already: nothing is taken over by halves.
 pub(super) fn plan(
     ids: &Ids,
     mark: &Mark,
@@ -26,6 +26,7 @@ pub(super) fn plan(
     let mut kept = BTreeSet::new();
     let mut conflicts = Vec::new();
     let mut changes = Vec::new();
+    let mut adoptions = Vec::new();
     for spec in want {
         let desired = render::scope(ids, mark, spec);
         let owner = find(mark, &desired, at_server);
@@ -41,6 +42,8 @@ pub(super) fn plan(
             }
             Some(owner) => {
                 kept.extend(id);
+                let ours = is_ours(mark, &owner.holder, id, desired.id);
+                let changes = if ours { &mut changes } else { &mut adoptions };
                 changes.extend(update(&desired, &owner.raw));
             }
             None => changes.push(creation(&desired)),
@@ -51,6 +54,11 @@ pub(super) fn plan(
         .map(|(id, name)| deletion(id, name, Change::Revoke))
         .collect();
     calls.extend(changes);
+    if conflicts.is_empty() {
+        calls.extend(adoptions);
+    } else {
+        calls.retain(|call| call.change == Change::Revoke);
+    }
     Plan { calls, conflicts }
 }
 

@@ -192,6 +192,76 @@ fn what_belongs_to_others_is_a_conflict_and_no_call() {
 }
 
 #[test]
+fn a_conflict_keeps_nothing_that_is_not_wanted_any_more_and_takes_nothing_over() {
+    let mut realm = settled();
+    let other = ResourceSpec {
+        mark: mark("McpServer", "other"),
+        resource: "https://mcp.example.com/other".into(),
+        scopes: [("other:read".to_owned(), String::new())].into(),
+        ..orders()
+    };
+    realm.apply(&plan_resource(&realm, &other).calls);
+    let exchanging = ResourceSpec {
+        exchange_scopes: [("other:read".to_owned(), Subjects::Any)].into(),
+        ..orders()
+    };
+    realm.apply(&plan_resource(&realm, &exchanging).calls);
+    realm.scopes.insert(
+        "f".into(),
+        json!({"id": "f", "name": "foreign", "protocol": "openid-connect",
+            "protocolMappers": [{"id": "m", "name": "theirs", "protocolMapper": "oidc-audience-mapper"}]}),
+    );
+    // It is wanted no more that it exchanges, nor one of its scopes; new ones are, one with consent, and another's.
+    let mut want = orders();
+    want.scopes.remove("orders:write");
+    want.scopes
+        .extend(["other:read", "orders:new", "foreign"].map(|name| (name.to_owned(), String::new())));
+    want.adopt_scopes = set(&["foreign"]);
+    let plan = plan_resource(&realm, &want);
+    assert_eq!(plan.conflicts.len(), 1);
+    let client = "https://mcp.example.com/orders";
+    let switch = format!("client {client}: standard.token.exchange.enabled");
+    let detached = format!("scope other:read from client {client}");
+    assert_eq!(
+        changes(&plan),
+        [
+            (Change::Revoke, switch.as_str()),
+            (Change::Revoke, detached.as_str()),
+            (Change::Revoke, "scope orders:write"),
+        ]
+    );
+    realm.apply(&plan.calls);
+    assert!(plan_resource(&realm, &want).calls.is_empty());
+
+    // A client that is to be adopted is not touched before everything is.
+    let stranger = client_mut(&mut realm, client);
+    stranger["id"] = json!("s");
+    stranger["attributes"] = json!({});
+    stranger["standardFlowEnabled"] = json!(true);
+    let adopting = ResourceSpec { adopt: true, ..want };
+    let plan = plan_resource(&realm, &adopting);
+    assert_eq!((plan.calls.len(), plan.conflicts.len()), (0, 1), "{plan:?}");
+}
+
+#[test]
+fn while_somebody_else_holds_the_resource_only_surplus_scopes_go() {
+    let mut realm = settled();
+    let theirs = super::super::mark::attributes(&mark("McpServer", "thief"));
+    client_mut(&mut realm, "https://mcp.example.com/orders")["attributes"] = json!(theirs);
+    scope_mut(&mut realm, "orders:read")["protocolMappers"][0]["config"]["included.client.audience"] =
+        json!("https://old.example");
+    let mut want = orders();
+    want.scopes.remove("orders:write");
+    let plan = plan_resource(&realm, &want);
+    assert_eq!(
+        changes(&plan),
+        [(Change::Revoke, "scope orders:write")],
+        "and no scope gets the audience of somebody else"
+    );
+    assert_eq!(plan.conflicts.len(), 1);
+}
+
+#[test]
 fn adopting_a_scope_takes_consent_too() {
     let mut realm = Realm::new();
     realm.scopes.insert(
@@ -257,8 +327,11 @@ fn managed_api_scopes_are_exactly_those_declared() {
         changes(&plan(&realm, &[spec("b")])),
         [(Change::Revoke, "scope a")]
     );
-    let clash = plan(&realm, &[spec("b"), spec("orders:read")]);
+    let clash = plan(&realm, &[spec("a"), spec("b"), spec("orders:read")]);
     assert!(clash.calls.is_empty() && clash.conflicts.len() == 1);
+    let clash = plan(&realm, &[spec("b"), spec("new"), spec("orders:read")]);
+    assert_eq!(changes(&clash), [(Change::Revoke, "scope a")]);
+    assert_eq!(clash.conflicts.len(), 1);
     assert!(
         plan_resource(&realm, &orders()).is_empty(),
         "others' scopes are untouched"

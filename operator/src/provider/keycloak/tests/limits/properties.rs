@@ -133,6 +133,33 @@ proptest! {
     }
 
     #[test]
+    fn whatever_else_is_wanted_what_is_not_wanted_any_more_is_among_the_revocations(
+        before in spec(),
+        want in spec(),
+        own in proptest::sample::subsequence(vec!["mine", "new", SCOPES[0], "offline_access", "foreign"], 0..=5),
+        how in 0_usize..8,
+    ) {
+        let mut realm = realm();
+        settle(&mut realm, &before);
+        realm.scopes.insert("f".into(), json!({"id": "f", "name": "foreign", "protocol": "openid-connect"}));
+        tamper(&mut realm, how);
+        let had = exchanged(&realm);
+        let mut want = want;
+        want.scopes = own.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+        want.adopt_scopes = [SCOPES[0].to_owned()].into();
+        let plan = plan_resource(&realm, &want);
+        let refused = own.contains(&"offline_access") || own.contains(&"foreign");
+        prop_assert_eq!(refused, !plan.conflicts.is_empty());
+        realm.apply(&plan.revocations().calls);
+        let now = exchanged(&realm);
+        prop_assert!(now.is_subset(&wanted(&want)), "{:?} after {:?}", now, plan);
+        prop_assert!(now.is_subset(&had), "{:?} after {:?}", now, plan);
+        if refused {
+            prop_assert_eq!(&plan.revocations(), &plan);
+        }
+    }
+
+    #[test]
     fn tampering_is_set_right(want in spec(), how in 0_usize..6) {
         let mut realm = realm();
         settle(&mut realm, &want);

@@ -16,6 +16,7 @@ use mcp_auth_crds::{
     annotations::MANAGER,
     v1alpha1::{AuthorizationServer, McpClient, McpServer, ObjectReference, TokenExchangePolicy},
 };
+use tokio::sync::oneshot;
 
 use super::{
     authorization_server, mcp_client, mcp_server, pass, service, token_exchange_policy, triggers, upkeep,
@@ -56,20 +57,23 @@ pub struct Parts {
     pub health: Health,
 }
 
-/// Fills the caches, waits until this replica leads, and runs all controllers until `shutdown` completes; then starts nothing more, and returns when what is running has
-/// ended.
+/// Fills the caches, says so to `able`, waits until this replica leads, and runs all controllers until `shutdown`
+/// completes; then starts nothing more, and returns when what is running has ended.
 ///
 /// # Errors
 /// When a controller ends by itself, which is a defect.
 pub async fn run(
     parts: Parts,
     shutdown: impl Future<Output = ()> + Send + 'static,
+    able: oneshot::Sender<()>,
 ) -> Result<(), ControllerError> {
     let ctx = Arc::new(context(parts));
     let shutdown = shutdown.boxed().shared();
     // The caches of a replica that waits are kept warm, so that it can take over at once.
     let wait = async {
         ready(&ctx.feeds).await;
+        // Who does not listen any more is about to end.
+        let _ = able.send(());
         ctx.leadership.acquired().await;
     };
     tokio::select! {

@@ -8,7 +8,7 @@ use std::{
 
 use futures::StreamExt;
 use http::{Request, Response};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::{Api, Client, client::Body, core::PartialObjectMeta, runtime::watcher};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -285,6 +285,62 @@ async fn of_secrets_only_metadata_is_asked_for() {
             .all(|query| query.contains("labelSelector=")),
         "{script:?}"
     );
+}
+
+/// The metadata of an object that was applied by hand, with this of it in an annotation.
+fn applied_by_hand(name: &str, applied: &str) -> Value {
+    json!({ "name": name, "namespace": "n1", "resourceVersion": "4", "labels": { "team": "x" },
+        "annotations": { "kubectl.kubernetes.io/last-applied-configuration": applied, "mcpauth.dev/port": "http" },
+        "managedFields": [{ "manager": "kubectl", "operation": "Update", "fieldsType": "FieldsV1",
+            "fieldsV1": { "f:spec": {} } }] })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_needs_of_an_object_is_not_kept() {
+    const SECRET: &str = "aHVudGVyMg==";
+    let script = Shared::default();
+    let secret = |name| {
+        json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "metadata": applied_by_hand(name, SECRET) })
+    };
+    {
+        let mut script = script.lock().unwrap();
+        script.lists.insert("n1".to_owned(), vec![secret("s")]);
+        let events = vec![event("ADDED", &secret("t"))];
+        script.events.insert("n1".to_owned(), events);
+    }
+    let scope = WatchScope::Namespaces(vec!["n1".to_owned()]);
+    let config = watcher::Config::default();
+    let secrets: Feed<PartialObjectMeta<Secret>> = Feed::start(scope.of(&client(&script), &config));
+    secrets.wait_until_ready().await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(secrets.store().len(), 2, "one was listed, the other came later");
+    for secret in secrets.store().state() {
+        assert_eq!(secret.metadata.annotations, None);
+        assert_eq!(secret.metadata.managed_fields, None);
+        assert_eq!(secret.metadata.labels.as_ref().unwrap()["team"], "x");
+    }
+    let shown = format!("{:?}", secrets.store().state());
+    assert!(
+        !shown.contains(SECRET) && !shown.contains("last-applied"),
+        "{shown}"
+    );
+
+    let service = json!({ "kind": "Service", "apiVersion": "v1", "metadata": applied_by_hand("s", "{}") });
+    script
+        .lock()
+        .unwrap()
+        .lists
+        .insert("n1".to_owned(), vec![service]);
+    let services: Feed<Service> = Feed::start(scope.of(&client(&script), &config));
+    services.wait_until_ready().await.unwrap();
+    let service = &services.store().state()[0];
+    let kept = service.metadata.annotations.clone().unwrap();
+    assert_eq!(
+        kept,
+        BTreeMap::from([("mcpauth.dev/port".to_owned(), "http".to_owned())])
+    );
+    assert_eq!(service.metadata.managed_fields, None);
 }
 
 #[tokio::test]

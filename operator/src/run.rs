@@ -63,7 +63,7 @@ pub enum RunError {
     /// The election is over; another replica may be working.
     #[error(transparent)]
     Lease(#[from] LeaseError),
-    /// A controller ended by itself.
+    /// A controller or a watch ended by itself.
     #[error(transparent)]
     Controller(#[from] ControllerError),
     /// The process was told twice to stop.

@@ -34,7 +34,7 @@ use crate::{
     lease::Leadership,
     metrics::{Kind, Metrics},
     provider::{LimitSettings, RealmRegistry},
-    watch::{ControllerError, Feed, WatchScope, Work, run_controller},
+    watch::{ControllerError, Feed, FeedStopped, WatchScope, Work, run_controller},
 };
 
 /// What the controllers are given.
@@ -61,7 +61,7 @@ pub struct Parts {
 /// completes; then starts nothing more, and returns when what is running has ended.
 ///
 /// # Errors
-/// When a controller ends by itself, which is a defect.
+/// When a controller or a watch ends by itself, which is a defect.
 pub async fn run(
     parts: Parts,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -71,18 +71,23 @@ pub async fn run(
     let shutdown = shutdown.boxed().shared();
     // The caches of a replica that waits are kept warm, so that it can take over at once.
     let wait = async {
-        ready(&ctx.feeds).await;
+        ready(&ctx.feeds).await?;
         // Who does not listen any more is about to end.
         let _ = able.send(());
         ctx.leadership.acquired().await;
+        Ok::<(), FeedStopped>(())
     };
     tokio::select! {
-        () = wait => {}
+        filled = wait => filled?,
+        dead = stopped(&ctx.feeds) => return Err(dead.into()),
         () = shutdown.clone() => return Ok(()),
     }
     tracing::info!("this replica leads and its caches are filled: the controllers start");
     let upkeep = tokio::spawn(upkeep::run(Arc::clone(&ctx)));
-    let result = controllers(&ctx, &shutdown).await;
+    let result = tokio::select! {
+        ended = controllers(&ctx, &shutdown) => ended,
+        dead = stopped(&ctx.feeds) => Err(dead.into()),
+    };
     upkeep.abort();
     result
 }
@@ -208,7 +213,7 @@ fn feeds(client: &Client, scope: &WatchScope, health: &Health) -> Feeds {
 }
 
 /// Decisions look into several caches, so none is made before all of them are filled.
-async fn ready(feeds: &Feeds) {
+async fn ready(feeds: &Feeds) -> Result<(), FeedStopped> {
     let Feeds {
         authorization_servers,
         servers,
@@ -219,7 +224,7 @@ async fn ready(feeds: &Feeds) {
         config_maps,
         namespaces,
     } = feeds;
-    let _ = try_join!(
+    try_join!(
         authorization_servers.wait_until_ready(),
         servers.wait_until_ready(),
         clients.wait_until_ready(),
@@ -228,5 +233,48 @@ async fn ready(feeds: &Feeds) {
         secrets.wait_until_ready(),
         config_maps.wait_until_ready(),
         namespaces.wait_until_ready(),
-    );
+    )?;
+    Ok(())
+}
+
+/// Completes when one of the caches is dead: decisions would take what it lacks for gone.
+async fn stopped(feeds: &Feeds) -> FeedStopped {
+    let Feeds {
+        authorization_servers,
+        servers,
+        clients,
+        policies,
+        services,
+        secrets,
+        config_maps,
+        namespaces,
+    } = feeds;
+    tokio::select! {
+        stopped = authorization_servers.stopped() => stopped,
+        stopped = servers.stopped() => stopped,
+        stopped = clients.stopped() => stopped,
+        stopped = policies.stopped() => stopped,
+        stopped = services.stopped() => stopped,
+        stopped = secrets.stopped() => stopped,
+        stopped = config_maps.stopped() => stopped,
+        stopped = namespaces.stopped() => stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn a_cache_that_is_dead_is_an_error() {
+        let stage = testing::stage(&[]).await;
+        let mut ctx = Arc::into_inner(stage.ctx).unwrap();
+        ready(&ctx.feeds).await.unwrap();
+        // Without anything to watch, its task ends at once.
+        ctx.feeds.servers = Feed::start(Vec::new());
+        let why = "the watch of mcpservers ended";
+        assert_eq!(ready(&ctx.feeds).await.unwrap_err().to_string(), why);
+        assert_eq!(stopped(&ctx.feeds).await.to_string(), why);
+    }
 }

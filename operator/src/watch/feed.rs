@@ -22,7 +22,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{sync::watch as signal, task::JoinHandle, time::Instant};
 
 use super::{
     Scope, Touch,
@@ -48,6 +48,8 @@ pub struct Feed<K: Resource<DynamicType = ()> + Clone + 'static> {
     hub: Arc<Mutex<Hub<K>>>,
     store: Store<K>,
     task: Arc<Task>,
+    /// Nothing is sent: it closes when the task ends.
+    alive: signal::Receiver<()>,
 }
 
 /// Ends the task with its last owner.
@@ -94,11 +96,14 @@ where
                 .map(move |event| (number, event.map(Guarded::open)))
                 .boxed()
         });
-        let task = tokio::spawn(drive(Arc::clone(&hub), names, stream::select_all(watches)));
+        let (life, alive) = signal::channel(());
+        let stopper = StopOnDrop(Arc::clone(&hub), life);
+        let task = tokio::spawn(drive(stopper, names, stream::select_all(watches)));
         Self {
             hub,
             store,
             task: Arc::new(Task(task)),
+            alive,
         }
     }
 }
@@ -144,6 +149,13 @@ where
             .map_err(|_| FeedStopped { kind: kind::<K>() })
     }
 
+    /// Completes when the feed's task has ended, which it does by itself only by a defect: the cache is dead then.
+    pub async fn stopped(&self) -> FeedStopped {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
+        FeedStopped { kind: kind::<K>() }
+    }
+
     /// What the cache still lacks, in words for people; `None` once it is complete.
     ///
     /// The closure holds the cache but does not keep the watch alive: it is made for a readiness probe.
@@ -164,18 +176,18 @@ where
 type Watches<K> = SelectAll<BoxStream<'static, (usize, watcher::Result<Event<Seen<K>>>)>>;
 
 /// Applies events until the watches end, which they do only with the task.
-async fn drive<K>(hub: Arc<Mutex<Hub<K>>>, names: Vec<Option<String>>, mut watches: Watches<K>)
+async fn drive<K>(stopper: StopOnDrop<K>, names: Vec<Option<String>>, mut watches: Watches<K>)
 where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    let _stopped = StopOnDrop(Arc::clone(&hub));
+    let hub = &stopper.0;
     let mut merger = Merger::new(names.len());
     let mut told: Vec<Option<Instant>> = vec![None; names.len()];
     while let Some((scope, event)) = watches.next().await {
         match event {
             Ok(event) => {
                 let changes = merger.on(scope, event);
-                let mut hub = lock(&hub);
+                let mut hub = lock(hub);
                 hub.unlisted.retain(|unlisted| merger.is_unlisted(unlisted.scope));
                 hub.apply(changes);
             }
@@ -192,7 +204,7 @@ where
                         "a watch was interrupted and will be resumed"
                     );
                 }
-                let mut hub = lock(&hub);
+                let mut hub = lock(hub);
                 if let Some(unlisted) = hub.unlisted.iter_mut().find(|unlisted| unlisted.scope == scope) {
                     unlisted.problem = Some(problem);
                 }
@@ -201,8 +213,13 @@ where
     }
 }
 
-/// Ends the subscribers' streams when the task ends, however it ends.
-struct StopOnDrop<K: Resource<DynamicType = ()> + Clone + 'static>(Arc<Mutex<Hub<K>>>);
+/// Ends the subscribers' streams, and tells who waits for it, when the task ends, however it ends.
+struct StopOnDrop<K: Resource<DynamicType = ()> + Clone + 'static>(
+    Arc<Mutex<Hub<K>>>,
+    /// Closes with the task.
+    #[expect(dead_code, reason = "it only has to be dropped")]
+    signal::Sender<()>,
+);
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Drop for StopOnDrop<K> {
     fn drop(&mut self) {
@@ -344,6 +361,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Feed<K> {
             hub: Arc::clone(&self.hub),
             store: self.store.clone(),
             task: Arc::clone(&self.task),
+            alive: self.alive.clone(),
         }
     }
 }

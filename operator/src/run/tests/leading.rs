@@ -192,7 +192,7 @@ async fn a_controller_that_fails_gives_the_lease_up() {
         able.send(()).unwrap();
         leadership.acquired().await;
         let why = "its queue ended".to_owned();
-        Err(ControllerError {
+        Err(ControllerError::Ended {
             kind: crate::metrics::Kind::McpClient,
             why,
         })

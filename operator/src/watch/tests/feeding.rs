@@ -254,6 +254,16 @@ async fn the_streams_end_with_the_last_handle() {
     assert_eq!(probe().unwrap(), "the watch of configmaps ended");
 }
 
+#[tokio::test]
+async fn a_feed_whose_task_ended_says_so_to_all_who_wait() {
+    // Without anything to watch, its task ends at once.
+    let feed: Feed<ConfigMap> = Feed::start(Vec::new());
+    let why = "the watch of configmaps ended";
+    assert_eq!(feed.stopped().await.to_string(), why);
+    assert_eq!(feed.wait_until_ready().await.unwrap_err().to_string(), why);
+    assert_eq!(feed.probe()().unwrap(), why);
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_secrets_only_metadata_is_asked_for() {
     let script = Shared::default();

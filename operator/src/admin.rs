@@ -66,7 +66,7 @@ impl Health {
         self.with(|facts| facts.answered = Some(now));
     }
 
-    /// Makes readiness wait for a cache: `probe` says what is missing until nothing is.
+    /// Makes readiness depend on a cache: `probe` says what is missing, if anything is.
     pub fn wait_for_cache(&self, probe: impl Fn() -> Option<String> + Send + Sync + 'static) {
         self.with(|facts| facts.caches.push(Box::new(probe)));
     }
@@ -93,7 +93,7 @@ impl Health {
             }
             let missing: Vec<_> = facts.caches.iter().filter_map(|probe| probe()).collect();
             if !missing.is_empty() {
-                return Some(format!("caches are filling: {}", missing.join("; ")));
+                return Some(format!("caches are not up to date: {}", missing.join("; ")));
             }
             // Asked last: the election, which tells of answers, begins when the caches are filled.
             facts

@@ -51,9 +51,9 @@ async fn readiness_says_what_is_missing() {
     let probe = Arc::clone(&filled);
     health.wait_for_cache(|| None);
     health.wait_for_cache(move || (!probe.load(Ordering::SeqCst)).then(|| "mcpclients".to_owned()));
-    assert_eq!(ready().await, unready("caches are filling: mcpclients"));
+    assert_eq!(ready().await, unready("caches are not up to date: mcpclients"));
     health.api_server_answered();
-    assert_eq!(ready().await, unready("caches are filling: mcpclients"));
+    assert_eq!(ready().await, unready("caches are not up to date: mcpclients"));
     filled.store(true, Ordering::SeqCst);
     assert_eq!(ready().await, (200, "ok".to_owned()));
 

@@ -7,9 +7,10 @@ use futures::{
     future::{BoxFuture, Shared},
     try_join,
 };
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::{
     Client, ResourceExt as _,
+    core::PartialObjectMeta,
     runtime::{events::Reporter, watcher},
 };
 use mcp_auth_crds::{
@@ -72,6 +73,7 @@ pub async fn run(
     // The caches of a replica that waits are kept warm, so that it can take over at once.
     let wait = async {
         ready(&ctx.feeds).await?;
+        name_absent(&ctx);
         // Who does not listen any more is about to end.
         let _ = able.send(());
         ctx.leadership.acquired().await;
@@ -193,9 +195,11 @@ fn context(parts: Parts) -> Context {
 
 fn feeds(client: &Client, scope: &WatchScope, health: &Health) -> Feeds {
     let config = watcher::Config::default();
+    let namespaces: Feed<PartialObjectMeta<Namespace>> = Feed::start(scope.namespaces(client));
+    health.wait_for_cache(namespaces.probe());
     macro_rules! feed {
         ($scopes:expr) => {{
-            let feed = Feed::start($scopes);
+            let feed = Feed::start_unless($scopes, namespaces.absence());
             health.wait_for_cache(feed.probe());
             feed
         }};
@@ -208,7 +212,17 @@ fn feeds(client: &Client, scope: &WatchScope, health: &Health) -> Feeds {
         services: feed!(scope.of::<Service>(client, &config)),
         secrets: feed!(scope.of(client, &config)),
         config_maps: feed!(scope.of(client, &config)),
-        namespaces: feed!(scope.namespaces(client)),
+        namespaces,
+    }
+}
+
+/// Warns of each namespace that should be served and does not exist, which may be a typing error.
+fn name_absent(ctx: &Context) {
+    let (WatchScope::Namespaces(names), absent) = (&ctx.config.watch, ctx.feeds.namespaces.absence()) else {
+        return;
+    };
+    for namespace in names.iter().filter(|name| absent(name)) {
+        tracing::warn!(namespace, "a namespace that is to be served does not exist (yet)");
     }
 }
 

@@ -21,33 +21,34 @@ use super::{
 
 /// What the API server would answer, by namespace.
 #[derive(Debug, Default)]
-struct Script {
+pub(super) struct Script {
     /// The objects of each namespace, as they are listed.
-    lists: HashMap<String, Vec<Value>>,
+    pub(super) lists: HashMap<String, Vec<Value>>,
     /// The events that the next watch of a namespace reports before it ends; without any it stays open.
     events: HashMap<String, Vec<Value>>,
     /// Namespaces that may not be listed.
-    forbidden: Vec<String>,
+    pub(super) forbidden: Vec<String>,
+    /// The watches that stay open, for as long as they are here.
+    pub(super) open: Vec<mock::SendResponse<Response<Body>>>,
     /// The `Accept` header of every request.
     accepted: Vec<String>,
     /// The query of every request.
     queries: Vec<String>,
 }
 
-type Shared = Arc<Mutex<Script>>;
+pub(super) type Shared = Arc<Mutex<Script>>;
 
 /// A client of a server that follows the script.
-fn client(script: &Shared) -> Client {
+pub(super) fn client(script: &Shared) -> Client {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let script = Arc::clone(script);
     tokio::spawn(async move {
-        let mut open = Vec::new();
         while let Some((request, respond)) = handle.next_request().await {
             match answer(&script, &request) {
                 Some((status, body)) => {
                     respond.send_response(Response::builder().status(status).body(Body::from(body)).unwrap());
                 }
-                None => open.push(respond),
+                None => script.lock().unwrap().open.push(respond),
             }
         }
     });
@@ -87,7 +88,7 @@ fn answer(script: &Shared, request: &Request<Body>) -> Option<(u16, Vec<u8>)> {
     Some((200, list.to_string().into_bytes()))
 }
 
-fn json_of(namespace: &str, name: &str, value: u32) -> Value {
+pub(super) fn json_of(namespace: &str, name: &str, value: u32) -> Value {
     serde_json::to_value(config_map(namespace, name, value)).unwrap()
 }
 
@@ -95,13 +96,13 @@ fn event(kind: &str, object: &Value) -> Value {
     json!({ "type": kind, "object": object })
 }
 
-fn feed(script: &Shared, namespaces: &[&str]) -> Feed<ConfigMap> {
+pub(super) fn feed(script: &Shared, namespaces: &[&str]) -> Feed<ConfigMap> {
     let scope = WatchScope::Namespaces(namespaces.iter().map(|name| (*name).to_owned()).collect());
     Feed::start(scope.of(&client(script), &watcher::Config::default()))
 }
 
 /// The next touch, in short; fails if there is none within simulated minutes.
-async fn next(touches: &mut Touches<ConfigMap>) -> String {
+pub(super) async fn next(touches: &mut Touches<ConfigMap>) -> String {
     let Touch { object, deleted } = timeout(Duration::from_mins(10), touches.next())
         .await
         .unwrap()

@@ -212,7 +212,7 @@ async fn drive<K>(
                     hub.apply(merger.on(scope, Event::InitDone));
                 }
             }
-            Err(error) => hub.failed(scope, in_one_line(&error)),
+            Err(error) => hub.failed(scope, &error),
         }
         if !merger.is_unlisted(scope) {
             hub.states.listed(scope);
@@ -255,7 +255,8 @@ where
         }
     }
 
-    fn failed(&mut self, scope: usize, problem: String) {
+    fn failed(&mut self, scope: usize, error: &watcher::Error) {
+        let problem = in_one_line(error);
         if self.states.failed(scope, problem.clone(), Instant::now()) {
             let (kind, namespace) = (kind::<K>(), self.states.name(scope).unwrap_or("*"));
             tracing::warn!(

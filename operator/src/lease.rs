@@ -8,9 +8,11 @@
 //! - a leader stops earlier than the others may start. Its validity counts from before the renewal was sent and ends at
 //!   two thirds of the duration; a successor waits for all of it, counted from when it saw that renewal. The third in
 //!   between is room for calls that are under way;
-//! - [`Leadership`] is the fence: whoever writes to an authorization server or to the API server asks it first.
+//! - [`Leadership`] is the fence: whoever writes to an authorization server or to the API server asks it first;
+//! - a lease that somebody deletes is not free: who knew it waits for its duration, and its holder makes it again.
 //!
-//! What remains is a process frozen between that question and the write, which no lease can exclude.
+//! What remains is a process frozen between that question and the write, which no lease can exclude, and a replica that
+//! starts right after the lease was deleted: it cannot know that there was one.
 
 use std::{future::Future, pin::pin, time::Duration};
 
@@ -31,7 +33,7 @@ mod leadership;
 #[cfg(test)]
 mod tests;
 
-use decide::{Decision, Observer, Record, claimed, evaluate, released};
+use decide::{Decision, Record, Sight, claimed, evaluate, released};
 pub use leadership::Leadership;
 use leadership::Tenure;
 
@@ -122,7 +124,7 @@ pub struct Elector {
     api: Api<Lease>,
     timing: Timing,
     tenure: Tenure,
-    observer: Observer,
+    sight: Sight,
     /// The lease as we last wrote it, while we lead: its `resourceVersion` guards the next renewal.
     ours: Option<Lease>,
     /// When the request that last renewed it was sent.
@@ -138,7 +140,7 @@ impl Elector {
             api: Api::namespaced(election.client.clone(), &election.namespace),
             timing: Timing::of(election.lease.duration),
             tenure,
-            observer: Observer::default(),
+            sight: Sight::default(),
             ours: None,
             renewed: election.clock.instant(),
             problem: HELD_UP.to_owned(),
@@ -183,7 +185,7 @@ impl Elector {
                 next
             }
             Err(failure) => {
-                if matches!(failure, Failure::Kube(kube::Error::Api(_))) {
+                if matches!(failure, Failure::Gone | Failure::Kube(kube::Error::Api(_))) {
                     self.election.health.api_server_answered();
                 }
                 self.failed(&failure)
@@ -197,16 +199,19 @@ impl Elector {
             Some(ours) => Some(ours),
             None => self.bounded(self.api.get_opt(&self.election.lease.name)).await?,
         };
-        let record = lease.as_ref().map(Record::of);
         let now = self.now();
-        let unchanged_since = self.observer.observe(record.as_ref(), now);
-        match evaluate(
-            record.as_ref(),
-            &self.election.identity,
-            now,
-            unchanged_since,
-            self.election.lease.duration,
-        ) {
+        let Election {
+            identity,
+            lease: agreed,
+            ..
+        } = &self.election;
+        let sight = self.sight.observe(lease.as_ref().map(Record::of), now);
+        let decision = match evaluate(sight, identity, now, agreed.duration) {
+            // A deleted lease is still ours while we lead: others wait.
+            Decision::Wait { .. } if lease.is_none() && self.tenure.is_running() => Decision::Renew,
+            decision => decision,
+        };
+        match decision {
             Decision::Wait { holder, .. } if self.leads() => Ok(Err(LeaseError::Taken {
                 name: self.election.lease.name.clone(),
                 holder,
@@ -235,7 +240,8 @@ impl Elector {
         let sent = self.now();
         let parameters = PostParams::default();
         let written = if claim.metadata.resource_version.is_some() {
-            self.bounded(self.api.replace(name, &parameters, &claim)).await
+            let replaced = self.bounded(self.api.replace(name, &parameters, &claim)).await;
+            replaced.map_err(Failure::of_replacing)
         } else {
             self.bounded(self.api.create(&parameters, &claim)).await
         };
@@ -244,7 +250,7 @@ impl Elector {
         if !self.leads() {
             tracing::info!(lease = name, identity = self.election.identity, "leading");
         }
-        self.observer.observe(Some(&Record::of(&written)), self.now());
+        self.sight.observe(Some(Record::of(&written)), self.now());
         self.renewed = sent;
         HELD_UP.clone_into(&mut self.problem);
         self.tenure.extend(sent + self.timing.valid);
@@ -258,6 +264,7 @@ impl Elector {
         let now = self.now();
         self.problem = failure.to_string();
         match failure {
+            Failure::Gone => return Ok(now + self.timing.retry / 4),
             // The other's write is there already: looking at once costs one read, waiting could cost the lease.
             Failure::Kube(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
                 return Ok(now + self.timing.retry / 4);
@@ -343,4 +350,16 @@ enum Failure {
     Kube(kube::Error),
     #[error("the API server did not answer within {} ms", .0.as_millis())]
     NoAnswer(Duration),
+    #[error("somebody deleted it")]
+    Gone,
+}
+
+impl Failure {
+    /// What is not found when it is to be replaced was there when it was read.
+    fn of_replacing(self) -> Self {
+        match self {
+            Self::Kube(kube::Error::Api(status)) if status.is_not_found() => Self::Gone,
+            other => other,
+        }
+    }
 }

@@ -162,6 +162,26 @@ async fn a_lease_edited_by_others_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deleted_lease_is_made_again_by_its_holder_or_taken_a_duration_later() {
+    let server = ApiServer::shared();
+    let (one, first) = candidate(&server, "one");
+    let (two, second) = candidate(&server, "two");
+    let (_keep, task) = start(one);
+    assert!(acquired(&first, 1).await);
+    let (_release, _task) = start(two);
+    sleep(Duration::from_secs(3)).await;
+    server.lock().unwrap().delete();
+    sleep(Duration::from_secs(30)).await;
+    assert!(first.is_held() && !second.is_held());
+
+    task.abort();
+    server.lock().unwrap().delete();
+    sleep(Duration::from_secs(14)).await;
+    assert!(!second.is_held());
+    assert!(acquired(&second, 5).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_released_lease_goes_to_the_next_at_once() {
     let server = ApiServer::shared();
     let (one, first) = candidate(&server, "one");

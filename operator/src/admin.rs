@@ -85,21 +85,16 @@ impl Health {
             if facts.stopping {
                 return Some("the operator is stopping".to_owned());
             }
-            if let Some(answered) = facts.answered
-                && now - answered > self.shared.patience
-            {
-                let silent = (now - answered).as_secs();
-                return Some(format!("the API server has not answered for {silent} s"));
+            match facts.answered {
+                None => return Some("the API server has not answered yet".to_owned()),
+                Some(answered) if now - answered > self.shared.patience => {
+                    let silent = (now - answered).as_secs();
+                    return Some(format!("the API server has not answered for {silent} s"));
+                }
+                Some(_) => {}
             }
             let missing: Vec<_> = facts.caches.iter().filter_map(|probe| probe()).collect();
-            if !missing.is_empty() {
-                return Some(format!("caches are not up to date: {}", missing.join("; ")));
-            }
-            // Asked last: the election, which tells of answers, begins when the caches are filled.
-            facts
-                .answered
-                .is_none()
-                .then(|| "the API server has not answered yet".to_owned())
+            (!missing.is_empty()).then(|| format!("caches are not up to date: {}", missing.join("; ")))
         })
     }
 

@@ -125,6 +125,8 @@ pub struct Elector {
     timing: Timing,
     tenure: Tenure,
     sight: Sight,
+    /// Whether this replica could work if it led.
+    able: bool,
     /// The lease as we last wrote it, while we lead: its `resourceVersion` guards the next renewal.
     ours: Option<Lease>,
     /// When the request that last renewed it was sent.
@@ -141,6 +143,7 @@ impl Elector {
             timing: Timing::of(election.lease.duration),
             tenure,
             sight: Sight::default(),
+            able: false,
             ours: None,
             renewed: election.clock.instant(),
             problem: HELD_UP.to_owned(),
@@ -150,12 +153,17 @@ impl Elector {
     }
 
     /// Waits for the lease, then keeps it, until `release` completes: then it is given up, so that the next replica
-    /// need not wait for it to expire.
+    /// need not wait for it to expire. Until `able` completes it only looks: a replica that could do nothing would keep
+    /// the lease from those that can.
     ///
     /// # Errors
     /// When the lease is lost, or cannot be used at all. The process must then stop.
-    pub async fn run(mut self, release: impl Future<Output = ()>) -> Result<(), LeaseError> {
-        let mut release = pin!(release);
+    pub async fn run(
+        mut self,
+        able: impl Future<Output = ()>,
+        release: impl Future<Output = ()>,
+    ) -> Result<(), LeaseError> {
+        let (mut able, mut release) = (pin!(able), pin!(release));
         loop {
             let next = match self.step().await {
                 Ok(next) => next,
@@ -167,6 +175,7 @@ impl Elector {
             tokio::select! {
                 biased;
                 () = &mut release => break,
+                () = &mut able, if !self.able => self.able = true,
                 () = sleep_until(next) => {}
             }
         }
@@ -220,6 +229,7 @@ impl Elector {
                 tracing::debug!(lease = self.election.lease.name, holder, "another replica leads");
                 Ok(Ok(until.min(now + self.timing.look)))
             }
+            Decision::Acquire if !self.able => Ok(Ok(now + self.timing.look)),
             Decision::Acquire | Decision::Renew => {
                 self.write(lease.as_ref()).await?;
                 Ok(Ok(self.renewed + self.timing.renew))

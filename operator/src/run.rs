@@ -1,7 +1,7 @@
 //! From a checked configuration to running controllers, and back to an orderly end.
 //!
-//! Order matters at both ends: the endpoints come up first, so that a replica that waits can be seen to wait; it joins
-//! the election once its caches are filled; the lease is given up last, after everything that wrote under it has ended.
+//! Order matters at both ends: the endpoints come up first, so that a replica that waits can be seen to wait; it may
+//! lead once its caches are filled; the lease is given up last, after everything that wrote under it has ended.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -152,16 +152,15 @@ where
 {
     let (able, enabled) = oneshot::channel::<()>();
     let (release, released) = oneshot::channel::<()>();
-    let mut election = tokio::spawn(async move {
-        // Dropping the other end releases too: no path out of here keeps the lease.
-        let released = released.map(drop).shared();
-        tokio::select! {
-            biased;
-            () = released.clone() => Ok(()),
-            // A replica that could do nothing would keep the lease from those that can.
-            Ok(()) = enabled => elector.run(released).await,
+    let enabled = async {
+        if enabled.await.is_err() {
+            std::future::pending::<()>().await;
         }
-    });
+    };
+    let mut election = tokio::spawn(elector.run(enabled, async {
+        // Dropping the other end releases too: no path out of here keeps the lease.
+        let _ = released.await;
+    }));
     let asked = {
         let shutdown = shutdown.clone();
         async move {

@@ -15,7 +15,7 @@ fn start(
     tokio::task::JoinHandle<Result<(), LeaseError>>,
 ) {
     let (release, released) = oneshot::channel();
-    let task = tokio::spawn(elector.run(async move {
+    let task = tokio::spawn(elector.run(std::future::ready(()), async move {
         let _ = released.await;
     }));
     (release, task)
@@ -215,7 +215,11 @@ async fn missing_rights_are_said_in_one_line() {
     let server = ApiServer::shared();
     server.lock().unwrap().refuse_with = Some(403);
     let (elector, leadership) = candidate(&server, "me");
-    let ended = timeout(Duration::from_mins(1), elector.run(std::future::pending())).await;
+    let ended = timeout(
+        Duration::from_mins(1),
+        elector.run(std::future::ready(()), std::future::pending()),
+    )
+    .await;
     let denied = ended.unwrap().unwrap_err();
     assert_eq!(
         denied.to_string(),

@@ -151,7 +151,10 @@ fn live(
 ) -> (Leadership, JoinHandle<Result<(), LeaseError>>) {
     let network = weather.network(number, life);
     let (elector, leadership) = candidate_over(server, &identity(number, life), DURATION, network);
-    (leadership, tokio::spawn(elector.run(std::future::pending())))
+    (
+        leadership,
+        tokio::spawn(elector.run(std::future::ready(()), std::future::pending())),
+    )
 }
 
 proptest! {

@@ -66,7 +66,7 @@ impl Health {
         self.with(|facts| facts.answered = Some(now));
     }
 
-    /// Makes readiness wait for a cache: `probe` says what is missing until nothing is.
+    /// Makes readiness depend on a cache: `probe` says what is missing, if anything is.
     pub fn wait_for_cache(&self, probe: impl Fn() -> Option<String> + Send + Sync + 'static) {
         self.with(|facts| facts.caches.push(Box::new(probe)));
     }
@@ -94,7 +94,7 @@ impl Health {
                 Some(_) => {}
             }
             let missing: Vec<_> = facts.caches.iter().filter_map(|probe| probe()).collect();
-            (!missing.is_empty()).then(|| format!("caches are filling: {}", missing.join("; ")))
+            (!missing.is_empty()).then(|| format!("caches are not up to date: {}", missing.join("; ")))
         })
     }
 

@@ -8,9 +8,11 @@
 //! - a leader stops earlier than the others may start. Its validity counts from before the renewal was sent and ends at
 //!   two thirds of the duration; a successor waits for all of it, counted from when it saw that renewal. The third in
 //!   between is room for calls that are under way;
-//! - [`Leadership`] is the fence: whoever writes to an authorization server or to the API server asks it first.
+//! - [`Leadership`] is the fence: whoever writes to an authorization server or to the API server asks it first;
+//! - a lease that somebody deletes is not free: who knew it waits for its duration, and its holder makes it again.
 //!
-//! What remains is a process frozen between that question and the write, which no lease can exclude.
+//! What remains is a process frozen between that question and the write, which no lease can exclude, and a replica that
+//! starts right after the lease was deleted: it cannot know that there was one.
 
 use std::{future::Future, pin::pin, time::Duration};
 
@@ -31,7 +33,7 @@ mod leadership;
 #[cfg(test)]
 mod tests;
 
-use decide::{Decision, Observer, Record, claimed, evaluate, released};
+use decide::{Decision, Record, Sight, claimed, evaluate, released};
 pub use leadership::Leadership;
 use leadership::Tenure;
 
@@ -122,7 +124,9 @@ pub struct Elector {
     api: Api<Lease>,
     timing: Timing,
     tenure: Tenure,
-    observer: Observer,
+    sight: Sight,
+    /// Whether this replica could work if it led.
+    able: bool,
     /// The lease as we last wrote it, while we lead: its `resourceVersion` guards the next renewal.
     ours: Option<Lease>,
     /// When the request that last renewed it was sent.
@@ -138,7 +142,8 @@ impl Elector {
             api: Api::namespaced(election.client.clone(), &election.namespace),
             timing: Timing::of(election.lease.duration),
             tenure,
-            observer: Observer::default(),
+            sight: Sight::default(),
+            able: false,
             ours: None,
             renewed: election.clock.instant(),
             problem: HELD_UP.to_owned(),
@@ -148,12 +153,17 @@ impl Elector {
     }
 
     /// Waits for the lease, then keeps it, until `release` completes: then it is given up, so that the next replica
-    /// need not wait for it to expire.
+    /// need not wait for it to expire. Until `able` completes it only looks: a replica that could do nothing would keep
+    /// the lease from those that can.
     ///
     /// # Errors
     /// When the lease is lost, or cannot be used at all. The process must then stop.
-    pub async fn run(mut self, release: impl Future<Output = ()>) -> Result<(), LeaseError> {
-        let mut release = pin!(release);
+    pub async fn run(
+        mut self,
+        able: impl Future<Output = ()>,
+        release: impl Future<Output = ()>,
+    ) -> Result<(), LeaseError> {
+        let (mut able, mut release) = (pin!(able), pin!(release));
         loop {
             let next = match self.step().await {
                 Ok(next) => next,
@@ -165,6 +175,7 @@ impl Elector {
             tokio::select! {
                 biased;
                 () = &mut release => break,
+                () = &mut able, if !self.able => self.able = true,
                 () = sleep_until(next) => {}
             }
         }
@@ -183,7 +194,7 @@ impl Elector {
                 next
             }
             Err(failure) => {
-                if matches!(failure, Failure::Kube(kube::Error::Api(_))) {
+                if matches!(failure, Failure::Gone | Failure::Kube(kube::Error::Api(_))) {
                     self.election.health.api_server_answered();
                 }
                 self.failed(&failure)
@@ -197,16 +208,19 @@ impl Elector {
             Some(ours) => Some(ours),
             None => self.bounded(self.api.get_opt(&self.election.lease.name)).await?,
         };
-        let record = lease.as_ref().map(Record::of);
         let now = self.now();
-        let unchanged_since = self.observer.observe(record.as_ref(), now);
-        match evaluate(
-            record.as_ref(),
-            &self.election.identity,
-            now,
-            unchanged_since,
-            self.election.lease.duration,
-        ) {
+        let Election {
+            identity,
+            lease: agreed,
+            ..
+        } = &self.election;
+        let sight = self.sight.observe(lease.as_ref().map(Record::of), now);
+        let decision = match evaluate(sight, identity, now, agreed.duration) {
+            // A deleted lease is still ours while we lead: others wait.
+            Decision::Wait { .. } if lease.is_none() && self.tenure.is_running() => Decision::Renew,
+            decision => decision,
+        };
+        match decision {
             Decision::Wait { holder, .. } if self.leads() => Ok(Err(LeaseError::Taken {
                 name: self.election.lease.name.clone(),
                 holder,
@@ -215,6 +229,7 @@ impl Elector {
                 tracing::debug!(lease = self.election.lease.name, holder, "another replica leads");
                 Ok(Ok(until.min(now + self.timing.look)))
             }
+            Decision::Acquire if !self.able => Ok(Ok(now + self.timing.look)),
             Decision::Acquire | Decision::Renew => {
                 self.write(lease.as_ref()).await?;
                 Ok(Ok(self.renewed + self.timing.renew))
@@ -235,7 +250,8 @@ impl Elector {
         let sent = self.now();
         let parameters = PostParams::default();
         let written = if claim.metadata.resource_version.is_some() {
-            self.bounded(self.api.replace(name, &parameters, &claim)).await
+            let replaced = self.bounded(self.api.replace(name, &parameters, &claim)).await;
+            replaced.map_err(Failure::of_replacing)
         } else {
             self.bounded(self.api.create(&parameters, &claim)).await
         };
@@ -244,7 +260,7 @@ impl Elector {
         if !self.leads() {
             tracing::info!(lease = name, identity = self.election.identity, "leading");
         }
-        self.observer.observe(Some(&Record::of(&written)), self.now());
+        self.sight.observe(Some(Record::of(&written)), self.now());
         self.renewed = sent;
         HELD_UP.clone_into(&mut self.problem);
         self.tenure.extend(sent + self.timing.valid);
@@ -258,6 +274,7 @@ impl Elector {
         let now = self.now();
         self.problem = failure.to_string();
         match failure {
+            Failure::Gone => return Ok(now + self.timing.retry / 4),
             // The other's write is there already: looking at once costs one read, waiting could cost the lease.
             Failure::Kube(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
                 return Ok(now + self.timing.retry / 4);
@@ -343,4 +360,16 @@ enum Failure {
     Kube(kube::Error),
     #[error("the API server did not answer within {} ms", .0.as_millis())]
     NoAnswer(Duration),
+    #[error("somebody deleted it")]
+    Gone,
+}
+
+impl Failure {
+    /// What is not found when it is to be replaced was there when it was read.
+    fn of_replacing(self) -> Self {
+        match self {
+            Self::Kube(kube::Error::Api(status)) if status.is_not_found() => Self::Gone,
+            other => other,
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! From a checked configuration to running controllers, and back to an orderly end.
 //!
-//! Order matters at both ends: the endpoints come up first, so that a replica that waits can be seen to wait; the
-//! lease is given up last, after everything that wrote under it has ended.
+//! Order matters at both ends: the endpoints come up first, so that a replica that waits can be seen to wait; it may
+//! lead once its caches are filled; the lease is given up last, after everything that wrote under it has ended.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -63,7 +63,7 @@ pub enum RunError {
     /// The election is over; another replica may be working.
     #[error(transparent)]
     Lease(#[from] LeaseError),
-    /// A controller ended by itself.
+    /// A controller or a watch ended by itself.
     #[error(transparent)]
     Controller(#[from] ControllerError),
     /// The process was told twice to stop.
@@ -132,23 +132,32 @@ async fn start(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         egress,
         health: health.clone(),
     };
-    lead(elector, shutdown, health, |asked| controllers::run(parts, asked)).await
+    lead(elector, shutdown, health, |asked, able| {
+        controllers::run(parts, asked, able)
+    })
+    .await
 }
 
 /// Does `work` beside the election, and gives the lease up once `work` has ended.
 ///
-/// `work` waits for its leadership by itself, so that a replica without it can get ready meanwhile.
+/// `work` says when it is able to lead, and waits for its leadership by itself.
 async fn lead<W>(
     elector: Elector,
     shutdown: Shutdown,
     health: Health,
-    work: impl FnOnce(BoxFuture<'static, ()>) -> W,
+    work: impl FnOnce(BoxFuture<'static, ()>, oneshot::Sender<()>) -> W,
 ) -> Result<(), RunError>
 where
     W: Future<Output = Result<(), ControllerError>>,
 {
+    let (able, enabled) = oneshot::channel::<()>();
     let (release, released) = oneshot::channel::<()>();
-    let mut election = tokio::spawn(elector.run(async {
+    let enabled = async {
+        if enabled.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let mut election = tokio::spawn(elector.run(enabled, async {
         // Dropping the other end releases too: no path out of here keeps the lease.
         let _ = released.await;
     }));
@@ -163,7 +172,7 @@ where
     let worked = tokio::select! {
         // The fence has fallen already; what is running is aborted by leaving.
         lost = &mut election => return Err(unasked(lost)),
-        worked = work(asked.boxed()) => worked,
+        worked = work(asked.boxed(), able) => worked,
         () = grace_after(shutdown) => {
             tracing::warn!(seconds = GRACE.as_secs(), "some reconciles did not finish in time and are aborted");
             Ok(())

@@ -24,12 +24,14 @@ mod tests;
 const OWN_CRATES: &str = "mcp_auth";
 
 /// Modules of libraries that are quieter than `info` unless a directive names exactly them, with the reason.
-const QUIETER: [(&str, LevelFilter); 3] = [
+const QUIETER: [(&str, LevelFilter); 4] = [
     // Prints, as a warning, the whole text of an answer that it cannot decode. Of a Secret, too. Its errors are those
     // that it also returns, so that each would be told twice.
     ("kube_client::client", LevelFilter::OFF),
     // Wraps each reconcile in a second span beside ours and logs nothing at `info`.
     ("kube_runtime::controller", LevelFilter::WARN),
+    // Warns at each refused attempt, of which the feeds tell now and then.
+    ("kube_runtime::watcher", LevelFilter::ERROR),
     // Tells as an error, at each attempt, what it also returns.
     ("rustls_platform_verifier", LevelFilter::OFF),
 ];

@@ -20,6 +20,7 @@ mod controller;
 mod feed;
 mod guard;
 mod merge;
+mod state;
 #[cfg(test)]
 mod tests;
 mod touches;

@@ -53,7 +53,7 @@ async fn readiness_says_what_is_missing() {
     let probe = Arc::clone(&filled);
     health.wait_for_cache(|| None);
     health.wait_for_cache(move || (!probe.load(Ordering::SeqCst)).then(|| "mcpclients".to_owned()));
-    assert_eq!(ready().await, unready("caches are filling: mcpclients"));
+    assert_eq!(ready().await, unready("caches are not up to date: mcpclients"));
     filled.store(true, Ordering::SeqCst);
     assert_eq!(ready().await.0, 200);
 

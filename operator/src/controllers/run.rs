@@ -7,15 +7,17 @@ use futures::{
     future::{BoxFuture, Shared},
     try_join,
 };
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::{
     Client, ResourceExt as _,
+    core::PartialObjectMeta,
     runtime::{events::Reporter, watcher},
 };
 use mcp_auth_crds::{
     annotations::MANAGER,
     v1alpha1::{AuthorizationServer, McpClient, McpServer, ObjectReference, TokenExchangePolicy},
 };
+use tokio::sync::oneshot;
 
 use super::{
     authorization_server, mcp_client, mcp_server, pass, service, token_exchange_policy, triggers, upkeep,
@@ -33,7 +35,7 @@ use crate::{
     lease::Leadership,
     metrics::{Kind, Metrics},
     provider::{LimitSettings, RealmRegistry},
-    watch::{ControllerError, Feed, WatchScope, Work, run_controller},
+    watch::{ControllerError, Feed, FeedStopped, WatchScope, Work, run_controller},
 };
 
 /// What the controllers are given.
@@ -56,29 +58,38 @@ pub struct Parts {
     pub health: Health,
 }
 
-/// Fills the caches, waits until this replica leads, and runs all controllers until `shutdown` completes; then starts nothing more, and returns when what is running has
-/// ended.
+/// Fills the caches, says so to `able`, waits until this replica leads, and runs all controllers until `shutdown`
+/// completes; then starts nothing more, and returns when what is running has ended.
 ///
 /// # Errors
-/// When a controller ends by itself, which is a defect.
+/// When a controller or a watch ends by itself, which is a defect.
 pub async fn run(
     parts: Parts,
     shutdown: impl Future<Output = ()> + Send + 'static,
+    able: oneshot::Sender<()>,
 ) -> Result<(), ControllerError> {
     let ctx = Arc::new(context(parts));
     let shutdown = shutdown.boxed().shared();
     // The caches of a replica that waits are kept warm, so that it can take over at once.
     let wait = async {
-        ready(&ctx.feeds).await;
+        ready(&ctx.feeds).await?;
+        name_absent(&ctx);
+        // Who does not listen any more is about to end.
+        let _ = able.send(());
         ctx.leadership.acquired().await;
+        Ok::<(), FeedStopped>(())
     };
     tokio::select! {
-        () = wait => {}
+        filled = wait => filled?,
+        dead = stopped(&ctx.feeds) => return Err(dead.into()),
         () = shutdown.clone() => return Ok(()),
     }
     tracing::info!("this replica leads and its caches are filled: the controllers start");
     let upkeep = tokio::spawn(upkeep::run(Arc::clone(&ctx)));
-    let result = controllers(&ctx, &shutdown).await;
+    let result = tokio::select! {
+        ended = controllers(&ctx, &shutdown) => ended,
+        dead = stopped(&ctx.feeds) => Err(dead.into()),
+    };
     upkeep.abort();
     result
 }
@@ -185,9 +196,11 @@ fn context(parts: Parts) -> Context {
 
 fn feeds(client: &Client, scope: &WatchScope, health: &Health) -> Feeds {
     let config = watcher::Config::default();
+    let namespaces: Feed<PartialObjectMeta<Namespace>> = Feed::start(scope.namespaces(client));
+    health.wait_for_cache(namespaces.probe());
     macro_rules! feed {
         ($scopes:expr) => {{
-            let feed = Feed::start($scopes);
+            let feed = Feed::start_unless($scopes, namespaces.absence());
             health.wait_for_cache(feed.probe());
             feed
         }};
@@ -200,12 +213,22 @@ fn feeds(client: &Client, scope: &WatchScope, health: &Health) -> Feeds {
         services: feed!(scope.of::<Service>(client, &config)),
         secrets: feed!(scope.of(client, &config)),
         config_maps: feed!(scope.of(client, &config)),
-        namespaces: feed!(scope.namespaces(client)),
+        namespaces,
+    }
+}
+
+/// Warns of each namespace that should be served and does not exist, which may be a typing error.
+fn name_absent(ctx: &Context) {
+    let (WatchScope::Namespaces(names), absent) = (&ctx.config.watch, ctx.feeds.namespaces.absence()) else {
+        return;
+    };
+    for namespace in names.iter().filter(|name| absent(name)) {
+        tracing::warn!(namespace, "a namespace that is to be served does not exist (yet)");
     }
 }
 
 /// Decisions look into several caches, so none is made before all of them are filled.
-async fn ready(feeds: &Feeds) {
+async fn ready(feeds: &Feeds) -> Result<(), FeedStopped> {
     let Feeds {
         authorization_servers,
         servers,
@@ -216,7 +239,7 @@ async fn ready(feeds: &Feeds) {
         config_maps,
         namespaces,
     } = feeds;
-    let _ = try_join!(
+    try_join!(
         authorization_servers.wait_until_ready(),
         servers.wait_until_ready(),
         clients.wait_until_ready(),
@@ -225,5 +248,48 @@ async fn ready(feeds: &Feeds) {
         secrets.wait_until_ready(),
         config_maps.wait_until_ready(),
         namespaces.wait_until_ready(),
-    );
+    )?;
+    Ok(())
+}
+
+/// Completes when one of the caches is dead: decisions would take what it lacks for gone.
+async fn stopped(feeds: &Feeds) -> FeedStopped {
+    let Feeds {
+        authorization_servers,
+        servers,
+        clients,
+        policies,
+        services,
+        secrets,
+        config_maps,
+        namespaces,
+    } = feeds;
+    tokio::select! {
+        stopped = authorization_servers.stopped() => stopped,
+        stopped = servers.stopped() => stopped,
+        stopped = clients.stopped() => stopped,
+        stopped = policies.stopped() => stopped,
+        stopped = services.stopped() => stopped,
+        stopped = secrets.stopped() => stopped,
+        stopped = config_maps.stopped() => stopped,
+        stopped = namespaces.stopped() => stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn a_cache_that_is_dead_is_an_error() {
+        let stage = testing::stage(&[]).await;
+        let mut ctx = Arc::into_inner(stage.ctx).unwrap();
+        ready(&ctx.feeds).await.unwrap();
+        // Without anything to watch, its task ends at once.
+        ctx.feeds.servers = Feed::start(Vec::new());
+        let why = "the watch of mcpservers ended";
+        assert_eq!(ready(&ctx.feeds).await.unwrap_err().to_string(), why);
+        assert_eq!(stopped(&ctx.feeds).await.to_string(), why);
+    }
 }

@@ -39,22 +39,28 @@ impl Record {
     }
 }
 
-/// Remembers since when, by our own clock, the record has looked as it does.
-#[derive(Debug, Default)]
-pub(super) struct Observer {
-    last: Option<(Record, Instant)>,
+/// What we saw of the lease last, and since when by our own clock.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum Sight {
+    /// No lease, ever.
+    #[default]
+    Never,
+    /// It looks like this since then.
+    There(Record, Instant),
+    /// It looked like this and is gone since then, by our own clock. Who held it may not know yet.
+    Gone(Record, Instant),
 }
 
-impl Observer {
-    /// Notes what was read at `now` and returns when it was first seen like this.
-    pub(super) fn observe(&mut self, record: Option<&Record>, now: Instant) -> Instant {
-        match (&self.last, record) {
-            (Some((known, since)), Some(record)) if known == record => *since,
-            _ => {
-                self.last = record.map(|record| (record.clone(), now));
-                now
-            }
+impl Sight {
+    /// Notes what was read at `now`; `None` means that there is no lease.
+    pub(super) fn observe(&mut self, record: Option<Record>, now: Instant) -> &Self {
+        match (&*self, record) {
+            (Self::There(known, _), Some(record)) if *known == record => {}
+            (_, Some(record)) => *self = Self::There(record, now),
+            (Self::There(known, _), None) => *self = Self::Gone(known.clone(), now),
+            (Self::Never | Self::Gone(..), None) => {}
         }
+        self
     }
 }
 
@@ -74,33 +80,25 @@ pub(super) enum Decision {
     },
 }
 
-/// Judges a lease that has looked like `record` since `unchanged_since`; `None` means that there is none.
+/// Judges what was seen of the lease.
 ///
-/// `fallback` is the duration to assume for a record without one.
-pub(super) fn evaluate(
-    record: Option<&Record>,
-    me: &str,
-    now: Instant,
-    unchanged_since: Instant,
-    fallback: Duration,
-) -> Decision {
-    let Some(record) = record else {
+/// One that is gone counts as if its holder had renewed it when we noticed: that may have happened since we last saw
+/// it. `fallback` is the duration to assume for a record without one.
+pub(super) fn evaluate(sight: &Sight, me: &str, now: Instant, fallback: Duration) -> Decision {
+    let (record, since) = match sight {
+        Sight::Never => return Decision::Acquire,
+        Sight::There(record, _) if record.holder.as_deref() == Some(me) => return Decision::Renew,
+        // Also if it was ours: another may have held it since, unless we lead, of which the caller knows.
+        Sight::There(record, since) | Sight::Gone(record, since) => (record, *since),
+    };
+    let Some(holder) = record.holder.clone() else {
         return Decision::Acquire;
     };
-    match &record.holder {
-        None => Decision::Acquire,
-        Some(holder) if holder == me => Decision::Renew,
-        Some(holder) => {
-            let until = unchanged_since + record.duration.unwrap_or(fallback);
-            if until <= now {
-                Decision::Acquire
-            } else {
-                Decision::Wait {
-                    until,
-                    holder: holder.clone(),
-                }
-            }
-        }
+    let until = since + record.duration.unwrap_or(fallback);
+    if until <= now {
+        Decision::Acquire
+    } else {
+        Decision::Wait { until, holder }
     }
 }
 

@@ -3,6 +3,7 @@ mod elections;
 mod simulation;
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -29,11 +30,22 @@ struct ApiServer {
     refuse_with: Option<u16>,
     /// Answers nothing.
     silent: bool,
+    /// When the lease that there is was created.
+    born: Option<Instant>,
+    /// Who got an answer that showed it.
+    told: HashSet<String>,
 }
 
 impl ApiServer {
     fn shared() -> Arc<Mutex<Self>> {
         Arc::default()
+    }
+
+    /// Deletes the lease, as a person might.
+    fn delete(&mut self) {
+        self.lease = None;
+        self.born = None;
+        self.told.clear();
     }
 
     /// Changes the lease as another replica would.
@@ -43,6 +55,7 @@ impl ApiServer {
         let mut lease = lease;
         lease.metadata.resource_version = Some(self.version.to_string());
         self.lease = Some(lease);
+        self.born.get_or_insert_with(Instant::now);
     }
 
     fn answer(&mut self, method: &Method, body: &[u8]) -> (u16, Value) {
@@ -108,14 +121,15 @@ fn perfect() -> Network {
     })
 }
 
-/// A client whose requests reach `server` over `network`.
-fn client(server: &Arc<Mutex<ApiServer>>, mut network: Network) -> Client {
+/// The client of `identity`, whose requests reach `server` over `network`.
+fn client(server: &Arc<Mutex<ApiServer>>, identity: &str, mut network: Network) -> Client {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
-    let server = Arc::clone(server);
+    let (server, identity) = (Arc::clone(server), identity.to_owned());
     tokio::spawn(async move {
         while let Some((request, respond)) = handle.next_request().await {
-            let (passage, server) = (network(), Arc::clone(&server));
+            let (passage, server, identity) = (network(), Arc::clone(&server), identity.clone());
             tokio::spawn(async move {
+                let asked = Instant::now();
                 // Longer than anybody waits: who asked has to give up by itself.
                 let lost = Duration::from_hours(1);
                 tokio::time::sleep(passage.there.unwrap_or(lost)).await;
@@ -131,8 +145,18 @@ fn client(server: &Arc<Mutex<ApiServer>>, mut network: Network) -> Client {
                         .starts_with("/apis/coordination.k8s.io/v1/namespaces/operators/leases")
                 );
                 let (status, answer) = server.lock().unwrap().answer(&parts.method, &body);
-                let silent = server.lock().unwrap().silent;
+                let (silent, born) = {
+                    let server = server.lock().unwrap();
+                    (server.silent, server.born)
+                };
                 tokio::time::sleep(passage.back.filter(|_| !silent).unwrap_or(lost)).await;
+                let in_time = asked.elapsed() < Timing::of(DURATION).request;
+                {
+                    let mut server = server.lock().unwrap();
+                    if status == 200 && in_time && born == server.born {
+                        server.told.insert(identity);
+                    }
+                }
                 let body = Body::from(serde_json::to_vec(&answer).unwrap());
                 respond.send_response(Response::builder().status(status).body(body).unwrap());
             });
@@ -154,7 +178,7 @@ fn candidate_over(
 ) -> (Elector, Leadership) {
     let clock = SystemClock::shared();
     Elector::new(Election {
-        client: client(server, network),
+        client: client(server, identity, network),
         namespace: "operators".to_owned(),
         lease: LeaseConfig {
             name: "leader".to_owned(),

@@ -58,6 +58,8 @@ fn what_is_not_written() {
         ("trace", "kube_client::client", Level::WARN),
         ("trace,kube_client=trace", "kube_client::client", Level::WARN),
         ("trace,kube=trace", "kube_client::client", Level::WARN),
+        // The feeds tell what it meets, now and then.
+        ("debug", "kube_runtime::watcher", Level::WARN),
         // What this one reports it also returns.
         ("info", "kube_client::client::builder", Level::ERROR),
         // Quiet means quiet, for libraries too.

@@ -28,16 +28,23 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
+use super::FeedStopped;
 use crate::{metrics::Kind, telemetry::reconcile_span};
 
-/// Why a controller ended although nobody asked it to.
+/// Why the controllers cannot go on although nobody asked them to stop.
 #[derive(Debug, Error)]
-#[error("the controller of {kind} ended by itself: {why}")]
-pub struct ControllerError {
-    /// What it reconciles.
-    pub kind: Kind,
-    /// What happened.
-    pub why: String,
+pub enum ControllerError {
+    /// One ended.
+    #[error("the controller of {kind} ended by itself: {why}")]
+    Ended {
+        /// What it reconciles.
+        kind: Kind,
+        /// What happened.
+        why: String,
+    },
+    /// A cache does not change any more, so that what it says is not so.
+    #[error(transparent)]
+    Feed(#[from] FeedStopped),
 }
 
 /// What a controller works on.
@@ -81,7 +88,10 @@ where
     E: std::error::Error + Send + 'static,
 {
     let shutdown = shutdown.boxed().shared();
-    let (kind, ended) = (work.kind, |why: String| ControllerError { kind: work.kind, why });
+    let (kind, ended) = (work.kind, |why: String| ControllerError::Ended {
+        kind: work.kind,
+        why,
+    });
     tokio::select! {
         ready = work.store.wait_until_ready() => ready.map_err(|error| ended(error.to_string()))?,
         () = shutdown.clone() => return Ok(()),

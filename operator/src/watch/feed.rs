@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     fmt::{self, Debug},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use futures::{
@@ -22,18 +21,16 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{sync::watch as signal, task::JoinHandle, time::Instant};
 
 use super::{
     Scope, Touch,
     guard::Guarded,
     merge::{Change, Merger, Seen},
+    state::States,
     touches::{Subscriber, Touches, queue},
 };
 use crate::telemetry::in_one_line;
-
-/// How long the interruptions of one watch are told as one.
-const REMIND: Duration = Duration::from_mins(5);
 
 /// The feed's task is gone, so its cache will not change any more.
 #[derive(Debug, Error)]
@@ -48,6 +45,8 @@ pub struct Feed<K: Resource<DynamicType = ()> + Clone + 'static> {
     hub: Arc<Mutex<Hub<K>>>,
     store: Store<K>,
     task: Arc<Task>,
+    /// Nothing is sent: it closes when the task ends.
+    alive: signal::Receiver<()>,
 }
 
 /// Ends the task with its last owner.
@@ -66,16 +65,8 @@ struct Hub<K: Resource<DynamicType = ()> + Clone + 'static> {
     filled: bool,
     subscribers: Vec<Subscriber<K>>,
     unreadable: HashMap<ObjectRef<K>, String>,
-    /// For each watch that has not listed yet, its name and what it met last.
-    unlisted: Vec<Unlisted>,
+    states: States,
     stopped: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Unlisted {
-    scope: usize,
-    name: Option<String>,
-    problem: Option<String>,
 }
 
 impl<K> Feed<K>
@@ -84,8 +75,14 @@ where
 {
     /// Starts watching at least one scope; must run within a tokio runtime.
     pub fn start(scopes: Vec<Scope<K>>) -> Self {
-        let names: Vec<_> = scopes.iter().map(|scope| scope.name.clone()).collect();
-        let hub = Hub::new(&names);
+        Self::start_unless(scopes, |_| false)
+    }
+
+    /// [`Self::start`], but does not wait for scopes whose namespace does not exist, as `absent` knows: they hold
+    /// nothing, and the right to list them is often given within them, so that it is refused.
+    pub fn start_unless(scopes: Vec<Scope<K>>, absent: impl Fn(&str) -> bool + Send + 'static) -> Self {
+        let count = scopes.len();
+        let hub = Hub::new(States::new(scopes.iter().map(|scope| scope.name.clone())));
         let store = hub.store.clone();
         let hub = Arc::new(Mutex::new(hub));
         let watches = scopes.into_iter().enumerate().map(|(number, scope)| {
@@ -94,11 +91,14 @@ where
                 .map(move |event| (number, event.map(Guarded::open)))
                 .boxed()
         });
-        let task = tokio::spawn(drive(Arc::clone(&hub), names, stream::select_all(watches)));
+        let (life, alive) = signal::channel(());
+        let stopper = StopOnDrop(Arc::clone(&hub), life);
+        let task = tokio::spawn(drive(stopper, count, absent, stream::select_all(watches)));
         Self {
             hub,
             store,
             task: Arc::new(Task(task)),
+            alive,
         }
     }
 }
@@ -144,7 +144,27 @@ where
             .map_err(|_| FeedStopped { kind: kind::<K>() })
     }
 
-    /// What the cache still lacks, in words for people; `None` once it is complete.
+    /// Completes when the feed's task has ended, which it does by itself only by a defect: the cache is dead then.
+    pub async fn stopped(&self) -> FeedStopped {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
+        FeedStopped { kind: kind::<K>() }
+    }
+
+    /// Whether there is no cluster-wide object of this name. Says no as long as the cache may lack one.
+    ///
+    /// The closure does not keep the watch alive.
+    pub fn absence(&self) -> impl Fn(&str) -> bool + Clone + Send + Sync + 'static {
+        let hub = Arc::clone(&self.hub);
+        move |name| {
+            let (hub, object) = (lock(&hub), ObjectRef::new(name));
+            hub.missing().is_none()
+                && hub.store.get(&object).is_none()
+                && !hub.unreadable.contains_key(&object)
+        }
+    }
+
+    /// What the cache lacks, in words for people; `None` if it is complete and kept up to date.
     ///
     /// The closure holds the cache but does not keep the watch alive: it is made for a readiness probe.
     pub fn probe(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
@@ -171,45 +191,49 @@ where
 type Watches<K> = SelectAll<BoxStream<'static, (usize, watcher::Result<Event<Seen<K>>>)>>;
 
 /// Applies events until the watches end, which they do only with the task.
-async fn drive<K>(hub: Arc<Mutex<Hub<K>>>, names: Vec<Option<String>>, mut watches: Watches<K>)
-where
+async fn drive<K>(
+    stopper: StopOnDrop<K>,
+    scopes: usize,
+    absent: impl Fn(&str) -> bool,
+    mut watches: Watches<K>,
+) where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    let _stopped = StopOnDrop(Arc::clone(&hub));
-    let mut merger = Merger::new(names.len());
-    let mut told: Vec<Option<Instant>> = vec![None; names.len()];
+    let hub = &stopper.0;
+    let mut merger = Merger::new(scopes);
     while let Some((scope, event)) = watches.next().await {
+        let mut hub = lock(hub);
         match event {
             Ok(event) => {
-                let changes = merger.on(scope, event);
-                let mut hub = lock(&hub);
-                hub.unlisted.retain(|unlisted| merger.is_unlisted(unlisted.scope));
-                hub.apply(changes);
-            }
-            Err(error) => {
-                let problem = in_one_line(&error);
-                // Not at each attempt: an API server that is away for long would fill the log.
-                if told[scope].is_none_or(|told| told.elapsed() > REMIND) {
-                    told[scope] = Some(Instant::now());
-                    let (kind, namespace) = (kind::<K>(), names[scope].as_deref().unwrap_or("*"));
-                    tracing::warn!(
-                        kind,
-                        namespace,
-                        problem,
-                        "a watch was interrupted and will be resumed"
-                    );
+                // A watch says that it begins to list before it knows whether it may.
+                if !matches!(event, Event::Init) {
+                    hub.states.fine(scope);
                 }
-                let mut hub = lock(&hub);
-                if let Some(unlisted) = hub.unlisted.iter_mut().find(|unlisted| unlisted.scope == scope) {
-                    unlisted.problem = Some(problem);
+                hub.apply(merger.on(scope, event));
+            }
+            Err(_) if hub.states.name(scope).is_some_and(&absent) => {
+                hub.states.fine(scope);
+                // What was listed stays until the watch says otherwise: it may go on without listing again.
+                if merger.is_unlisted(scope) {
+                    hub.apply(merger.on(scope, Event::Init));
+                    hub.apply(merger.on(scope, Event::InitDone));
                 }
             }
+            Err(error) => hub.failed(scope, &error),
+        }
+        if !merger.is_unlisted(scope) {
+            hub.states.listed(scope);
         }
     }
 }
 
-/// Ends the subscribers' streams when the task ends, however it ends.
-struct StopOnDrop<K: Resource<DynamicType = ()> + Clone + 'static>(Arc<Mutex<Hub<K>>>);
+/// Ends the subscribers' streams, and tells who waits for it, when the task ends, however it ends.
+struct StopOnDrop<K: Resource<DynamicType = ()> + Clone + 'static>(
+    Arc<Mutex<Hub<K>>>,
+    /// Closes with the task.
+    #[expect(dead_code, reason = "it only has to be dropped")]
+    signal::Sender<()>,
+);
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Drop for StopOnDrop<K> {
     fn drop(&mut self) {
@@ -225,7 +249,7 @@ impl<K> Hub<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    fn new(names: &[Option<String>]) -> Self {
+    fn new(states: States) -> Self {
         let writer = Writer::default();
         Self {
             store: writer.as_reader(),
@@ -233,16 +257,21 @@ where
             filled: false,
             subscribers: Vec::new(),
             unreadable: HashMap::new(),
-            unlisted: names
-                .iter()
-                .enumerate()
-                .map(|(scope, name)| Unlisted {
-                    scope,
-                    name: name.clone(),
-                    problem: None,
-                })
-                .collect(),
+            states,
             stopped: false,
+        }
+    }
+
+    fn failed(&mut self, scope: usize, error: &watcher::Error) {
+        let problem = in_one_line(error);
+        if self.states.failed(scope, problem.clone(), Instant::now()) {
+            let (kind, namespace) = (kind::<K>(), self.states.name(scope).unwrap_or("*"));
+            tracing::warn!(
+                kind,
+                namespace,
+                problem,
+                "a watch was interrupted and will be resumed"
+            );
         }
     }
 
@@ -320,18 +349,7 @@ where
         if self.stopped {
             return Some(format!("the watch of {kind} ended"));
         }
-        let describe = |unlisted: &Unlisted| {
-            let place = unlisted
-                .name
-                .as_ref()
-                .map_or(String::new(), |name| format!(" in namespace {name}"));
-            let problem = unlisted
-                .problem
-                .as_ref()
-                .map_or(String::new(), |problem| format!(" ({problem})"));
-            format!("{kind}{place}{problem}")
-        };
-        (!self.filled).then(|| self.unlisted.iter().map(describe).collect::<Vec<_>>().join(", "))
+        self.states.missing(&kind, Instant::now())
     }
 }
 
@@ -351,6 +369,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Feed<K> {
             hub: Arc::clone(&self.hub),
             store: self.store.clone(),
             task: Arc::clone(&self.task),
+            alive: self.alive.clone(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Reading objects so that one that cannot be read does not stop the watch of all others.
+//! Reading objects so that one that cannot be read does not stop the watch of all others, and keeping no more of them
+//! than is needed.
 
 use std::borrow::Cow;
 
@@ -8,6 +9,7 @@ use kube::{
     core::DeserializeGuard,
     runtime::{reflector::ObjectRef, watcher::Event},
 };
+use mcp_auth_crds::GROUP;
 use serde::{Deserialize, Deserializer};
 
 use super::merge::Seen;
@@ -67,7 +69,10 @@ where
 {
     fn seen(self) -> Seen<K> {
         match self.0.0 {
-            Ok(object) => Seen::Object(object),
+            Ok(mut object) => {
+                trim::<K>(object.meta_mut());
+                Seen::Object(object)
+            }
             Err(invalid) => {
                 let mut object = ObjectRef::new(invalid.metadata.name.as_deref().unwrap_or_default());
                 object.namespace = invalid.metadata.namespace;
@@ -79,7 +84,7 @@ where
         }
     }
 
-    /// The event, with what it says about its object.
+    /// The event, with what it says about its object: as much as is worth keeping.
     pub(super) fn open(event: Event<Self>) -> Event<Seen<K>> {
         match event {
             Event::Apply(object) => Event::Apply(object.seen()),
@@ -89,4 +94,21 @@ where
             Event::InitDone => Event::InitDone,
         }
     }
+}
+
+/// Leaves out of an object what nobody here reads, which can be most of it.
+///
+/// It also keeps the values of Secrets out of memory: `kubectl apply` writes whole objects into an annotation.
+fn trim<K: Resource>(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    if K::metadata_api() {
+        metadata.annotations = None;
+    } else if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, _| is_ours(key));
+    }
+}
+
+/// Whether an annotation's key is one of those that speak to the operator.
+fn is_ours(key: &str) -> bool {
+    key.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'))
 }

@@ -1,6 +1,7 @@
 mod controlling;
 mod feeding;
 mod merging;
+mod troubled;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{api::ObjectMeta, runtime::reflector::ObjectRef};

@@ -24,36 +24,35 @@ fn what_to_do_about_a_lease() {
         until: after(seconds),
         holder: "other".to_owned(),
     };
-    let other = |seconds| Some(record(Some("other"), seconds));
+    let other = |seconds| record(Some("other"), seconds);
     let cases = [
-        ("there is none", None, after(0), Decision::Acquire),
         (
             "it has no spec",
-            Some(Record::of(&Lease::default())),
+            Record::of(&Lease::default()),
             after(0),
             Decision::Acquire,
         ),
         (
             "it was released",
-            Some(record(None, Some(1))),
+            record(None, Some(1)),
             after(0),
             Decision::Acquire,
         ),
         (
             "it was released as client-go does",
-            Some(record(Some(""), Some(1))),
+            record(Some(""), Some(1)),
             after(0),
             Decision::Acquire,
         ),
         (
             "it is ours",
-            Some(record(Some("me"), Some(15))),
+            record(Some("me"), Some(15)),
             after(0),
             Decision::Renew,
         ),
         (
             "it is ours however old it is",
-            Some(record(Some("me"), Some(15))),
+            record(Some("me"), Some(15)),
             after(900),
             Decision::Renew,
         ),
@@ -86,11 +85,50 @@ fn what_to_do_about_a_lease() {
         ),
     ];
     for (why, record, now, expected) in cases {
-        assert_eq!(
-            evaluate(record.as_ref(), "me", now, start, DURATION),
-            expected,
-            "{why}"
-        );
+        let sight = Sight::There(record, start);
+        assert_eq!(evaluate(&sight, "me", now, DURATION), expected, "{why}");
+    }
+}
+
+#[test]
+fn what_to_do_about_a_lease_that_is_not_there() {
+    let start = Instant::now();
+    let after = |seconds: u64| start + Duration::from_secs(seconds);
+    let wait = |holder: &str, seconds| Decision::Wait {
+        until: after(seconds),
+        holder: holder.to_owned(),
+    };
+    let gone = |holder, seconds| Sight::Gone(record(holder, seconds), start);
+    let cases = [
+        ("there never was one", Sight::Never, after(0), Decision::Acquire),
+        ("it was free", gone(None, Some(1)), after(0), Decision::Acquire),
+        (
+            "it was another's",
+            gone(Some("other"), Some(20)),
+            after(19),
+            wait("other", 20),
+        ),
+        (
+            "for its duration",
+            gone(Some("other"), Some(20)),
+            after(20),
+            Decision::Acquire,
+        ),
+        (
+            "for ours if it said none",
+            gone(Some("other"), None),
+            after(14),
+            wait("other", 15),
+        ),
+        (
+            "it was ours, and maybe another's afterwards",
+            gone(Some("me"), Some(20)),
+            after(19),
+            wait("me", 20),
+        ),
+    ];
+    for (why, sight, now, expected) in cases {
+        assert_eq!(evaluate(&sight, "me", now, DURATION), expected, "{why}");
     }
 }
 
@@ -98,28 +136,31 @@ fn what_to_do_about_a_lease() {
 fn only_a_change_of_the_record_starts_the_wait_anew() {
     let start = Instant::now();
     let after = |seconds: u64| start + Duration::from_secs(seconds);
-    let mut observer = Observer::default();
     let first = Record::of(&lease_of("other", NOW));
-    assert_eq!(observer.observe(Some(&first), after(0)), after(0));
-    assert_eq!(observer.observe(Some(&first), after(5)), after(0), "unchanged");
     let renewed = Record::of(&lease_of("other", "2026-01-01T00:00:05Z"));
-    assert_eq!(observer.observe(Some(&renewed), after(6)), after(6), "renewed");
-    // A clock of the holder that jumps back is a change like any other.
-    assert_eq!(
-        observer.observe(Some(&first), after(9)),
-        after(9),
-        "renewed with an odd clock"
-    );
     let mut labelled = lease_of("other", NOW);
     labelled.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
     labelled.metadata.resource_version = Some("77".to_owned());
-    assert_eq!(
-        observer.observe(Some(&Record::of(&labelled)), after(12)),
-        after(9),
-        "a label renews nothing"
-    );
-    assert_eq!(observer.observe(None, after(13)), after(13), "gone");
-    assert_eq!(observer.observe(Some(&first), after(14)), after(14), "and back");
+    let labelled = Record::of(&labelled);
+    let there = |record: &Record, seconds| Sight::There(record.clone(), after(seconds));
+    let gone = |record: &Record, seconds| Sight::Gone(record.clone(), after(seconds));
+    // When, what was read, and what is known then.
+    let steps = [
+        ("none yet", 0, None, Sight::Never),
+        ("appeared", 1, Some(&first), there(&first, 1)),
+        ("unchanged", 5, Some(&first), there(&first, 1)),
+        ("renewed", 6, Some(&renewed), there(&renewed, 6)),
+        // A clock of the holder that jumps back is a change like any other.
+        ("renewed with an odd clock", 9, Some(&first), there(&first, 9)),
+        ("a label renews nothing", 12, Some(&labelled), there(&first, 9)),
+        ("gone", 13, None, gone(&first, 13)),
+        ("still gone", 14, None, gone(&first, 13)),
+        ("and back", 15, Some(&first), there(&first, 15)),
+    ];
+    let mut sight = Sight::default();
+    for (why, seconds, read, known) in steps {
+        assert_eq!(sight.observe(read.cloned(), after(seconds)), &known, "{why}");
+    }
 }
 
 #[test]

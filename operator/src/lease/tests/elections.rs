@@ -15,7 +15,7 @@ fn start(
     tokio::task::JoinHandle<Result<(), LeaseError>>,
 ) {
     let (release, released) = oneshot::channel();
-    let task = tokio::spawn(elector.run(async move {
+    let task = tokio::spawn(elector.run(std::future::ready(()), async move {
         let _ = released.await;
     }));
     (release, task)
@@ -162,6 +162,26 @@ async fn a_lease_edited_by_others_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deleted_lease_is_made_again_by_its_holder_or_taken_a_duration_later() {
+    let server = ApiServer::shared();
+    let (one, first) = candidate(&server, "one");
+    let (two, second) = candidate(&server, "two");
+    let (_keep, task) = start(one);
+    assert!(acquired(&first, 1).await);
+    let (_release, _task) = start(two);
+    sleep(Duration::from_secs(3)).await;
+    server.lock().unwrap().delete();
+    sleep(Duration::from_secs(30)).await;
+    assert!(first.is_held() && !second.is_held());
+
+    task.abort();
+    server.lock().unwrap().delete();
+    sleep(Duration::from_secs(14)).await;
+    assert!(!second.is_held());
+    assert!(acquired(&second, 5).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_released_lease_goes_to_the_next_at_once() {
     let server = ApiServer::shared();
     let (one, first) = candidate(&server, "one");
@@ -195,7 +215,11 @@ async fn missing_rights_are_said_in_one_line() {
     let server = ApiServer::shared();
     server.lock().unwrap().refuse_with = Some(403);
     let (elector, leadership) = candidate(&server, "me");
-    let ended = timeout(Duration::from_mins(1), elector.run(std::future::pending())).await;
+    let ended = timeout(
+        Duration::from_mins(1),
+        elector.run(std::future::ready(()), std::future::pending()),
+    )
+    .await;
     let denied = ended.unwrap().unwrap_err();
     assert_eq!(
         denied.to_string(),

@@ -30,6 +30,8 @@ struct Weather {
     delay: Duration,
     /// Whether each replica is now and then cut off for a while.
     cuts: bool,
+    /// Whether somebody deletes the lease now and then.
+    deletions: bool,
 }
 
 impl Weather {
@@ -67,8 +69,12 @@ async fn simulate(weather: Weather) -> Run {
         led: 0,
         samples: 6_000,
     };
+    let mut random = StdRng::seed_from_u64(weather.seed);
     for _ in 0..run.samples {
         sleep(Duration::from_millis(100)).await;
+        if weather.deletions && random.random_ratio(1, 50) {
+            delete(&server, &replicas);
+        }
         match replicas
             .iter()
             .filter(|replica| replica.leadership.is_held())
@@ -83,6 +89,19 @@ async fn simulate(weather: Weather) -> Run {
         }
     }
     run
+}
+
+/// Deletes the lease, if every replica knows it: who never saw one takes what it finds missing.
+fn delete(server: &Arc<Mutex<ApiServer>>, replicas: &[Replica]) {
+    let mut server = server.lock().unwrap();
+    let settled = server.born.is_some_and(|born| born.elapsed() >= DURATION);
+    if settled
+        && replicas
+            .iter()
+            .all(|replica| server.told.contains(&replica.identity()))
+    {
+        server.delete();
+    }
 }
 
 struct Replica {
@@ -103,6 +122,10 @@ impl Replica {
         }
     }
 
+    fn identity(&self) -> String {
+        identity(self.number, self.life)
+    }
+
     fn restart_if_ended(&mut self, server: &Arc<Mutex<ApiServer>>, weather: Weather) {
         if self.task.is_finished() {
             assert!(
@@ -115,6 +138,10 @@ impl Replica {
     }
 }
 
+fn identity(number: u64, life: u64) -> String {
+    format!("{number}-{life}")
+}
+
 /// One life of a replica.
 fn live(
     server: &Arc<Mutex<ApiServer>>,
@@ -123,18 +150,21 @@ fn live(
     weather: Weather,
 ) -> (Leadership, JoinHandle<Result<(), LeaseError>>) {
     let network = weather.network(number, life);
-    let (elector, leadership) = candidate_over(server, &format!("{number}-{life}"), DURATION, network);
-    (leadership, tokio::spawn(elector.run(std::future::pending())))
+    let (elector, leadership) = candidate_over(server, &identity(number, life), DURATION, network);
+    (
+        leadership,
+        tokio::spawn(elector.run(std::future::ready(()), std::future::pending())),
+    )
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
-    /// Whatever the network does, no two lead at once; and when it mostly works, somebody mostly leads.
+    /// Whatever the network does, and whoever deletes the lease, no two lead at once; and when it mostly works, somebody mostly leads.
     #[test]
-    fn never_two_leaders(seed: u64, loss in 0u32..40, delay in 0u64..4_000, cuts: bool) {
+    fn never_two_leaders(seed: u64, loss in 0u32..40, delay in 0u64..4_000, cuts: bool, deletions: bool) {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let run = runtime.block_on(simulate(Weather { seed, loss, delay: Duration::from_millis(delay), cuts }));
+        let run = runtime.block_on(simulate(Weather { seed, loss, delay: Duration::from_millis(delay), cuts, deletions }));
         prop_assert_eq!(run.conflicts, 0, "{:?}", run);
         if loss < 5 && delay < 1_000 && !cuts {
             prop_assert!(run.led * 2 > run.samples, "hardly anybody led: {run:?}");

@@ -8,7 +8,7 @@ use std::{
 
 use futures::StreamExt;
 use http::{Request, Response};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::{Api, Client, client::Body, core::PartialObjectMeta, runtime::watcher};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -21,33 +21,34 @@ use super::{
 
 /// What the API server would answer, by namespace.
 #[derive(Debug, Default)]
-struct Script {
+pub(super) struct Script {
     /// The objects of each namespace, as they are listed.
-    lists: HashMap<String, Vec<Value>>,
+    pub(super) lists: HashMap<String, Vec<Value>>,
     /// The events that the next watch of a namespace reports before it ends; without any it stays open.
     events: HashMap<String, Vec<Value>>,
     /// Namespaces that may not be listed.
-    forbidden: Vec<String>,
+    pub(super) forbidden: Vec<String>,
+    /// The watches that stay open, for as long as they are here.
+    pub(super) open: Vec<mock::SendResponse<Response<Body>>>,
     /// The `Accept` header of every request.
     accepted: Vec<String>,
     /// The query of every request.
     queries: Vec<String>,
 }
 
-type Shared = Arc<Mutex<Script>>;
+pub(super) type Shared = Arc<Mutex<Script>>;
 
 /// A client of a server that follows the script.
-fn client(script: &Shared) -> Client {
+pub(super) fn client(script: &Shared) -> Client {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let script = Arc::clone(script);
     tokio::spawn(async move {
-        let mut open = Vec::new();
         while let Some((request, respond)) = handle.next_request().await {
             match answer(&script, &request) {
                 Some((status, body)) => {
                     respond.send_response(Response::builder().status(status).body(Body::from(body)).unwrap());
                 }
-                None => open.push(respond),
+                None => script.lock().unwrap().open.push(respond),
             }
         }
     });
@@ -87,7 +88,7 @@ fn answer(script: &Shared, request: &Request<Body>) -> Option<(u16, Vec<u8>)> {
     Some((200, list.to_string().into_bytes()))
 }
 
-fn json_of(namespace: &str, name: &str, value: u32) -> Value {
+pub(super) fn json_of(namespace: &str, name: &str, value: u32) -> Value {
     serde_json::to_value(config_map(namespace, name, value)).unwrap()
 }
 
@@ -95,13 +96,13 @@ fn event(kind: &str, object: &Value) -> Value {
     json!({ "type": kind, "object": object })
 }
 
-fn feed(script: &Shared, namespaces: &[&str]) -> Feed<ConfigMap> {
+pub(super) fn feed(script: &Shared, namespaces: &[&str]) -> Feed<ConfigMap> {
     let scope = WatchScope::Namespaces(namespaces.iter().map(|name| (*name).to_owned()).collect());
     Feed::start(scope.of(&client(script), &watcher::Config::default()))
 }
 
 /// The next touch, in short; fails if there is none within simulated minutes.
-async fn next(touches: &mut Touches<ConfigMap>) -> String {
+pub(super) async fn next(touches: &mut Touches<ConfigMap>) -> String {
     let Touch { object, deleted } = timeout(Duration::from_mins(10), touches.next())
         .await
         .unwrap()
@@ -259,6 +260,16 @@ async fn the_streams_end_with_the_last_handle() {
     assert_eq!(probe().unwrap(), "the watch of configmaps ended");
 }
 
+#[tokio::test]
+async fn a_feed_whose_task_ended_says_so_to_all_who_wait() {
+    // Without anything to watch, its task ends at once.
+    let feed: Feed<ConfigMap> = Feed::start(Vec::new());
+    let why = "the watch of configmaps ended";
+    assert_eq!(feed.stopped().await.to_string(), why);
+    assert_eq!(feed.wait_until_ready().await.unwrap_err().to_string(), why);
+    assert_eq!(feed.probe()().unwrap(), why);
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_secrets_only_metadata_is_asked_for() {
     let script = Shared::default();
@@ -290,6 +301,62 @@ async fn of_secrets_only_metadata_is_asked_for() {
             .all(|query| query.contains("labelSelector=")),
         "{script:?}"
     );
+}
+
+/// The metadata of an object that was applied by hand, with this of it in an annotation.
+fn applied_by_hand(name: &str, applied: &str) -> Value {
+    json!({ "name": name, "namespace": "n1", "resourceVersion": "4", "labels": { "team": "x" },
+        "annotations": { "kubectl.kubernetes.io/last-applied-configuration": applied, "mcpauth.dev/port": "http" },
+        "managedFields": [{ "manager": "kubectl", "operation": "Update", "fieldsType": "FieldsV1",
+            "fieldsV1": { "f:spec": {} } }] })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_needs_of_an_object_is_not_kept() {
+    const SECRET: &str = "aHVudGVyMg==";
+    let script = Shared::default();
+    let secret = |name| {
+        json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "metadata": applied_by_hand(name, SECRET) })
+    };
+    {
+        let mut script = script.lock().unwrap();
+        script.lists.insert("n1".to_owned(), vec![secret("s")]);
+        let events = vec![event("ADDED", &secret("t"))];
+        script.events.insert("n1".to_owned(), events);
+    }
+    let scope = WatchScope::Namespaces(vec!["n1".to_owned()]);
+    let config = watcher::Config::default();
+    let secrets: Feed<PartialObjectMeta<Secret>> = Feed::start(scope.of(&client(&script), &config));
+    secrets.wait_until_ready().await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(secrets.store().len(), 2, "one was listed, the other came later");
+    for secret in secrets.store().state() {
+        assert_eq!(secret.metadata.annotations, None);
+        assert_eq!(secret.metadata.managed_fields, None);
+        assert_eq!(secret.metadata.labels.as_ref().unwrap()["team"], "x");
+    }
+    let shown = format!("{:?}", secrets.store().state());
+    assert!(
+        !shown.contains(SECRET) && !shown.contains("last-applied"),
+        "{shown}"
+    );
+
+    let service = json!({ "kind": "Service", "apiVersion": "v1", "metadata": applied_by_hand("s", "{}") });
+    script
+        .lock()
+        .unwrap()
+        .lists
+        .insert("n1".to_owned(), vec![service]);
+    let services: Feed<Service> = Feed::start(scope.of(&client(&script), &config));
+    services.wait_until_ready().await.unwrap();
+    let service = &services.store().state()[0];
+    let kept = service.metadata.annotations.clone().unwrap();
+    assert_eq!(
+        kept,
+        BTreeMap::from([("mcpauth.dev/port".to_owned(), "http".to_owned())])
+    );
+    assert_eq!(service.metadata.managed_fields, None);
 }
 
 #[tokio::test]

@@ -326,9 +326,9 @@ async fn missing_rights(world: Arc<World>) -> anyhow::Result<()> {
     let operator = Operator::launch(&folder, env.cluster(), &options).await?;
     wait_for("a complaint about the namespace", TIMEOUT, async || {
         let log = operator.log()?;
-        let complains = log.lines().any(|line| {
-            line.contains("is forbidden") && line.contains(&other) && line.contains("mcpclients")
-        });
+        let complains = log
+            .lines()
+            .any(|line| line.contains("is forbidden") && line.contains(&other) && line.contains("secrets"));
         Ok(if complains {
             Seen::Done(())
         } else {

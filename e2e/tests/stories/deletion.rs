@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use mcp_auth_e2e::{
-    operator::{Operator, OperatorOptions, SERVICE_ACCOUNT},
+    operator::{Operator, OperatorOptions},
     runner::Story,
     story::{CREDENTIALS_SECRET, StoryEnv},
     world::World,
@@ -256,27 +256,11 @@ async fn nothing_is_left(env: &StoryEnv, empty: &Realm) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rights everywhere, as the ClusterRoleBinding of the shipped manifests gives them: an operator that starts when the
-/// RoleBinding inside the namespace has gone with it could not even look.
-async fn bind_everywhere(env: &StoryEnv) -> anyhow::Result<()> {
-    let own = env.operator_namespace();
-    env.apply(&json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": { "name": format!("{own}-everywhere") },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": SERVICE_ACCOUNT },
-        "subjects": [{ "kind": "ServiceAccount", "name": SERVICE_ACCOUNT, "namespace": own }],
-    }))
-    .await
-}
-
 /// The namespace with everything in it is deleted at once: with the operator running; or while it is down, so that
 /// the next one finds neither a connection nor the Secret to make one with.
 async fn whole_namespace(world: Arc<World>, name: &str, while_down: bool) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, &format!("delete-{name}")).await?;
     let empty = Realm::read(&env).await?;
-    if while_down {
-        bind_everywhere(&env).await?;
-    }
     let mut operator = env.start_operator().await?;
     one_of_each(&env).await?;
     let space = env.namespace();

@@ -7,7 +7,8 @@ use mcp_auth_crds::v1alpha1::{AuthorizationServer, McpServer, TokenExchangePolic
 
 use crate::{
     cluster::{has_finalizer, is_deleting},
-    context::{Context, find},
+    context::Context,
+    controllers::{halt::Halt, home},
     policy::{
         exchange::{Accepted, Parties, judge},
         grants::Tenant,
@@ -16,7 +17,18 @@ use crate::{
 
 /// The policies by which this server exchanges and that count: one without our finalizer could vanish without its
 /// permission being taken back first, and one that is being deleted gives nothing any more.
-pub fn policies_of(server: &McpServer, ctx: &Context) -> Vec<Arc<TokenExchangePolicy>> {
+///
+/// # Errors
+/// While one of the namespace cannot be read: it may be one of them.
+pub fn policies_of(server: &McpServer, ctx: &Context) -> Result<Vec<Arc<TokenExchangePolicy>>, Halt> {
+    let own = server.namespace().unwrap_or_default();
+    let unread = ctx.feeds.policies.unread();
+    if let Some(policy) = unread
+        .iter()
+        .find(|policy| policy.namespace.as_ref() == Some(&own))
+    {
+        return Err(home::unreadable("TokenExchangePolicy", &own, &policy.name));
+    }
     let (namespace, name) = (server.namespace(), server.name_any());
     let counts = |policy: &TokenExchangePolicy| {
         policy.namespace() == namespace
@@ -24,16 +36,14 @@ pub fn policies_of(server: &McpServer, ctx: &Context) -> Vec<Arc<TokenExchangePo
             && has_finalizer(policy)
             && !is_deleting(policy)
     };
-    ctx.feeds
-        .policies
-        .store()
-        .state()
-        .into_iter()
-        .filter(|policy| counts(policy))
-        .collect()
+    let policies = ctx.feeds.policies.store().state().into_iter();
+    Ok(policies.filter(|policy| counts(policy)).collect())
 }
 
 /// What `read` makes of a policy of the server, if its target lets it be.
+///
+/// # Errors
+/// While the target cannot be read.
 pub fn accepted<T>(
     policy: &TokenExchangePolicy,
     server: &McpServer,
@@ -41,19 +51,16 @@ pub fn accepted<T>(
     tenant: Tenant<'_>,
     ctx: &Context,
     read: impl FnOnce(&Accepted<'_>) -> T,
-) -> Option<T> {
-    let target = policy.spec.mcp_server_ref.as_ref().and_then(|target| {
-        find(
-            &ctx.feeds.servers.store(),
-            target.namespace_or(tenant.namespace),
-            &target.name,
-        )
-    });
+) -> Result<Option<T>, Halt> {
+    let target = match &policy.spec.mcp_server_ref {
+        Some(target) => home::mcp_server(ctx, target.namespace_or(tenant.namespace), &target.name)?,
+        None => None,
+    };
     let parties = Parties {
         server,
         authorization_server,
         tenant,
         target: target.as_deref(),
     };
-    judge(policy, parties).ok().map(|accepted| read(&accepted))
+    Ok(judge(policy, parties).ok().map(|accepted| read(&accepted)))
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use kube::ResourceExt as _;
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use mcp_auth_crds::{
     condition::{self, types},
-    v1alpha1::{AuthorizationServer, ObjectReference},
+    v1alpha1::{AuthorizationServer, McpServer, ObjectReference},
 };
 
 use super::halt::Halt;
@@ -53,6 +53,32 @@ pub fn connection(ctx: &Context, server: &AuthorizationServer) -> Result<Arc<Con
                 format!("AuthorizationServer {namespace}/{name} is not ready{why}"),
             )
         })
+}
+
+/// The McpServer of this name, if there is one. One that exists and cannot be read is not absent: whoever would take
+/// something away for its absence waits.
+pub fn mcp_server(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Arc<McpServer>>, Halt> {
+    if let Some(found) = find(&ctx.feeds.servers.store(), namespace, name) {
+        return Ok(Some(found));
+    }
+    match ctx
+        .feeds
+        .servers
+        .unreadable(&ObjectRef::new(name).within(namespace))
+    {
+        Some(_) => Err(unreadable("McpServer", namespace, name)),
+        None => Ok(None),
+    }
+}
+
+/// What is said of an object that a newer version of the operator has written, or a person by its definitions.
+pub fn unreadable(kind: &str, namespace: &str, name: &str) -> Halt {
+    Halt::waiting(
+        "ObjectUnreadable",
+        format!(
+            "{kind} {namespace}/{name} has something that this version of the operator cannot read: nothing is taken away until it can"
+        ),
+    )
 }
 
 /// Fails when nothing new may be registered there because it is going away.

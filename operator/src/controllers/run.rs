@@ -198,21 +198,24 @@ fn feeds(client: &Client, scope: &WatchScope, health: &Health) -> Feeds {
     let config = watcher::Config::default();
     let namespaces: Feed<PartialObjectMeta<Namespace>> = Feed::start(scope.namespaces(client));
     health.wait_for_cache(namespaces.probe());
+    // Of what is in a namespace that is being deleted, only our own kinds matter, and the right to list them does not
+    // go with the namespace as the right to list the rest may.
+    let (absent, going) = (namespaces.absence(), namespaces.absence_or_deletion());
     macro_rules! feed {
-        ($scopes:expr) => {{
-            let feed = Feed::start_unless($scopes, namespaces.absence());
+        ($scopes:expr, $unless:expr) => {{
+            let feed = Feed::start_unless($scopes, $unless.clone());
             health.wait_for_cache(feed.probe());
             feed
         }};
     }
     Feeds {
-        authorization_servers: feed!(scope.of::<AuthorizationServer>(client, &config)),
-        servers: feed!(scope.of::<McpServer>(client, &config)),
-        clients: feed!(scope.of::<McpClient>(client, &config)),
-        policies: feed!(scope.of::<TokenExchangePolicy>(client, &config)),
-        services: feed!(scope.of::<Service>(client, &config)),
-        secrets: feed!(scope.of(client, &config)),
-        config_maps: feed!(scope.of(client, &config)),
+        authorization_servers: feed!(scope.of::<AuthorizationServer>(client, &config), absent),
+        servers: feed!(scope.of::<McpServer>(client, &config), absent),
+        clients: feed!(scope.of::<McpClient>(client, &config), absent),
+        policies: feed!(scope.of::<TokenExchangePolicy>(client, &config), absent),
+        services: feed!(scope.of::<Service>(client, &config), going),
+        secrets: feed!(scope.of(client, &config), going),
+        config_maps: feed!(scope.of(client, &config), going),
         namespaces,
     }
 }

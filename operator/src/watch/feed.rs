@@ -155,12 +155,24 @@ where
     ///
     /// The closure does not keep the watch alive.
     pub fn absence(&self) -> impl Fn(&str) -> bool + Clone + Send + Sync + 'static {
+        self.lacks(|_| false)
+    }
+
+    /// The same, also of an object that is being deleted.
+    pub fn absence_or_deletion(&self) -> impl Fn(&str) -> bool + Clone + Send + Sync + 'static {
+        self.lacks(|object| object.meta().deletion_timestamp.is_some())
+    }
+
+    fn lacks(
+        &self,
+        is_going: impl Fn(&K) -> bool + Clone + Send + Sync + 'static,
+    ) -> impl Fn(&str) -> bool + Clone + Send + Sync + 'static {
         let hub = Arc::clone(&self.hub);
         move |name| {
             let (hub, object) = (lock(&hub), ObjectRef::new(name));
             hub.missing().is_none()
-                && hub.store.get(&object).is_none()
                 && !hub.unreadable.contains_key(&object)
+                && hub.store.get(&object).is_none_or(|object| is_going(&object))
         }
     }
 

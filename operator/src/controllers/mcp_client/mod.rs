@@ -288,21 +288,20 @@ async fn withdraw(client: &McpClient, server: &AuthorizationServer, ctx: &Contex
 
 /// Removes the client at the authorization server unless it is to be retained.
 async fn clean_up(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
-    let mark = home::mark(client, &ctx.installation);
-    if client.spec.deletion_policy != Some(DeletionPolicy::Retain) {
-        let namespace = client.namespace().unwrap_or_default();
-        let server = home::authorization_server(ctx, &client.spec.authorization_server_ref, &namespace)?;
-        let connection = home::connection(ctx, &server)?;
-        let observed = connection
-            .provider
-            .observe_client(&desired::client_id(client, &ctx.installation), Read::Fresh)
-            .await?;
-        connection
-            .provider
-            .execute(&connection.provider.plan_client_removal(&mark, &observed))
-            .await?;
+    if client.spec.deletion_policy == Some(DeletionPolicy::Retain) {
+        return Ok(());
     }
-    Ok(())
+    let namespace = client.namespace().unwrap_or_default();
+    let server = home::authorization_server(ctx, &client.spec.authorization_server_ref, &namespace)?;
+    let connection = home::connection(ctx, &server)?;
+    let provider = &*connection.provider;
+    let mark = &home::mark(client, &ctx.installation);
+    let client_id = &desired::client_id(client, &ctx.installation);
+    let replan = || async move {
+        let observed = provider.observe_client(client_id, Read::Fresh).await?;
+        Ok(provider.plan_client_removal(mark, &observed))
+    };
+    settle::remove(provider, replan().await?, || replan().boxed()).await
 }
 
 #[cfg(test)]

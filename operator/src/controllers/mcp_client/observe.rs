@@ -8,7 +8,7 @@ use mcp_auth_crds::v1alpha1::{Access, McpClient, McpServer};
 use super::desired;
 use crate::{
     connections::Connection,
-    context::{Context, find},
+    context::Context,
     controllers::{halt::Halt, home},
     credential::{flow, journal::Journal},
     provider::{ObservedClient, ObservedScopes, Read},
@@ -40,12 +40,10 @@ pub(super) async fn observe(
         provider.observe_scopes(read)
     )?;
     let namespace = client.namespace().unwrap_or_default();
-    let server_of = |entry: &Access| {
-        find(
-            &ctx.feeds.servers.store(),
-            entry.server.namespace_or(&namespace),
-            &entry.server.name,
-        )
+    let with_server = |entry: &Access| {
+        let at = entry.server.namespace_or(&namespace);
+        let server = home::mcp_server(ctx, at, &entry.server.name)?;
+        Ok((entry.clone(), server))
     };
     Ok(Observed {
         client: observed,
@@ -54,8 +52,8 @@ pub(super) async fn observe(
             .spec
             .access
             .iter()
-            .map(|entry| (entry.clone(), server_of(entry)))
-            .collect(),
+            .map(with_server)
+            .collect::<Result<_, Halt>>()?,
         journal: flow::read(ctx, &home::mark(client, &ctx.installation)).await?,
     })
 }

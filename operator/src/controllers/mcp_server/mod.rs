@@ -349,9 +349,14 @@ async fn clean_up(server: &McpServer, ctx: &Context) -> Result<(), Halt> {
         withdraw(server, &authorization_server, ctx).await?;
         return Err(Halt::Refused(locked(&connection.access)));
     }
-    let mark = home::mark(server, &ctx.installation);
-    provider
-        .execute(&provider.plan_resource_removal(&mark, &resource, &scopes))
-        .await?;
-    Ok(())
+    let mark = &home::mark(server, &ctx.installation);
+    let replan = || async move {
+        let resource = provider
+            .observe_resource(&server.spec.resource, Read::Fresh)
+            .await?;
+        let scopes = provider.observe_scopes(Read::Fresh).await?;
+        Ok(provider.plan_resource_removal(mark, &resource, &scopes))
+    };
+    let plan = provider.plan_resource_removal(mark, &resource, &scopes);
+    settle::remove(provider, plan, || replan().boxed()).await
 }

@@ -58,8 +58,8 @@ pub(super) async fn observe(
         provider.observe_resource(&server.spec.resource, read),
         provider.observe_scopes(read)
     )?;
-    let policies = exchange::policies_of(server, ctx);
-    let exchange = exchange(server, home, tenant, &policies, &scopes, ctx);
+    let policies = exchange::policies_of(server, ctx)?;
+    let exchange = exchange(server, home, tenant, &policies, &scopes, ctx)?;
     let config_maps: Api<ConfigMap> = ctx.cluster.api(namespace);
     let mark = home::mark(server, &ctx.installation);
     let (auth, metadata) = (names::server_auth(&name), names::server_metadata(&name));
@@ -85,7 +85,7 @@ fn exchange(
     policies: &[Arc<TokenExchangePolicy>],
     scopes: &ObservedScopes,
     ctx: &Context,
-) -> BTreeMap<String, Subjects> {
+) -> Result<BTreeMap<String, Subjects>, Halt> {
     let authorization_server = &home.authorization_server;
     let attachable =
         |accepted: &Accepted<'_>| accepted.attachable(&ctx.installation, authorization_server, scopes);
@@ -94,13 +94,13 @@ fn exchange(
         if enforceable(policy, &home.connection.access).is_err() {
             continue;
         }
-        let scopes = exchange::accepted(policy, server, authorization_server, tenant, ctx, attachable);
+        let scopes = exchange::accepted(policy, server, authorization_server, tenant, ctx, attachable)?;
         let own = subjects(policy, &ctx.installation);
         for (scope, subjects) in given(policy, server, scopes.unwrap_or_default(), &own) {
             give(&mut all, [scope], &subjects);
         }
     }
-    all
+    Ok(all)
 }
 
 /// What a policy gives of what could be attached, and for whose tokens: a paused one no more than before.

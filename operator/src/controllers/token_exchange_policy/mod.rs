@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     cluster::{has_finalizer, is_deleting},
-    context::{Context, find},
+    context::Context,
     error::Error,
     metrics::Kind,
     policy::{
@@ -82,7 +82,7 @@ fn server(policy: &TokenExchangePolicy, ctx: &Context) -> Result<Arc<McpServer>,
         policy.namespace().unwrap_or_default(),
         &policy.spec.server_ref.name,
     );
-    find(&ctx.feeds.servers.store(), &namespace, name).ok_or_else(|| {
+    home::mcp_server(ctx, &namespace, name)?.ok_or_else(|| {
         Halt::waiting(
             "ServerNotFound",
             format!("McpServer {namespace}/{name} does not exist: create it, or correct serverRef"),
@@ -99,7 +99,10 @@ async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Pro
         home::authorization_server(ctx, &server.spec.authorization_server_ref, &namespace)?;
     let reference = policy.spec.mcp_server_ref.as_ref();
     let target = reference.map(|target| (target.namespace_or(&namespace), target.name.as_str()));
-    let found = target.and_then(|(at, name)| find(&ctx.feeds.servers.store(), at, name));
+    let found = match target {
+        Some((at, name)) => home::mcp_server(ctx, at, name)?,
+        None => None,
+    };
     let facts = ctx.namespace(&namespace);
     let tenant = Tenant {
         namespace: &namespace,
@@ -130,7 +133,7 @@ async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Pro
     // The server counts only policies that carry the finalizer: from here on it may be programmed.
     ctx.cluster.add_finalizer(policy).await?;
     let own = decide::subjects(policy, &ctx.installation);
-    let mut given = given_by_others(policy, &server, &authorization_server, tenant, ctx);
+    let mut given = given_by_others(policy, &server, &authorization_server, tenant, ctx)?;
     decide::give(&mut given, accepted.scopes.iter().cloned(), &own);
     programmed(&server, &accepted, &own, &given)?;
     ended(policy, &server, ctx)?;
@@ -163,18 +166,18 @@ fn given_by_others(
     authorization_server: &AuthorizationServer,
     tenant: Tenant<'_>,
     ctx: &Context,
-) -> BTreeMap<String, Subjects> {
+) -> Result<BTreeMap<String, Subjects>, Halt> {
     let mut given = BTreeMap::new();
-    for other in exchange::policies_of(server, ctx) {
+    for other in exchange::policies_of(server, ctx)? {
         if other.name_any() == policy.name_any() || enforceable(&other, authorization_server, ctx).is_err() {
             continue;
         }
         let scopes = |accepted: &Accepted<'_>| accepted.scopes.clone();
-        let scopes = exchange::accepted(&other, server, authorization_server, tenant, ctx, scopes);
+        let scopes = exchange::accepted(&other, server, authorization_server, tenant, ctx, scopes)?;
         let subjects = decide::subjects(&other, &ctx.installation);
         decide::give(&mut given, scopes.into_iter().flatten(), &subjects);
     }
-    given
+    Ok(given)
 }
 
 /// Whether the server's own status says that it can exchange for all of it: the tokens of all whom this policy means, and
@@ -238,7 +241,8 @@ fn ended(policy: &TokenExchangePolicy, server: &McpServer, ctx: &Context) -> Res
 
 /// Whether the permission is gone: what only this policy gave, the server's status does not say any more.
 fn taken_back(policy: &TokenExchangePolicy, ctx: &Context) -> Result<(), Halt> {
-    let Ok(server) = server(policy, ctx) else {
+    let namespace = policy.namespace().unwrap_or_default();
+    let Some(server) = home::mcp_server(ctx, &namespace, &policy.spec.server_ref.name)? else {
         return Ok(());
     };
     let scopes = |policy: &TokenExchangePolicy| {

@@ -170,3 +170,23 @@ async fn a_paused_client_that_is_suspended_is_not_ready() {
     stage.check();
     assert_eq!(said("Stalled"), None);
 }
+
+/// As after a downgrade: what a newer version understood is still in the cluster.
+#[tokio::test]
+async fn what_cannot_be_read_is_not_taken_for_gone() {
+    let mut stage = at_work_beside(&[]).await;
+    stage.settle().await;
+    let before = stage.powers();
+    assert_eq!(before, (vec!["orders:read".to_owned()], true));
+    let orders = "/apis/mcpauth.dev/v1alpha1/namespaces/team/mcpservers/orders";
+    let mut newer = stage.cluster.get(orders).unwrap();
+    newer["spec"]["enforcement"]["mode"] = json!("Some mode of the future");
+    stage.cluster.put(newer);
+    stage.restart().await;
+    stage.settle().await;
+    assert_eq!(stage.powers(), before);
+    assert_eq!(
+        stage.ready(),
+        ("Unknown".to_owned(), "ObjectUnreadable".to_owned())
+    );
+}

@@ -56,7 +56,7 @@ pub struct Accepted<'a> {
     pub unassigned: BTreeSet<String>,
 }
 
-/// Judges a policy. `Err(None)` means that the target does not exist yet.
+/// Judges a policy. `Err(None)` means that the target, in the policy's own namespace, does not exist yet.
 pub fn judge<'a>(
     policy: &TokenExchangePolicy,
     parties: Parties<'a>,
@@ -68,8 +68,14 @@ pub fn judge<'a>(
         .map(|scope| scope.name.0.clone())
         .collect();
     let (target, offered) = match (&policy.spec.mcp_server_ref, &policy.spec.api_ref) {
-        (Some(_), _) => {
-            let target = parties.target.ok_or(None)?;
+        (Some(reference), _) => {
+            let own = parties.tenant.namespace;
+            let at = reference.namespace_or(own);
+            let Some(target) = parties.target else {
+                // The same answer whether it exists or not: what other teams have is not for everybody.
+                let closed = || not_allowed(at, &reference.name, parties);
+                return Err((at != own).then(closed));
+            };
             (Target::Server(target), offered_by_server(target, parties)?)
         }
         (None, Some(reference)) => {
@@ -183,35 +189,43 @@ fn offered_by_server(target: &McpServer, parties: Parties<'_>) -> Result<BTreeSe
             reference.name.clone(),
         )
     };
-    let target_namespace = target.namespace().unwrap_or_default();
-    let named = format!("McpServer {target_namespace}/{}", target.name_any());
-    if used(target, &target_namespace) != used(parties.server, own) {
-        let message =
-            format!("{named} uses another AuthorizationServer, whose tokens this one cannot exchange");
-        return Err(Refusal::new("DifferentAuthorizationServer", message));
-    }
     if target.metadata.uid == parties.server.metadata.uid {
         return Err(Refusal::new(
             "SameServer",
             "A server needs no exchange for its own tokens",
         ));
     }
-    let name = parties.server.name_any();
+    let (at, name) = (target.namespace().unwrap_or_default(), target.name_any());
     let offered = allowed(
         target,
         Caller {
             tenant: parties.tenant,
-            name: &name,
+            name: &parties.server.name_any(),
             exchanges: true,
         },
     );
     if offered.is_empty() {
-        let message = format!(
-            "{named} does not let {own}/{name} exchange tokens: ask for an entry with exchange: true in its allowedClients"
-        );
-        return Err(Refusal::new("ExchangeNotAllowed", message));
+        return Err(not_allowed(&at, &name, parties));
+    }
+    if used(target, &at) != used(parties.server, own) {
+        return Err(Refusal::new(
+            "DifferentAuthorizationServer",
+            format!(
+                "McpServer {at}/{name} uses another AuthorizationServer, whose tokens this one cannot exchange"
+            ),
+        ));
     }
     Ok(offered)
+}
+
+fn not_allowed(at: &str, name: &str, parties: Parties<'_>) -> Refusal {
+    let (own, server) = (parties.tenant.namespace, parties.server.name_any());
+    Refusal::new(
+        "ExchangeNotAllowed",
+        format!(
+            "McpServer {at}/{name} does not let {own}/{server} exchange tokens: ask for an entry with exchange: true in its allowedClients"
+        ),
+    )
 }
 
 impl Accepted<'_> {

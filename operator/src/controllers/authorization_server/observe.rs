@@ -6,13 +6,14 @@ use mcp_auth_crds::v1alpha1::{AuthorizationServer, ObjectReference};
 
 use super::kept;
 use crate::{
-    cluster::has_finalizer,
+    cluster::{Owned, has_finalizer},
     context::Context,
     controllers::{halt::Halt, pass::key},
     egress::{Audience, EgressClient},
     error::Error,
     policy::grants::{self, Tenant},
     provider::{Credential, keycloak::SetupError},
+    watch::Feed,
 };
 
 /// Key of the client id in the operator's credentials.
@@ -149,58 +150,39 @@ impl Referrers {
 /// Finds them in the caches. What has nothing there, and may have nothing there, does not count: else anybody could keep
 /// an AuthorizationServer from going by naming it.
 pub(super) fn referrers(server: &AuthorizationServer, ctx: &Context) -> Referrers {
-    let servers = ctx.feeds.servers.store().state();
-    let clients = ctx.feeds.clients.store().state();
-    let counts = |object: Referrer<'_>| object.refers_to(server) && object.matters(server, ctx);
+    let feeds = &ctx.feeds;
     Referrers {
-        servers: servers
-            .iter()
-            .filter(|object| {
-                counts(Referrer {
-                    reference: &object.spec.authorization_server_ref,
-                    namespace: object.namespace().unwrap_or_default(),
-                    registered: has_finalizer(&***object),
-                })
-            })
-            .map(|object| key(&**object))
-            .collect(),
-        clients: clients
-            .iter()
-            .filter(|object| {
-                counts(Referrer {
-                    reference: &object.spec.authorization_server_ref,
-                    namespace: object.namespace().unwrap_or_default(),
-                    registered: has_finalizer(&***object),
-                })
-            })
-            .map(|object| key(&**object))
-            .collect(),
-        unread: ctx.feeds.servers.unread().len() + ctx.feeds.clients.unread().len(),
+        servers: referring(&feeds.servers, |s| &s.spec.authorization_server_ref, server, ctx),
+        clients: referring(&feeds.clients, |c| &c.spec.authorization_server_ref, server, ctx),
+        unread: feeds.servers.unread().len() + feeds.clients.unread().len(),
     }
 }
 
-/// What may refer to an AuthorizationServer.
-struct Referrer<'a> {
-    reference: &'a ObjectReference,
-    namespace: String,
-    /// Whether there may be something of it at the authorization server.
-    registered: bool,
-}
-
-impl Referrer<'_> {
-    fn refers_to(&self, server: &AuthorizationServer) -> bool {
-        self.reference.name == server.name_any()
-            && Some(self.reference.namespace_or(&self.namespace)) == server.metadata.namespace.as_deref()
-    }
-
-    fn matters(&self, server: &AuthorizationServer, ctx: &Context) -> bool {
-        let facts = ctx.namespace(&self.namespace);
+/// The objects of a kind that refer to the AuthorizationServer and have something there, or may have.
+fn referring<K: Owned + Send + Sync + 'static>(
+    feed: &Feed<K>,
+    reference: impl Fn(&K) -> &ObjectReference,
+    server: &AuthorizationServer,
+    ctx: &Context,
+) -> Vec<String> {
+    let refers = |object: &K| {
+        let namespace = object.namespace().unwrap_or_default();
+        let reference = reference(object);
+        let facts = ctx.namespace(&namespace);
         let tenant = Tenant {
-            namespace: &self.namespace,
+            namespace: &namespace,
             labels: &facts.labels,
         };
-        self.registered || grants::admits(server, tenant)
-    }
+        reference.name == server.name_any()
+            && Some(reference.namespace_or(&namespace)) == server.metadata.namespace.as_deref()
+            && (has_finalizer(object) || grants::admits(server, tenant))
+    };
+    let objects = feed.store().state();
+    objects
+        .iter()
+        .filter(|object| refers(object))
+        .map(|object| key(&**object))
+        .collect()
 }
 
 #[cfg(test)]

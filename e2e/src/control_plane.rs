@@ -43,7 +43,8 @@ use layout::Layout;
 pub(crate) use layout::{NODE_NAME, Part};
 
 const START_TIMEOUT: Duration = Duration::from_mins(2);
-const STOP_GRACE: Duration = Duration::from_secs(5);
+/// An API server that has a node waits longer than this for calls that nobody will end; nothing is lost with it.
+const STOP_GRACE: Duration = Duration::from_secs(2);
 const FIELD_MANAGER: &str = "mcp-auth-stories";
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 

@@ -34,15 +34,24 @@ use config::Config;
 
 pub use place::Place;
 
-/// `off`: no node, whatever the machine could do.
+/// `off`: no node, whatever the machine could do. `on`: a node even if no story needs it.
 const VARIABLE: &str = "MCP_AUTH_NODE";
 const START_TIMEOUT: Duration = Duration::from_mins(2);
 const LOAD_TIMEOUT: Duration = Duration::from_mins(3);
 const SHORT: Duration = Duration::from_secs(20);
 
+/// Whether a node is asked for, whatever the stories need.
+pub fn is_asked_for() -> bool {
+    variable_is("on")
+}
+
+fn variable_is(expected: &str) -> bool {
+    std::env::var_os(VARIABLE).is_some_and(|value| value == expected)
+}
+
 /// Why this machine can have no node, in one line.
 pub async fn problem() -> Option<String> {
-    if std::env::var_os(VARIABLE).is_some_and(|value| value == "off") {
+    if variable_is("off") {
         return Some(format!("{VARIABLE}=off says that there is none"));
     }
     if !rustix::process::geteuid().is_root() || !cfg!(all(target_os = "linux", target_arch = "x86_64")) {

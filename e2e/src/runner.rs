@@ -106,7 +106,7 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
             .iter()
             .zip(on_node)
             .any(|(selected, on_node)| *selected && on_node);
-        let world = runtime.block_on(start(on_node, &shared))?;
+        let world = runtime.block_on(start(on_node || node::is_asked_for(), &shared))?;
         // It was empty until here.
         let _ = shared.world.set(Arc::new(world));
     }

@@ -4,14 +4,10 @@
 //! It needs root on a Debian-like Linux, because containers do. [`problem`] says why there can be none.
 
 mod config;
+mod daemons;
 mod place;
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{collections::HashSet, future::Future, path::Path, process::Command, time::Duration};
 
 use anyhow::{bail, ensure};
 use futures::future::select_all;
@@ -20,7 +16,7 @@ use kube::{Api, Client};
 use tokio::sync::Mutex;
 
 use crate::{
-    control_plane::{ControlPlane, NODE_NAME, Part},
+    control_plane::{ControlPlane, NODE_NAME},
     image::Image,
     pki::Authority,
     prerequisites,
@@ -31,6 +27,7 @@ use crate::{
 };
 
 use config::Config;
+use daemons::Daemons;
 
 pub use place::Place;
 
@@ -85,14 +82,6 @@ pub struct Node {
     place: Place,
 }
 
-/// The parts that everything else needs.
-struct Daemons<'a> {
-    config: &'a Config,
-    place: &'a Place,
-    cluster: &'a ControlPlane,
-    tools: &'a NodeTools,
-}
-
 impl Node {
     /// Starts a node of `cluster` at `place`, with its files in `dir`, and waits until it is ready.
     pub async fn start(
@@ -104,7 +93,7 @@ impl Node {
     ) -> anyhow::Result<Self> {
         progress::during(
             "starting the node",
-            Self::launch(dir, tools, authority, place, cluster),
+            Box::pin(Self::launch(dir, tools, authority, place, cluster)),
         )
         .await
     }
@@ -119,24 +108,30 @@ impl Node {
         let pause = Image::pause()?;
         let config = Config::write(dir, authority, &place, cluster, &pause.reference()?)?;
         place.make_cgroups()?;
-        let daemons = Daemons {
-            config: &config,
-            place: &place,
-            cluster,
-            tools,
-        };
-        let mut processes = daemons.start()?;
-        wait_until_ready(&processes, &cluster.client()).await?;
-        // It looks for its node once, when it starts.
-        processes.push(daemons.spawn("kube-router", &daemons.router())?);
-        let node = Self {
+        let mut node = Self {
             config,
             loaded: Mutex::default(),
-            processes,
+            processes: Vec::new(),
             place,
         };
+        let containerd = Daemons::new(&node, cluster, tools).containerd();
+        node.spawn("containerd", &containerd)?;
+        // The kubelet does not wait for containerd: it ends. This does.
         node.load(&pause).await?;
+        for (name, command) in Daemons::new(&node, cluster, tools).commands() {
+            node.spawn(name, &command)?;
+        }
+        wait_until_ready(&node.processes, &cluster.client()).await?;
+        // It looks for its node once, when it starts.
+        let router = Daemons::new(&node, cluster, tools).router();
+        node.spawn("kube-router", &router)?;
         Ok(node)
+    }
+
+    fn spawn(&mut self, name: &str, command: &Command) -> anyhow::Result<()> {
+        let log = self.config.dir.join(format!("{name}.log"));
+        self.processes.push(Guarded::spawn(name, command, log)?);
+        Ok(())
     }
 
     /// The address of this machine for pods.
@@ -210,7 +205,7 @@ impl Node {
     }
 
     async fn wait_for_containerd(&self) -> anyhow::Result<()> {
-        wait_for("containerd", START_TIMEOUT, async || {
+        let answers = wait_for("containerd", START_TIMEOUT, async || {
             let mut version = self.ctr();
             version.arg("version");
             let output = capture(&version, "", SHORT).await?;
@@ -219,12 +214,12 @@ impl Node {
             } else {
                 Seen::NotYet(String::from_utf8_lossy(&output.stderr).into_owned())
             })
-        })
-        .await
+        });
+        unless_ended(&self.processes, answers).await
     }
 }
 
-/// Ready is what the kubelet says. A part that ends is an error at once.
+/// Ready is what the kubelet says.
 async fn wait_until_ready(processes: &[Guarded], client: &Client) -> anyhow::Result<()> {
     let nodes: Api<NodeObject> = Api::all(client.clone());
     let ready = wait_for("the node to be ready", START_TIMEOUT, async || {
@@ -240,113 +235,20 @@ async fn wait_until_ready(processes: &[Guarded], client: &Client) -> anyhow::Res
             None => Seen::NotYet("no condition".to_owned()),
         })
     });
+    unless_ended(processes, ready).await
+}
+
+/// Waits for something, but not once a process has ended that should not.
+async fn unless_ended(
+    processes: &[Guarded],
+    wait: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     let ended = select_all(processes.iter().map(|process| Box::pin(process.succeed())));
     tokio::select! {
-        ready = ready => ready,
+        outcome = wait => outcome,
         (outcome, index, _) = ended => {
             outcome?;
             bail!("a part of the node ended; its last lines:\n{}", processes[index].log_tail())
         }
-    }
-}
-
-impl Daemons<'_> {
-    fn start(&self) -> anyhow::Result<Vec<Guarded>> {
-        let commands: [(&str, Command); 5] = [
-            ("containerd", self.containerd()),
-            ("kubelet", self.kubelet()),
-            ("kube-scheduler", self.scheduler()),
-            ("kube-proxy", self.proxy()),
-            ("coredns", self.coredns()),
-        ];
-        commands
-            .iter()
-            .map(|(name, command)| self.spawn(name, command))
-            .collect()
-    }
-
-    fn spawn(&self, name: &str, command: &Command) -> anyhow::Result<Guarded> {
-        Guarded::spawn(name, command, self.config.dir.join(format!("{name}.log")))
-    }
-
-    fn command(&self, program: PathBuf) -> Command {
-        self.place.command(program, &self.config.dir)
-    }
-
-    fn kubeconfig(&self, part: Part) -> String {
-        format!("--kubeconfig={}", self.cluster.part_kubeconfig(part).display())
-    }
-
-    fn containerd(&self) -> Command {
-        let mut command = self.command(PathBuf::from("containerd"));
-        command.arg("--config").arg(self.config.containerd());
-        command
-    }
-
-    fn kubelet(&self) -> Command {
-        let mut command = self.command(self.tools.kubelet());
-        command
-            .arg(self.kubeconfig(Part::Kubelet))
-            .arg(format!("--config={}", self.config.kubelet().display()))
-            .arg(format!(
-                "--root-dir={}",
-                self.config.dir.join("kubelet").display()
-            ))
-            .arg(format!("--hostname-override={NODE_NAME}"))
-            .arg(format!("--node-ip={}", self.place.node()));
-        command
-    }
-
-    fn scheduler(&self) -> Command {
-        let mut command = self.command(self.tools.kube_scheduler());
-        command
-            .arg(self.kubeconfig(Part::Scheduler))
-            .args([
-                "--leader-elect=false",
-                "--secure-port=0",
-                "--authentication-skip-lookup",
-            ])
-            .args(["--kube-api-qps=300", "--kube-api-burst=600"]);
-        command
-    }
-
-    fn proxy(&self) -> Command {
-        let mut command = self.command(self.tools.kube_proxy());
-        command
-            .arg(self.kubeconfig(Part::Proxy))
-            .args(["--proxy-mode=nftables", "--conntrack-max-per-core=0"])
-            .arg(format!("--hostname-override={NODE_NAME}"))
-            // Both are of use to nobody; in a network of their own they cannot collide.
-            .args([
-                "--healthz-bind-address=127.0.0.1:10256",
-                "--metrics-bind-address=127.0.0.1:10249",
-            ]);
-        command
-    }
-
-    fn coredns(&self) -> Command {
-        let mut command = self.command(self.tools.coredns());
-        command.arg("-conf").arg(self.config.corefile());
-        command
-    }
-
-    /// Only its firewall: the rest is the work of kube-proxy and of the CNI plugin.
-    fn router(&self) -> Command {
-        let mut command = self.command(self.tools.kube_router());
-        command
-            .arg(self.kubeconfig(Part::AddOn))
-            .args([
-                "--run-firewall=true",
-                "--run-router=false",
-                "--run-service-proxy=false",
-            ])
-            .args([
-                "--run-loadbalancer=false",
-                "--enable-cni=false",
-                "--health-port=0",
-            ])
-            .arg(format!("--hostname-override={NODE_NAME}"))
-            .arg(format!("--service-cluster-ip-range={}", self.place.services()));
-        command
     }
 }

@@ -61,6 +61,9 @@ pub async fn problem() -> Option<String> {
             missing.join(", ")
         ));
     }
+    if let Some(problem) = place::cgroups_problem() {
+        return Some(format!("a node needs control groups, and {problem}"));
+    }
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "true"]);
     match capture(&unshare, "", SHORT).await {

@@ -198,15 +198,6 @@ impl Place {
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        // The cgroups of what ends with the holder can only go after it.
-        if !self.holder.is_running() {
-            remove_cgroups(self.number);
-        }
-    }
-}
-
 fn second(number: u8) -> u8 {
     200 + 2 * number
 }
@@ -218,6 +209,7 @@ fn cgroup(number: u8) -> String {
 /// A number that no other run has, and whose addresses lead nowhere yet.
 fn free_number() -> anyhow::Result<(u8, File)> {
     let routes = fs::read_to_string("/proc/net/route").context("cannot read the machine's routes")?;
+    fs::create_dir_all(LOCKS)?;
     for number in 0..PLACES {
         let path = PathBuf::from(LOCKS).join(format!("mcp-auth-node-{number}"));
         let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -245,6 +237,21 @@ fn is_taken(routes: &str, number: u8) -> bool {
         // Little-endian: 0001C90A is 10.201.1.0.
         let address = u32::from_str_radix(destination, 16).unwrap_or(0).to_le_bytes();
         address[0] == 10 && (address[1] == ours || address[1] == ours + 1) && !device.starts_with("mcpauth")
+    })
+}
+
+/// Why no cgroups can be made here.
+pub(super) fn cgroups_problem() -> Option<String> {
+    let hierarchies = hierarchies();
+    if hierarchies.is_empty() {
+        return Some(format!("there is nothing in {CGROUPS}"));
+    }
+    hierarchies.iter().find_map(|hierarchy| {
+        let trial = hierarchy.join(format!("mcpauth-trial-{}", std::process::id()));
+        let made = fs::create_dir(&trial);
+        remove_tree(&trial);
+        made.err()
+            .map(|error| format!("cannot write in {}: {error}", hierarchy.display()))
     })
 }
 

@@ -55,19 +55,7 @@ async fn programs_run(world: Arc<World>) -> anyhow::Result<()> {
 /// The reference MCP server, unmodified, from the machine by address and from another pod by each of its names.
 async fn services_work(world: Arc<World>) -> anyhow::Result<()> {
     let scene = Scene::new(&world, "node-services").await?;
-    scene.start_everything().await?;
-    let address = scene.service_address("everything").await?;
-    let answer = reqwest::Client::new()
-        .post(format!("http://{address}:3001/mcp"))
-        .header("accept", "application/json, text/event-stream")
-        .json(&initialize())
-        .send()
-        .await?;
-    ensure!(answer.status().is_success(), "{}", answer.status());
-    let text = answer.text().await?;
-    ensure!(text.contains("serverInfo"), "{text}");
-
-    scene.start_client("client", json!({})).await?;
+    tokio::try_join!(scene.start_everything(), scene.start_client("client", json!({})))?;
     let namespace = scene.env.namespace();
     for name in [
         "everything".to_owned(),
@@ -75,7 +63,7 @@ async fn services_work(world: Arc<World>) -> anyhow::Result<()> {
         format!("everything.{namespace}.svc.cluster.local"),
     ] {
         let answer = scene
-            .fetch("client", &format!("http://{name}:3001/mcp"), &initialize())
+            .reach("client", &format!("http://{name}:3001/mcp"), &initialize())
             .await?;
         ensure!(answer["status"] == 200, "{name}: {answer}");
         ensure!(
@@ -89,6 +77,17 @@ async fn services_work(world: Arc<World>) -> anyhow::Result<()> {
         .fetch("client", "http://nobody:3001/mcp", &initialize())
         .await?;
     ensure!(answer["error"] == "ENOTFOUND", "{answer}");
+
+    let address = scene.service_address("everything").await?;
+    let answer = reqwest::Client::new()
+        .post(format!("http://{address}:3001/mcp"))
+        .header("accept", "application/json, text/event-stream")
+        .json(&initialize())
+        .send()
+        .await?;
+    ensure!(answer.status().is_success(), "{}", answer.status());
+    let text = answer.text().await?;
+    ensure!(text.contains("serverInfo"), "{text}");
 
     let logs = scene
         .env

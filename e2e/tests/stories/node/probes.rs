@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use mcp_auth_e2e::{
-    runner::Story,
-    wait::{Seen, wait_for},
-    world::World,
-};
+use mcp_auth_e2e::{runner::Story, world::World};
 use serde_json::{Value, json};
 
-use super::scene::{IN_FORCE, Scene};
+use super::scene::Scene;
 
 pub(super) fn stories() -> Vec<Story> {
     vec![Story::on_node(
@@ -54,17 +50,9 @@ async fn probes_decide(world: Arc<World>) -> anyhow::Result<()> {
 
 /// Waits until the Service has somebody to answer, or nobody.
 async fn answers(scene: &Scene, expected: bool) -> anyhow::Result<()> {
-    wait_for(
-        &format!("the Service to answer: {expected}"),
-        IN_FORCE,
-        async || {
-            let seen = scene.fetch("client", "http://web:8080/", &Value::Null).await?;
-            Ok(if seen["status"].is_number() == expected {
-                Seen::Done(())
-            } else {
-                Seen::NotYet(seen.to_string())
-            })
-        },
-    )
-    .await
+    let as_expected = |seen: &Value| seen["status"].is_number() == expected;
+    scene
+        .fetch_until("client", "http://web:8080/", &Value::Null, as_expected)
+        .await
+        .map(drop)
 }

@@ -8,9 +8,13 @@ use mcp_auth_e2e::{
     node::Node,
     story::{CA_CONFIG_MAP, StoryEnv},
     tools::NpmTools,
+    wait::{Seen, wait_for},
     world::World,
 };
 use serde_json::{Value, json};
+
+/// Long enough for a rule or an endpoint to be in force, on a machine that is busy.
+const IN_FORCE: Duration = Duration::from_secs(30);
 
 /// A story's namespace, on a node that knows the image of the reference server.
 pub(super) struct Scene {
@@ -129,7 +133,7 @@ impl Scene {
                     accept: "application/json, text/event-stream",
                 }},
             }};
-            fetch({url}, {{ ...options, signal: AbortSignal.timeout(2000) }})
+            fetch({url}, {{ ...options, signal: AbortSignal.timeout(5000) }})
                 .then(async answer => ({{ status: answer.status, body: await answer.text() }}))
                 .catch(error => ({{ error: error.cause?.code ?? error.name }}))
                 .then(seen => {{ console.log(JSON.stringify(seen)); process.exit(0); }});
@@ -137,6 +141,31 @@ impl Scene {
             url = json!(url)
         );
         self.run(pod, &script).await
+    }
+
+    /// Like [`Scene::fetch`], until there is an answer: names and rules follow a new Service a moment later.
+    pub(super) async fn reach(&self, pod: &str, url: &str, body: &Value) -> anyhow::Result<Value> {
+        self.fetch_until(pod, url, body, |seen| seen["status"].is_number())
+            .await
+    }
+
+    /// Like [`Scene::fetch`], until what it sees is as expected.
+    pub(super) async fn fetch_until(
+        &self,
+        pod: &str,
+        url: &str,
+        body: &Value,
+        expected: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
+        wait_for(&format!("{url} from the pod {pod}"), IN_FORCE, async || {
+            let seen = self.fetch(pod, url, body).await?;
+            Ok(if expected(&seen) {
+                Seen::Done(seen)
+            } else {
+                Seen::NotYet(seen.to_string())
+            })
+        })
+        .await
     }
 
     /// The address of a Service.
@@ -189,6 +218,3 @@ fn text(object: &Value, pointer: &str) -> anyhow::Result<String> {
     let found = object.pointer(pointer).and_then(Value::as_str);
     Ok(found.with_context(|| format!("no {pointer}"))?.to_owned())
 }
-
-/// Long enough for a rule or an endpoint to be in force, on a machine that is busy.
-pub(super) const IN_FORCE: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-// The control plane that the stories run against, built from source so that nothing but the Go module
+// The control plane and the node that the stories run against, built from source so that nothing but the Go module
 // proxy is needed. Every staging module that kubernetes replaces with a folder is replaced with its release.
 module mcpauth.dev/e2e/cluster
 

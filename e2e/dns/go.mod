@@ -1,3 +1,4 @@
+// CoreDNS, apart from the cluster's module because it needs other versions of the same libraries.
 module mcpauth.dev/e2e/dns
 
 go 1.26.0

@@ -1,3 +1,5 @@
+// kube-router, which enforces NetworkPolicies on the node of the stories. It sets rules with iptables and ipset, so it
+// needs nothing of the kernel that distributions leave out.
 module mcpauth.dev/e2e/policy
 
 go 1.26.0

@@ -1,7 +1,7 @@
 //! The harness of the stories and of the demo.
 //!
 //! It starts the real parts (etcd, kube-apiserver, kube-controller-manager, Keycloak and the operator's binary) as
-//! processes on the loopback interface, because only they know what they accept, and stops every one of them
+//! processes of this machine, because only they know what they accept, and stops every one of them
 //! however it ends itself. Nothing needs a container engine; only stories with pods need root, for a node.
 //!
 //! ```text

@@ -23,7 +23,8 @@ use crate::{
 
 /// So many nodes can be on one machine at the same time.
 const PLACES: u8 = 8;
-const LOCKS: &str = "/run/lock";
+/// A folder that only root can write in, unlike the one for locks.
+const LOCKS: &str = "/run/mcp-auth-nodes";
 const CGROUPS: &str = "/sys/fs/cgroup";
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -211,7 +212,7 @@ fn free_number() -> anyhow::Result<(u8, File)> {
     let routes = fs::read_to_string("/proc/net/route").context("cannot read the machine's routes")?;
     fs::create_dir_all(LOCKS)?;
     for number in 0..PLACES {
-        let path = PathBuf::from(LOCKS).join(format!("mcp-auth-node-{number}"));
+        let path = PathBuf::from(LOCKS).join(number.to_string());
         let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         match file.try_lock() {
             Ok(()) if !is_taken(&routes, number) => return Ok((number, file)),

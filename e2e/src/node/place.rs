@@ -117,6 +117,11 @@ impl Place {
         Ipv4Addr::new(10, self.second(), 0, 1)
     }
 
+    /// The process that holds the namespaces, as the machine numbers it.
+    pub fn process(&self) -> i32 {
+        self.process
+    }
+
     /// What the node's cgroups are under.
     pub fn cgroup(&self) -> String {
         cgroup(self.number)

@@ -1,5 +1,6 @@
 //! The node: real pods with Services, names, probes and policies.
 
+mod ending;
 mod policies;
 mod probes;
 mod scene;
@@ -23,6 +24,7 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::on_node("node::a_pod_is_reached_through_its_service", services_work),
         Story::on_node("node::a_pod_reaches_the_api_server_and_keycloak", pods_reach_out),
     ];
+    stories.extend(ending::stories());
     stories.extend(policies::stories());
     stories.extend(probes::stories());
     stories

@@ -19,10 +19,45 @@ pub enum Prerequisite {
     Java,
     /// Maven, which gets Keycloak.
     Maven,
+    /// npm, with whatever Node it brings.
+    Npm,
+    /// A Node for what npm installed, on machines for which there is none in npm.
+    Node,
+    /// Python with pip.
+    Pip,
+    /// Runs containers for the kubelet.
+    Containerd,
+    /// Runs containers for containerd.
+    Runc,
+    /// The plugins that give pods a network.
+    CniPlugins,
+    /// The tool of kube-proxy.
+    Nftables,
+    /// The first tool of kube-router.
+    Iptables,
+    /// The second tool of kube-router.
+    Ipset,
+    /// Makes network devices and routes.
+    Iproute,
 }
+
+/// What a node needs from the machine.
+pub const NODE: [Prerequisite; 7] = [
+    Prerequisite::Containerd,
+    Prerequisite::Runc,
+    Prerequisite::CniPlugins,
+    Prerequisite::Nftables,
+    Prerequisite::Iptables,
+    Prerequisite::Ipset,
+    Prerequisite::Iproute,
+];
+
+/// Where Debian, and then everybody else, puts the plugins.
+const CNI_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
 const OLDEST_GO: (u32, u32) = (1, 21);
 const OLDEST_JAVA: u32 = 17;
+const OLDEST_NODE: u32 = 22;
 
 /// Makes sure that everything in `needed` is there. What is missing is installed when this is root on a Debian-like
 /// system; otherwise the error has one line for each missing program.
@@ -45,6 +80,21 @@ pub async fn provide(needed: &[Prerequisite], log: &Path) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// The names of those that are not there.
+pub fn missing(needed: &[Prerequisite]) -> Vec<&'static str> {
+    let missing = needed.iter().filter(|program| program.problem().is_some());
+    missing
+        .filter_map(|program| program.packages().first().copied())
+        .collect()
+}
+
+/// The folder of the CNI plugins.
+pub fn cni_plugins() -> &'static Path {
+    let folders = CNI_FOLDERS.map(Path::new);
+    let found = folders.iter().find(|folder| folder.join("ptp").exists());
+    found.unwrap_or(&folders[0])
+}
+
 impl Prerequisite {
     /// One line for the user when the program is missing or too old.
     fn problem(self) -> Option<String> {
@@ -63,6 +113,35 @@ impl Prerequisite {
                 output("mvn", &["-v"]).map(|_| true),
                 "mvn (for example the package maven)",
             ),
+            Self::Npm => (
+                output("npm", &["--version"]).map(|_| true),
+                "npm (for example the package npm)",
+            ),
+            Self::Node => (
+                output("node", &["--version"])
+                    .map(|text| node_version(&text).is_some_and(|found| found >= OLDEST_NODE)),
+                "node 22 or newer (nodejs.org)",
+            ),
+            Self::Pip => (
+                output("python3", &["-m", "pip", "--version"]).map(|_| true),
+                "pip for python3 (for example the package python3-pip)",
+            ),
+            Self::Containerd => (output("containerd", &["--version"]).map(|_| true), "containerd"),
+            Self::Runc => (output("runc", &["--version"]).map(|_| true), "runc"),
+            Self::CniPlugins => (
+                cni_plugins().join("ptp").exists().then_some(true),
+                "the CNI plugins (for example the package containernetworking-plugins)",
+            ),
+            Self::Nftables => (
+                output("nft", &["--version"]).map(|_| true),
+                "nft (the package nftables)",
+            ),
+            Self::Iptables => (output("iptables", &["--version"]).map(|_| true), "iptables"),
+            Self::Ipset => (output("ipset", &["--version"]).map(|_| true), "ipset"),
+            Self::Iproute => (
+                output("ip", &["-Version"]).map(|_| true),
+                "ip (the package iproute2)",
+            ),
         };
         match found {
             None => Some(format!("- not found: {wanted}")),
@@ -71,17 +150,27 @@ impl Prerequisite {
         }
     }
 
-    /// Debian packages that provide it, the best first. None for Go: distributions carry one that is too old.
+    /// Debian packages that provide it, the best first. None for Go and Node: distributions carry one that is too old.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Go => &[],
+            Self::Go | Self::Node => &[],
             Self::Java => &["openjdk-21-jre-headless", "openjdk-17-jre-headless"],
             Self::Maven => &["maven"],
+            Self::Npm => &["npm"],
+            Self::Pip => &["python3-pip"],
+            Self::Containerd => &["containerd"],
+            Self::Runc => &["runc"],
+            Self::CniPlugins => &["containernetworking-plugins"],
+            Self::Nftables => &["nftables"],
+            Self::Iptables => &["iptables"],
+            Self::Ipset => &["ipset"],
+            Self::Iproute => &["iproute2"],
         }
     }
 }
 
-fn can_install() -> bool {
+/// Whether what is missing can be installed: as root on a Debian-like system.
+pub fn can_install() -> bool {
     geteuid().is_root()
         && Path::new("/etc/debian_version").exists()
         && output("apt-get", &["--version"]).is_some()
@@ -144,6 +233,12 @@ fn java_version(text: &str) -> Option<u32> {
     major.parse().ok()
 }
 
+/// Of "v22.23.3": 22.
+fn node_version(text: &str) -> Option<u32> {
+    let major = text.trim().strip_prefix('v')?.split('.').next()?;
+    major.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,5 +255,7 @@ mod tests {
         assert_eq!(java_version("java version \"1.8.0_392\"\n"), Some(1));
         assert_eq!(java_version("openjdk version \"25\" 2025-09-16"), Some(25));
         assert_eq!(java_version("no java here"), None);
+        assert_eq!(node_version("v22.23.3\n"), Some(22));
+        assert_eq!(node_version("22"), None);
     }
 }

@@ -9,10 +9,10 @@ use std::{
 };
 
 use anyhow::Context;
-use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
 use tokio::runtime::{Handle, Runtime};
 
-use crate::{interrupt, leaks, process, progress, world::World};
+use crate::{interrupt, leaks, node, process, progress, setting::Setting, world::World};
 
 /// As many stories as run side by side unless `--test-threads` says otherwise. They mostly wait.
 const THREADS: usize = 4;
@@ -29,6 +29,7 @@ type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
 /// One thing that is shown to work.
 pub struct Story {
     name: &'static str,
+    needs_node: bool,
     run: Box<dyn FnOnce(Arc<World>) -> Running + Send>,
 }
 
@@ -40,7 +41,20 @@ impl Story {
     {
         Self {
             name,
+            needs_node: false,
             run: Box::new(move |world| Box::pin(run(world))),
+        }
+    }
+
+    /// The same for a story that needs a [`Node`](node::Node): it is skipped, and counted as skipped, where there can
+    /// be none.
+    pub fn on_node<F>(name: &'static str, run: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + 'static,
+    {
+        Self {
+            needs_node: true,
+            ..Self::new(name, run)
         }
     }
 }
@@ -49,6 +63,8 @@ impl Story {
 #[derive(Default)]
 struct Shared {
     world: OnceLock<Arc<World>>,
+    /// Why there is no node, if a story needs one.
+    no_node: OnceLock<String>,
     durations: Mutex<Vec<(Duration, &'static str)>>,
 }
 
@@ -76,12 +92,21 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
         }
     });
     let shared = Arc::new(Shared::default());
+    let on_node: Vec<bool> = stories.iter().map(|story| story.needs_node).collect();
     let trials: Vec<Trial> = stories
         .into_iter()
         .map(|story| trial(story, Arc::clone(&shared), runtime.handle().clone()))
         .collect();
-    if !arguments.list && trials.iter().any(|trial| !arguments.is_filtered_out(trial)) {
-        let world = runtime.block_on(World::start())?;
+    let selected: Vec<bool> = trials
+        .iter()
+        .map(|trial| !arguments.is_filtered_out(trial))
+        .collect();
+    if !arguments.list && selected.contains(&true) {
+        let on_node = selected
+            .iter()
+            .zip(on_node)
+            .any(|(selected, on_node)| *selected && on_node);
+        let world = runtime.block_on(start(on_node || node::is_asked_for(), &shared))?;
         // It was empty until here.
         let _ = shared.world.set(Arc::new(world));
     }
@@ -103,16 +128,34 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
     Ok(conclusion.exit_code())
 }
 
+/// The world, with a node if a story needs it and this machine can have one.
+async fn start(on_node: bool, shared: &Shared) -> anyhow::Result<World> {
+    let problem = if on_node { node::problem().await } else { None };
+    if let Some(problem) = &problem {
+        progress::say(&format!("stories that need a node are skipped: {problem}"));
+        let _ = shared.no_node.set(problem.clone());
+    }
+    World::start_on(&Setting {
+        node: on_node && problem.is_none(),
+        ..Setting::default()
+    })
+    .await
+}
+
 fn trial(story: Story, shared: Arc<Shared>, runtime: Handle) -> Trial {
-    Trial::test(story.name, move || {
+    Trial::ignorable_test(story.name, move || {
         let world = Arc::clone(shared.world.get().ok_or("there is no world")?);
+        if let (true, Some(problem)) = (story.needs_node, shared.no_node.get()) {
+            return Ok(Completion::ignored_with(problem));
+        }
         let began = Instant::now();
         let outcome =
             runtime.block_on(async { tokio::time::timeout(STORY_TIMEOUT, (story.run)(world)).await });
         let mut durations = shared.durations.lock().unwrap_or_else(PoisonError::into_inner);
         durations.push((began.elapsed(), story.name));
         match outcome {
-            Ok(outcome) => outcome.map_err(|error| Failed::from(describe(&error))),
+            Ok(Ok(())) => Ok(Completion::Completed),
+            Ok(Err(error)) => Err(Failed::from(describe(&error))),
             Err(_) => Err(Failed::from(format!(
                 "not over after {} s",
                 STORY_TIMEOUT.as_secs()
@@ -165,4 +208,7 @@ fn finish(runtime: &Runtime, world: &World, conclusion: &Conclusion, shared: &Sh
         conclusion.num_passed,
         conclusion.num_failed
     ));
+    if let Some(problem) = shared.no_node.get() {
+        progress::say(&format!("{} stories skipped: {problem}", conclusion.num_ignored));
+    }
 }

@@ -1,6 +1,7 @@
 //! Pure decisions over Kubernetes objects: who may do what with what. No I/O, no clock, no randomness.
 
 pub mod access;
+pub mod enforcement;
 pub mod exchange;
 pub mod grants;
 pub mod names;

@@ -10,7 +10,7 @@ use mcp_auth_crds::{
 
 use crate::{
     controllers::halt::{self, Halt},
-    policy::{Refusal, exchange::in_force, names, scopes},
+    policy::{Refusal, enforcement, exchange::in_force, names, scopes},
     provider::{ResourceSpec, Subjects},
 };
 
@@ -126,6 +126,8 @@ pub(super) fn status(
         conditions: condition::merge(&old.conditions, &reports, generation, now),
         scopes: progress.scopes.unwrap_or(old.scopes),
         challenge_scopes: scopes::challenged(server).into_iter().collect(),
+        enforcement: Some(enforcement::mode(server)),
+        gate: None,
         metadata_url: names::metadata_url(&server.spec.resource),
         exchange_scopes,
         exchange_limits,

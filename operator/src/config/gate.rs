@@ -15,6 +15,7 @@ const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 
 /// The flags about gates.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_field_names, reason = "fields are named as the flags are")]
 pub(super) struct GateFlags {
     /// The image of the gates that run in front of MCP servers, such as registry.example.com/mcp-auth-gate:0.1.0. Without
     /// it McpServers in mode Gate are registered, and their gates are not started.

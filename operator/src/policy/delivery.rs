@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kube::ResourceExt as _;
-use mcp_auth_crds::v1alpha1::{Delivery, McpServer, TokenExchangePolicy};
+use mcp_auth_crds::v1alpha1::{Delivery, McpServer, ScopeName, TokenExchangePolicy};
 
 use super::{Refusal, enforcement, scopes};
 
@@ -32,7 +32,7 @@ pub fn deliverable<'a>(
         .iter()
         .flat_map(|scope| scope.requires.iter().flatten());
     let unknown: BTreeSet<&str> = required
-        .map(|scope| scope.as_str())
+        .map(ScopeName::as_str)
         .filter(|scope| !own.contains_key(*scope))
         .collect();
     if !unknown.is_empty() {

@@ -65,7 +65,7 @@ impl<A: Clone + PartialEq> Answers<A> {
             .asked
             .as_ref()
             .is_some_and(|(at, _)| now.duration_since(*at) < age);
-        let due = !known.asking && !(same && fresh);
+        let due = !(known.asking || same && fresh);
         known.outdated = known.asking && !same;
         if due {
             known.asked = Some((now, version.to_owned()));

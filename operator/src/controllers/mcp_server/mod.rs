@@ -37,7 +37,7 @@ use crate::{
     error::Error,
     metrics::Kind,
     policy::{enforcement, exchange::locked, grants::Tenant},
-    provider::{ObservedLimits, Plan, Read, ResourceSpec},
+    provider::{Credential, ObservedLimits, Plan, Read, ResourceSpec},
 };
 
 pub(in crate::controllers) use self::gate::{COMPONENT, GATE, ORIGIN};
@@ -62,7 +62,7 @@ async fn reconcile(server: &Arc<McpServer>, ctx: &Arc<Context>) -> Result<Next, 
         let forget = flow::forget(ctx, &mark);
         deletion::conclude(Kind::McpServer, &**server, reference, cleaned, forget, ctx).await
     } else {
-        let advanced = advance(server, ctx, &mut progress).await;
+        let advanced = Box::pin(advance(server, ctx, &mut progress)).await;
         hold_back(server, &progress, advanced, ctx).await
     };
     let now = ctx.now();
@@ -123,24 +123,46 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
 
     publish(server, &home, &observed, ctx).await?;
     progress.published(server);
-    let for_gate = if enforcement::has_gate(server) {
-        let own = secret.filter(|_| !observed.given.exchanges.is_empty());
-        Some(gate::give_credentials(server, own, &observed.gate, ctx).await?)
-    } else {
-        gate::remove(server, ctx).await?;
-        None
-    };
+    let own = secret.filter(|_| !observed.given.exchanges.is_empty());
+    let for_gate = prepare_gate(server, own, &observed, ctx).await?;
     credentials::settle(server, &home, &want, &observed, held, wrote, ctx, progress).await?;
-    let version = match for_gate {
-        Some(credentials) => {
-            let outcome = gate::keep(server, &home, &observed, credentials, ctx).await?;
-            progress.gate(outcome.reports, outcome.status);
-            outcome.version
-        }
-        None => String::new(),
-    };
-    progress.enforced(probe::enforcement(server, &version, ctx));
+    enforce(server, &home, &observed, for_gate, ctx, progress).await?;
     Ok(progress.next())
+}
+
+/// Gives the gate its credentials, before they are proved, or takes the gate away from a server that has none any more.
+/// Returns by what a gate tells its credentials from others.
+async fn prepare_gate(
+    server: &McpServer,
+    own: Option<&Credential>,
+    observed: &Observed,
+    ctx: &Context,
+) -> Result<Option<String>, Halt> {
+    if enforcement::has_gate(server) {
+        let credentials = gate::give_credentials(server, own, &observed.gate, ctx).await?;
+        return Ok(Some(credentials));
+    }
+    Box::pin(gate::remove(server, ctx)).await?;
+    Ok(None)
+}
+
+/// Puts the gate in force, if there is one, and finds out whether tokens are validated.
+async fn enforce(
+    server: &Arc<McpServer>,
+    home: &Home,
+    observed: &Observed,
+    credentials: Option<String>,
+    ctx: &Arc<Context>,
+    progress: &mut Progress,
+) -> Result<(), Halt> {
+    let mut version = String::new();
+    if let Some(credentials) = credentials {
+        let outcome = Box::pin(gate::keep(server, home, observed, credentials, ctx)).await?;
+        progress.gate(outcome.reports, outcome.status);
+        version = outcome.version;
+    }
+    progress.enforced(probe::enforcement(server, &version, ctx));
+    Ok(())
 }
 
 /// Takes what was withdrawn out of the policy of a gate, where a pass did not come to give it a new one.
@@ -229,7 +251,7 @@ async fn register(
     server: &McpServer,
     home: &Home,
     want: &ResourceSpec,
-    secret: Option<&crate::provider::Credential>,
+    secret: Option<&Credential>,
     plan: Plan,
     ctx: &Context,
 ) -> Result<bool, Halt> {

@@ -267,14 +267,13 @@ async fn keep_pods(server: &McpServer, ctx: &Context) -> Result<(), Halt> {
     )
     .await?;
     let budgets = &ctx.feeds.gates.disruption_budgets;
-    match deployment::disruption_budget(server) {
-        Some(budget) => owned::keep(Kind::McpServer, server, &budget, budgets, ctx).await?,
-        None => {
-            let name = names::gate(&server.name_any());
-            owned::remove::<_, PodDisruptionBudget, _>(server, &name, budgets, false, ctx).await?;
-        }
+    if let Some(budget) = deployment::disruption_budget(server) {
+        owned::keep(Kind::McpServer, server, &budget, budgets, ctx).await
+    } else {
+        let name = names::gate(&server.name_any());
+        owned::remove::<_, PodDisruptionBudget, _>(server, &name, budgets, false, ctx).await?;
+        Ok(())
     }
-    Ok(())
 }
 
 /// By what the certificate is told from others: a new one is read when the pods start.

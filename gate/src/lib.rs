@@ -2,6 +2,8 @@
 
 pub mod authorizer;
 pub mod clock;
+pub mod credentials;
+pub mod exchange;
 pub mod keys;
 pub mod outbound;
 #[cfg(test)]

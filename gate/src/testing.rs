@@ -9,7 +9,11 @@ use std::sync::{
 };
 
 use http::{HeaderMap, HeaderValue, Method, header};
-use mcp_auth_gate_core::{decide::Head, policy::Policy};
+use mcp_auth_gate_core::{
+    decide::{self, Allowed, Body, Decision, Head},
+    policy::Policy,
+    token::Keys,
+};
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
@@ -109,4 +113,40 @@ pub(crate) fn post(headers: &HeaderMap) -> Head<'_> {
         query: None,
         headers,
     }
+}
+
+/// A call that no rule is about.
+pub(crate) const CALL: &[u8] = br#"{"jsonrpc": "2.0", "id": 7, "method": "tools/list"}"#;
+
+/// The decision about [`CALL`] with this token, which `signer` signed.
+pub(crate) fn allowed(policy: &Policy, signer: &Signer, token: &str) -> Allowed {
+    let keys = Keys::parse(&Signer::jwks(&[signer])).unwrap();
+    let mut headers = headers(token);
+    let origin = HeaderValue::from_static("https://mcp.example.com");
+    headers.insert(header::ORIGIN, origin);
+    match decide::decide(&post(&headers), Body::Whole(CALL), policy, &keys, NOW) {
+        Decision::Allow(allowed) => *allowed,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An exchange for [`TARGET`], of which the second scope requires `notes:write`.
+pub(crate) fn exchange(name: &str, delivery: &str) -> Value {
+    json!({
+        "name": name,
+        "delivery": delivery,
+        "audience": TARGET,
+        "scopes": [{"name": "orders:read"}, {"name": "orders:write", "requires": ["notes:write"]}],
+    })
+}
+
+/// The answer of a token endpoint (RFC 8693, 2.2.1).
+pub(crate) fn issued(token: &str, lifetime: i64) -> Value {
+    json!({
+        "access_token": token,
+        "token_type": "Bearer",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "expires_in": lifetime,
+        "scope": "orders:read",
+    })
 }

@@ -8,10 +8,8 @@ use super::*;
 use crate::{
     keys::KeyOptions,
     outbound::Outbound,
-    testing::{AuthorizationServer, ManualClock, NOW, Script, Signer, claims, headers, policy, post},
+    testing::{AuthorizationServer, CALL, ManualClock, NOW, Script, Signer, claims, headers, policy, post},
 };
-
-const CALL: &[u8] = br#"{"jsonrpc": "2.0", "id": 7, "method": "tools/list"}"#;
 
 fn authorizer() -> Authorizer {
     let clock = ManualClock::at(NOW);

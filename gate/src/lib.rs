@@ -4,7 +4,9 @@ pub mod authorizer;
 pub mod clock;
 pub mod credentials;
 pub mod exchange;
+pub mod handles;
 pub mod keys;
 pub mod outbound;
 #[cfg(test)]
 mod testing;
+pub mod tokens_face;

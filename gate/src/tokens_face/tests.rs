@@ -71,12 +71,8 @@ impl Stage {
         stage
             .server
             .set_token(move |_| Script::json(200, &issued(&exchanged, 120)));
-        for (own, listener) in [first, second].into_iter().enumerate() {
-            let replica = stage.replica(
-                at(own as u8 + 1, port),
-                listener,
-                &at(2 - own as u8, port).to_string(),
-            );
+        for (own, listener, peer) in [(1, first, 2), (2, second, 1)] {
+            let replica = stage.replica(at(own, port), listener, &at(peer, port).to_string());
             stage.replicas.push(replica);
         }
         stage

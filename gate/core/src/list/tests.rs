@@ -89,9 +89,17 @@ fn what_may_not_be_called_is_left_out_and_all_else_keeps_its_bytes() {
             None,
             "a request of the server",
         ),
-        (r#"{"id":1,"error":{"code":1,"message":"tools"}}"#, None, "an error"),
+        (
+            r#"{"id":1,"error":{"code":1,"message":"tools"}}"#,
+            None,
+            "an error",
+        ),
         (r#"{"result":{"tools":{"name":"write_a"}}}"#, None, "no list"),
-        (r#"{"result":[{"tools":[{"name":"write_a"}]}]}"#, None, "no result"),
+        (
+            r#"{"result":[{"tools":[{"name":"write_a"}]}]}"#,
+            None,
+            "no result",
+        ),
         (
             r#"[{"id":1,"result":{}},{"id":2,"result":{"tools":[{"name":"write_a"}]}}]"#,
             Some(r#"[{"id":1,"result":{}},{"id":2,"result":{"tools":[]}}]"#),
@@ -105,7 +113,8 @@ fn what_may_not_be_called_is_left_out_and_all_else_keeps_its_bytes() {
 #[test]
 fn a_stream_that_is_taken_up_again_may_list_anything() {
     let message = r#"{"result":{"tools":[{"name":"write_a"}],"prompts":[{"name":"shut"},{"name":"open"}],"resources":[{"uri":"note://shut/1","name":"open"},{"uri":"note://open/1"}]}}"#;
-    let expected = r#"{"result":{"tools":[],"prompts":[{"name":"open"}],"resources":[{"uri":"note://open/1"}]}}"#;
+    let expected =
+        r#"{"result":{"tools":[],"prompts":[{"name":"open"}],"resources":[{"uri":"note://open/1"}]}}"#;
     assert_eq!(
         filtered(message, Listing::Any).unwrap().as_deref(),
         Some(expected)

@@ -49,7 +49,11 @@ fn only_data_is_replaced() {
             "dataset: secret\n\nDATA: secret\n\n data: secret\n\n",
             "other fields",
         ),
-        ("\u{feff}data: secret\n\n", "\u{feff}data: \n\n", "behind a byte order mark"),
+        (
+            "\u{feff}data: secret\n\n",
+            "\u{feff}data: \n\n",
+            "behind a byte order mark",
+        ),
         (
             "data: x\n\n\u{feff}data: secret\n\n",
             "data: x\n\n\u{feff}data: secret\n\n",

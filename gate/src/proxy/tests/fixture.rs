@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use mcp_auth_gate_core::policy::Policy;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -54,7 +55,7 @@ impl Setup {
                 connect: Duration::from_secs(1),
                 upstream_header: PATIENCE,
                 stream_idle: None,
-                stream_grace: Duration::from_secs(60),
+                stream_grace: Duration::from_mins(1),
                 drain: PATIENCE,
             },
             tls: None,
@@ -79,6 +80,7 @@ pub(super) struct Gate {
     pub(super) trigger: ShutdownTrigger,
     pub(super) clock: Arc<ManualClock>,
     pub(super) exchanges: Arc<Exchanges>,
+    pub(super) policy: Arc<Policy>,
     signer: Signer,
     registry: prometheus_client::registry::Registry,
     task: JoinHandle<()>,
@@ -106,7 +108,7 @@ impl Gate {
         let authorizer = Arc::new(Authorizer::new(Arc::clone(&keys), clock.clone()));
         let exchanges = Arc::new(Exchanges::new(outbound, clock.clone()));
         exchanges.follow(&policy);
-        authorizer.set_policy(policy);
+        authorizer.set_policy(Arc::clone(&policy));
         let (trigger, shutdown) = Shutdown::new();
         let mut registry = Metrics::registry();
         let proxy = Proxy::new(
@@ -130,6 +132,7 @@ impl Gate {
             trigger,
             clock,
             exchanges,
+            policy,
             signer,
             registry,
             task,
@@ -248,11 +251,10 @@ impl Client {
 
     /// Reads more; `false` at the end of the connection.
     async fn more(&mut self) -> bool {
-        let mut piece = [0; 16 << 10];
-        let count = timeout(PATIENCE, self.stream.read(&mut piece)).await;
+        self.read.reserve(16 << 10);
+        let count = timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
         // A connection that is reset has ended, too.
         let count = count.expect("nothing came").unwrap_or(0);
-        self.read.extend_from_slice(&piece[..count]);
         count > 0
     }
 

@@ -234,6 +234,19 @@ async fn connections_to_the_server_are_used_again() {
 }
 
 #[tokio::test]
+async fn a_token_that_expires_is_refused_on_a_connection_that_it_opened() {
+    let (server, gate) = pair().await;
+    let request = gate.post(CALL, "");
+    let mut client = gate.connect().await;
+    for (after, status) in [(0, 200), (290, 200), (30, 401)] {
+        gate.clock.advance(after);
+        client.send(&request).await;
+        assert_eq!(client.response().await.status, status, "after {after}");
+    }
+    assert_eq!(server.received().len(), 2);
+}
+
+#[tokio::test]
 async fn an_exchanged_token_takes_the_place_of_the_callers() {
     let server = Server::plain().await;
     let mut setup = Setup::before(&server);

@@ -90,7 +90,7 @@ async fn a_connection_that_sends_no_whole_head_ends() {
             .await
             .expect(why);
         let elapsed = started.elapsed();
-        assert!(elapsed >= SHORT - Duration::from_millis(20), "{why}: {elapsed:?}");
+        assert!(elapsed + Duration::from_millis(20) >= SHORT, "{why}: {elapsed:?}");
     }
 }
 
@@ -142,7 +142,7 @@ async fn a_head_that_is_too_large_is_refused() {
     let large = format!("X-Large: {}\r\n", "x".repeat(40 << 10));
     let response = gate.ask(&gate.post(CALL, &large)).await;
     assert_eq!(response.status, 431);
-    let many: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let many = "X-Many: 1\r\n".repeat(200);
     assert_eq!(gate.ask(&gate.post(CALL, &many)).await.status, 431);
     assert!(server.received().is_empty());
 }

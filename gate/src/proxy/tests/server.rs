@@ -216,8 +216,7 @@ async fn receive(stream: &mut TcpStream) -> Option<Received> {
 }
 
 async fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
-    let mut piece = [0; 16 << 10];
-    let count = stream.read(&mut piece).await.ok()?;
-    bytes.extend_from_slice(&piece[..count]);
+    bytes.reserve(16 << 10);
+    let count = stream.read_buf(bytes).await.ok()?;
     (count > 0).then_some(())
 }

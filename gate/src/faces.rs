@@ -18,6 +18,9 @@ use crate::{
     tokens_face::{Peers, TokensFace},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// The faces that are on, with their listeners.
 pub(crate) struct Faces {
     tokens: Option<(TokensFace, TcpListener)>,

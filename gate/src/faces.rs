@@ -13,6 +13,7 @@ use crate::{
     ext_authz::ExtAuthz,
     forward_auth::ForwardAuth,
     handles::Handles,
+    http_face::Bounds,
     run::{RunError, listen},
     shutdown::Shutdown,
     tokens_face::{Peers, TokensFace},
@@ -26,6 +27,7 @@ pub(crate) struct Faces {
     tokens: Option<(TokensFace, TcpListener)>,
     ext_authz: Option<(ExtAuthz, TcpListener)>,
     forward_auth: Option<(ForwardAuth, TcpListener)>,
+    bounds: Bounds,
 }
 
 impl Faces {
@@ -39,6 +41,10 @@ impl Faces {
             tokens: None,
             ext_authz: None,
             forward_auth: None,
+            bounds: Bounds {
+                connections: config.limits.connections,
+                header_read: config.timeouts.header_read,
+            },
         };
         if let Some(address) = config.addresses.tokens {
             let listener = listen(address).await?;
@@ -79,7 +85,7 @@ impl Faces {
                 let stop = async {
                     let _ = ended.await;
                 };
-                report("tokens", face.serve(listener, stop).await);
+                report("tokens", face.serve(listener, self.bounds, stop).await);
             }
         };
         let ext_authz = async {
@@ -89,7 +95,10 @@ impl Faces {
         };
         let forward_auth = async {
             if let Some((face, listener)) = self.forward_auth {
-                report("forward_auth", face.serve(listener, requested()).await);
+                report(
+                    "forward_auth",
+                    face.serve(listener, self.bounds, requested()).await,
+                );
             }
         };
         tokio::join!(proxy, tokens, ext_authz, forward_auth);

@@ -10,16 +10,18 @@ use crate::{
     access_log::AccessLog,
     admin::Admin,
     authorizer::Authorizer,
-    clock::SystemClock,
+    clock::{SharedClock, SystemClock},
     config::Config,
     credentials::Credentials,
     exchange::Exchanges,
+    handles::Handles,
     keys::{KeyOptions, KeyStore},
     metrics::{Input, Metrics},
-    outbound::Outbound,
-    proxy::{Proxy, server, tls, tls::Tls},
+    outbound::{Outbound, OutboundError},
+    proxy::{Proxy, ProxyParts, server, tls, tls::Tls},
     session::Sessions,
     shutdown::{Shutdown, ShutdownTrigger},
+    tokens_face::{Peers, TokensFace},
     watch::{self, Place, Reports, Watched},
 };
 
@@ -40,6 +42,9 @@ pub enum RunError {
     /// Signals cannot be listened for.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
+    /// No HTTP client can be made.
+    #[error("cannot talk to other replicas: {0}")]
+    Client(OutboundError),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Randomness,
@@ -50,9 +55,13 @@ struct Parts {
     authorizer: Arc<Authorizer>,
     exchanges: Arc<Exchanges>,
     sessions: Arc<Sessions>,
+    handles: Option<Handles>,
     metrics: Metrics,
     tls: Option<Tls>,
 }
+
+/// How many handles there are per request at a time: one, and those whose answers are just ending.
+const HANDLES_PER_REQUEST: usize = 2;
 
 /// Runs the gate until it is asked to stop.
 ///
@@ -61,7 +70,7 @@ struct Parts {
 pub async fn run(config: Config) -> Result<(), RunError> {
     let (trigger, shutdown) = Shutdown::on_signals().map_err(RunError::Signals)?;
     let mut registry = Metrics::registry();
-    let clock: crate::clock::SharedClock = Arc::new(SystemClock);
+    let clock: SharedClock = Arc::new(SystemClock);
     let outbound = Outbound::new(config.insecure_allow_http);
     let keys = Arc::new(KeyStore::new(
         outbound.clone(),
@@ -71,12 +80,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     keys.register(&mut registry);
     let parts = Parts {
         exchanges: Arc::new(Exchanges::new(outbound, Arc::clone(&clock))),
+        handles: handles(&config, &clock),
         authorizer: Arc::new(Authorizer::new(Arc::clone(&keys), clock)),
         sessions: Arc::new(Sessions::with_own_key().map_err(|_| RunError::Randomness)?),
         metrics: Metrics::new(&mut registry),
         tls: config.tls.as_ref().map(|_| Tls::default()),
     };
     parts.exchanges.register(&mut registry);
+    if let Some(handles) = &parts.handles {
+        handles.register(&mut registry);
+    }
     let (proxy, admin) = (
         listen(config.addresses.proxy).await?,
         listen(config.addresses.admin).await?,
@@ -90,6 +103,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::spawn(watch::run(inputs, reports.clone(), parts.metrics.clone()));
     tokio::spawn(async move { keys.run().await });
     tokio::spawn(Admin::new(registry, reports, shutdown.clone()).run(admin));
+    serve_tokens(&config, &parts).await?;
     let server = serve(&config, parts, proxy, &shutdown);
     shutdown.requested().await;
     stop(server, &trigger, &shutdown, config.timeouts.drain).await;
@@ -101,21 +115,57 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
     bound.map_err(|error| RunError::Listen { address, error })
 }
 
+/// Handles are minted where they can be shown.
+fn handles(config: &Config, clock: &SharedClock) -> Option<Handles> {
+    let mut own = config.addresses.tokens?;
+    if let Some(replicas) = &config.replicas {
+        own.set_ip(replicas.own);
+    }
+    let most = config.limits.requests.saturating_mul(HANDLES_PER_REQUEST);
+    Some(Handles::new(own, most, Arc::clone(clock)))
+}
+
+/// Sells tokens for as long as the process lives: requests that are open when it is asked to stop need theirs.
+async fn serve_tokens(config: &Config, parts: &Parts) -> Result<(), RunError> {
+    let (Some(address), Some(handles)) = (config.addresses.tokens, &parts.handles) else {
+        return Ok(());
+    };
+    let listener = listen(address).await?;
+    let peers = match &config.replicas {
+        Some(replicas) => Some(Arc::new(Peers::new(&replicas.peers).map_err(RunError::Client)?)),
+        None => None,
+    };
+    let face = TokensFace {
+        authorizer: Arc::clone(&parts.authorizer),
+        exchanges: Arc::clone(&parts.exchanges),
+        handles: handles.clone(),
+        peers,
+    };
+    tokio::spawn(async move {
+        if let Err(error) = face.serve(listener, std::future::pending()).await {
+            tracing::error!(%error, "tokens are no longer sold");
+        }
+    });
+    Ok(())
+}
+
 fn serve(
     config: &Config,
     parts: Parts,
     listener: TcpListener,
     shutdown: &Shutdown,
 ) -> tokio::task::JoinHandle<()> {
-    let proxy = Proxy::new(
-        parts.authorizer,
-        parts.exchanges,
-        parts.sessions,
-        (config.limits, config.timeouts),
-        parts.metrics,
-        Arc::new(AccessLog::new(config.access_log)),
-        shutdown.clone(),
-    );
+    let proxy = Proxy::new(ProxyParts {
+        authorizer: parts.authorizer,
+        exchanges: parts.exchanges,
+        handles: parts.handles,
+        sessions: parts.sessions,
+        limits: config.limits,
+        timeouts: config.timeouts,
+        metrics: parts.metrics,
+        access_log: Arc::new(AccessLog::new(config.access_log)),
+        shutdown: shutdown.clone(),
+    });
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, tls = parts.tls.is_some(), "serving");
     }

@@ -91,8 +91,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         handles.register(&mut registry);
     }
     let (proxy, admin) = (
-        listen(config.addresses.proxy).await?,
-        listen(config.addresses.admin).await?,
+        listen("proxy", config.addresses.proxy).await?,
+        listen("admin", config.addresses.admin).await?,
     );
 
     let reports = Reports::default();
@@ -110,9 +110,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+async fn listen(face: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| RunError::Listen { address, error })
+    let listener = bound.map_err(|error| RunError::Listen { address, error })?;
+    // With port 0 it is a free one.
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(face, %address, "listening");
+    Ok(listener)
 }
 
 /// Handles are minted where they can be shown.
@@ -130,7 +134,7 @@ async fn serve_tokens(config: &Config, parts: &Parts) -> Result<(), RunError> {
     let (Some(address), Some(handles)) = (config.addresses.tokens, &parts.handles) else {
         return Ok(());
     };
-    let listener = listen(address).await?;
+    let listener = listen("tokens", address).await?;
     let peers = match &config.replicas {
         Some(replicas) => Some(Arc::new(Peers::new(&replicas.peers).map_err(RunError::Client)?)),
         None => None,
@@ -166,9 +170,6 @@ fn serve(
         access_log: Arc::new(AccessLog::new(config.access_log)),
         shutdown: shutdown.clone(),
     });
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, tls = parts.tls.is_some(), "serving");
-    }
     tokio::spawn(server::run(
         Arc::new(proxy),
         listener,

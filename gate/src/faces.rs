@@ -22,6 +22,9 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
+/// How many handles there are per request at a time: one, and those whose answers are just ending.
+const HANDLES_PER_REQUEST: usize = 2;
+
 /// The faces that are on, with their listeners.
 pub(crate) struct Faces {
     tokens: Option<(TokensFace, TcpListener)>,
@@ -47,16 +50,22 @@ impl Faces {
             },
         };
         if let Some(address) = config.addresses.tokens {
-            let listener = listen(address).await?;
+            let listener = listen("tokens", address).await?;
             let face = tokens(config, &listener, &arbiter.authorizer, &arbiter.exchanges)?;
             face.handles.register(registry);
             faces.tokens = Some((face, listener));
         }
         if let Some(address) = config.addresses.ext_authz {
-            faces.ext_authz = Some((ExtAuthz::new(arbiter.clone()), listen(address).await?));
+            faces.ext_authz = Some((
+                ExtAuthz::new(arbiter.clone()),
+                listen("ext_authz", address).await?,
+            ));
         }
         if let Some(address) = config.addresses.forward_auth {
-            faces.forward_auth = Some((ForwardAuth::new(arbiter.clone()), listen(address).await?));
+            faces.forward_auth = Some((
+                ForwardAuth::new(arbiter.clone()),
+                listen("forward_auth", address).await?,
+            ));
         }
         Ok(faces)
     }
@@ -124,12 +133,10 @@ fn tokens(
     let mut peers = None;
     if let Some(replicas) = &config.replicas {
         own.set_ip(replicas.own);
-        peers = Some(Arc::new(
-            Peers::new(&replicas.peers).map_err(|_| RunError::Client)?,
-        ));
+        peers = Some(Arc::new(Peers::new(&replicas.peers).map_err(RunError::Client)?));
     }
-    // Every open request has at most one.
-    let handles = Handles::new(own, config.limits.requests, Arc::clone(authorizer.clock()));
+    let most = config.limits.requests.saturating_mul(HANDLES_PER_REQUEST);
+    let handles = Handles::new(own, most, Arc::clone(authorizer.clock()));
     Ok(TokensFace {
         authorizer: Arc::clone(authorizer),
         exchanges: Arc::clone(exchanges),

@@ -9,19 +9,20 @@ use tokio::net::TcpListener;
 use crate::{
     access_log::AccessLog,
     admin::Admin,
+    arbiter::Arbiter,
     authorizer::Authorizer,
     clock::{SharedClock, SystemClock},
     config::Config,
     credentials::Credentials,
     exchange::Exchanges,
+    faces::Faces,
     handles::Handles,
     keys::{KeyOptions, KeyStore},
     metrics::{Input, Metrics},
-    outbound::{Outbound, OutboundError},
+    outbound::Outbound,
     proxy::{Proxy, ProxyParts, server, tls, tls::Tls},
     session::Sessions,
     shutdown::{Shutdown, ShutdownTrigger},
-    tokens_face::{Peers, TokensFace},
     watch::{self, Place, Reports, Watched},
 };
 
@@ -43,8 +44,8 @@ pub enum RunError {
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     /// No HTTP client can be made.
-    #[error("cannot talk to other replicas: {0}")]
-    Client(OutboundError),
+    #[error("no HTTP client can be made for the other replicas")]
+    Client,
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Randomness,
@@ -55,13 +56,22 @@ struct Parts {
     authorizer: Arc<Authorizer>,
     exchanges: Arc<Exchanges>,
     sessions: Arc<Sessions>,
-    handles: Option<Handles>,
     metrics: Metrics,
+    access_log: Arc<AccessLog>,
     tls: Option<Tls>,
 }
 
-/// How many handles there are per request at a time: one, and those whose answers are just ending.
-const HANDLES_PER_REQUEST: usize = 2;
+impl Parts {
+    fn arbiter(&self, config: &Config) -> Arbiter {
+        Arbiter {
+            authorizer: Arc::clone(&self.authorizer),
+            exchanges: Arc::clone(&self.exchanges),
+            metrics: self.metrics.clone(),
+            access_log: Arc::clone(&self.access_log),
+            largest_body: config.limits.body,
+        }
+    }
+}
 
 /// Runs the gate until it is asked to stop.
 ///
@@ -80,20 +90,18 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     keys.register(&mut registry);
     let parts = Parts {
         exchanges: Arc::new(Exchanges::new(outbound, Arc::clone(&clock))),
-        handles: handles(&config, &clock),
         authorizer: Arc::new(Authorizer::new(Arc::clone(&keys), clock)),
         sessions: Arc::new(Sessions::with_own_key().map_err(|_| RunError::Randomness)?),
         metrics: Metrics::new(&mut registry),
+        access_log: Arc::new(AccessLog::new(config.access_log)),
         tls: config.tls.as_ref().map(|_| Tls::default()),
     };
     parts.exchanges.register(&mut registry);
-    if let Some(handles) = &parts.handles {
-        handles.register(&mut registry);
-    }
     let (proxy, admin) = (
         listen("proxy", config.addresses.proxy).await?,
         listen("admin", config.addresses.admin).await?,
     );
+    let faces = Faces::bind(&config, &parts.arbiter(&config), &mut registry).await?;
 
     let reports = Reports::default();
     let mut inputs = inputs(&config, &parts);
@@ -103,14 +111,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::spawn(watch::run(inputs, reports.clone(), parts.metrics.clone()));
     tokio::spawn(async move { keys.run().await });
     tokio::spawn(Admin::new(registry, reports, shutdown.clone()).run(admin));
-    serve_tokens(&config, &parts).await?;
-    let server = serve(&config, parts, proxy, &shutdown);
+    let proxy = serve(&config, parts, proxy, faces.handles(), &shutdown);
+    let server = tokio::spawn(faces.serve(shutdown.clone(), proxy));
     shutdown.requested().await;
     stop(server, &trigger, &shutdown, config.timeouts.drain).await;
     Ok(())
 }
 
-async fn listen(face: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+pub(crate) async fn listen(face: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
     let bound = TcpListener::bind(address).await;
     let listener = bound.map_err(|error| RunError::Listen { address, error })?;
     // With port 0 it is a free one.
@@ -119,55 +127,22 @@ async fn listen(face: &'static str, address: SocketAddr) -> Result<TcpListener, 
     Ok(listener)
 }
 
-/// Handles are minted where they can be shown.
-fn handles(config: &Config, clock: &SharedClock) -> Option<Handles> {
-    let mut own = config.addresses.tokens?;
-    if let Some(replicas) = &config.replicas {
-        own.set_ip(replicas.own);
-    }
-    let most = config.limits.requests.saturating_mul(HANDLES_PER_REQUEST);
-    Some(Handles::new(own, most, Arc::clone(clock)))
-}
-
-/// Sells tokens for as long as the process lives: requests that are open when it is asked to stop need theirs.
-async fn serve_tokens(config: &Config, parts: &Parts) -> Result<(), RunError> {
-    let (Some(address), Some(handles)) = (config.addresses.tokens, &parts.handles) else {
-        return Ok(());
-    };
-    let listener = listen("tokens", address).await?;
-    let peers = match &config.replicas {
-        Some(replicas) => Some(Arc::new(Peers::new(&replicas.peers).map_err(RunError::Client)?)),
-        None => None,
-    };
-    let face = TokensFace {
-        authorizer: Arc::clone(&parts.authorizer),
-        exchanges: Arc::clone(&parts.exchanges),
-        handles: handles.clone(),
-        peers,
-    };
-    tokio::spawn(async move {
-        if let Err(error) = face.serve(listener, std::future::pending()).await {
-            tracing::error!(%error, "tokens are no longer sold");
-        }
-    });
-    Ok(())
-}
-
 fn serve(
     config: &Config,
     parts: Parts,
     listener: TcpListener,
+    handles: Option<Handles>,
     shutdown: &Shutdown,
 ) -> tokio::task::JoinHandle<()> {
     let proxy = Proxy::new(ProxyParts {
         authorizer: parts.authorizer,
         exchanges: parts.exchanges,
-        handles: parts.handles,
+        handles,
         sessions: parts.sessions,
         limits: config.limits,
         timeouts: config.timeouts,
         metrics: parts.metrics,
-        access_log: Arc::new(AccessLog::new(config.access_log)),
+        access_log: parts.access_log,
         shutdown: shutdown.clone(),
     });
     tokio::spawn(server::run(

@@ -56,16 +56,12 @@ impl Faces {
             faces.tokens = Some((face, listener));
         }
         if let Some(address) = config.addresses.ext_authz {
-            faces.ext_authz = Some((
-                ExtAuthz::new(arbiter.clone()),
-                listen("ext_authz", address).await?,
-            ));
+            let listener = listen("ext_authz", address).await?;
+            faces.ext_authz = Some((ExtAuthz::new(arbiter.clone()), listener));
         }
         if let Some(address) = config.addresses.forward_auth {
-            faces.forward_auth = Some((
-                ForwardAuth::new(arbiter.clone()),
-                listen("forward_auth", address).await?,
-            ));
+            let listener = listen("forward_auth", address).await?;
+            faces.forward_auth = Some((ForwardAuth::new(arbiter.clone()), listener));
         }
         Ok(faces)
     }

@@ -19,7 +19,7 @@ use crate::{
     handles::Handles,
     keys::{KeyOptions, KeyStore},
     metrics::{Input, Metrics},
-    outbound::{Outbound, OutboundError},
+    outbound::Outbound,
     proxy::{Proxy, ProxyParts, server, tls, tls::Tls},
     session::Sessions,
     shutdown::{Shutdown, ShutdownTrigger},
@@ -44,8 +44,8 @@ pub enum RunError {
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     /// No HTTP client can be made.
-    #[error("cannot talk to other replicas: {0}")]
-    Client(OutboundError),
+    #[error("no HTTP client can be made for the other replicas")]
+    Client,
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Randomness,

@@ -43,6 +43,8 @@ pub enum Reason {
     BodyPresence,
     /// The body is too large, or not all of it came.
     BodySize,
+    /// A head that cannot be read, or not be passed on as it must be.
+    Head,
     /// Not `application/json` without encoding.
     ContentType,
     /// The body was refused.
@@ -85,11 +87,13 @@ impl Reason {
                 TokenError::Expired => "token_expired",
                 TokenError::NotYetValid => "token_not_yet_valid",
                 TokenError::ClientDenied => "client_denied",
+                TokenError::Revoked => "token_revoked",
             },
             Self::Scope => "scope",
             Self::Unmatched => "unmatched",
             Self::BodyPresence => "body_presence",
             Self::BodySize => "body_size",
+            Self::Head => "head",
             Self::ContentType => "content_type",
             Self::Body(error) => match error {
                 BodyError::NotJson => "body_not_json",
@@ -272,6 +276,31 @@ impl Answer {
     pub(crate) fn too_large() -> Self {
         let message = "The body is too large, or not all of it came";
         Self::refusal(Reason::BodySize, StatusCode::PAYLOAD_TOO_LARGE, message, None)
+    }
+
+    /// 400: what another proxy asked about makes no sense, or could not be passed on as it must be.
+    pub fn head_refused(message: &str) -> Self {
+        Self::bad_request(Reason::Head, message)
+    }
+
+    /// 403 without a challenge: the authorization server lets this caller's token not be exchanged, nor another one.
+    pub fn exchange_refused(id: Option<&Value>) -> Self {
+        let message = "The authorization server does not exchange this caller's token for the server";
+        Self::refusal(Reason::Exchange, StatusCode::FORBIDDEN, message, id)
+    }
+
+    /// 503: the token that the server needs cannot be had at the moment.
+    pub fn exchange_unavailable(id: Option<&Value>) -> Self {
+        let message = "A token for the server cannot be had at the moment";
+        Self::refusal(Reason::Exchange, StatusCode::SERVICE_UNAVAILABLE, message, id)
+            .with(header::RETRY_AFTER, "5")
+    }
+
+    /// 503: more requests at a time than are served.
+    pub fn overloaded() -> Self {
+        let message = "Too many requests at a time";
+        Self::refusal(Reason::Overload, StatusCode::SERVICE_UNAVAILABLE, message, None)
+            .with(header::RETRY_AFTER, "1")
     }
 
     /// 503: nothing is let through before there is a policy.

@@ -84,8 +84,12 @@ impl Signer {
 
     /// An entry of a JWKS document, for this algorithm alone.
     pub(crate) fn jwk(&self, algorithm: Algorithm) -> Value {
-        let jwk = Jwk::from_encoding_key(&self.key, algorithm).unwrap();
-        let mut jwk = serde_json::to_value(jwk).unwrap();
+        let mut jwk = if algorithm == Algorithm::EdDSA {
+            let x = URL_SAFE_NO_PAD.encode(self.pair.public_key_raw());
+            json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": x})
+        } else {
+            serde_json::to_value(Jwk::from_encoding_key(&self.key, algorithm).unwrap()).unwrap()
+        };
         jwk["kid"] = json!(self.id);
         jwk["use"] = json!("sig");
         jwk

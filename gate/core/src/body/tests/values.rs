@@ -152,7 +152,7 @@ fn deep_values_are_refused_and_break_nothing() {
             );
         }
     }
-    assert!(read(&[b'['; 1_000_000]).is_err());
+    assert!(read("[".repeat(1_000_000).as_bytes()).is_err());
     assert!(read("{\"a\":".repeat(200_000).as_bytes()).is_err());
 }
 
@@ -162,7 +162,8 @@ fn the_token_is_found_in_every_disguise() {
     let signature = "c2lnbmF0dXJlLW9mLWEtdG9rZW4tdGhhdC1pcy1sb25nLWVub3VnaA";
     let token = format!("eyJhbGciOiJFUzI1NiJ9.e30.{signature}");
     let needle = Needle::new(&token);
-    let all_escaped: String = signature.bytes().map(|b| format!("\\u{b:04x}")).collect();
+    let letters = signature.bytes().map(|b| format!("\\u{b:04x}"));
+    let all_escaped = letters.collect::<Vec<_>>().concat();
     let one_escaped = signature.replacen('l', "\\u006c", 1);
     for (arguments, why) in [
         (format!("\"{token}\""), "as it is"),

@@ -53,7 +53,7 @@ impl Arbiter {
     ) -> Result<Verdict, Box<Answer>> {
         let mut record = Record::new(&self.access_log, head.method, head.path, head.headers);
         let judged = self.decide(head, body, can_pass, &mut record).await;
-        let judged = judged.map_err(|answer| sayable(face, answer));
+        let judged = judged.map_err(|answer| Box::new(sayable(face, *answer)));
         let (reason, status) = match &judged {
             Ok(_) => (Reason::Allowed, 200),
             Err(answer) => (answer.reason, answer.status.as_u16()),
@@ -87,11 +87,11 @@ impl Arbiter {
 
 /// What the proxy passes on to the client. One that asks by HTTP takes every success for leave to pass the request on:
 /// metadata and preflight, which need no token, would open the server to everybody.
-fn sayable(face: Face, answer: Box<Answer>) -> Box<Answer> {
+fn sayable(face: Face, answer: Answer) -> Answer {
     if face != Face::ForwardAuth || !answer.status.is_success() {
         return answer;
     }
     let message =
         "The metadata and preflights are answered at the gate's own port: they must be routed there";
-    Box::new(Answer::head_refused(message))
+    Answer::head_refused(message)
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod credentials;
 pub mod exchange;
 pub mod ext_authz;
+mod faces;
 pub mod forward_auth;
 pub mod handles;
 pub mod keys;

@@ -20,6 +20,7 @@ use crate::{
     authorizer::Authorizer,
     config::{Limits, Timeouts},
     exchange::Exchanges,
+    handles::{HandleGuard, Handles},
     metrics::{Face, Metrics, UpstreamFailure},
     session::{Owner, Session, Sessions},
     shutdown::Shutdown,
@@ -45,6 +46,7 @@ use upstream::{Call, Upstream};
 pub struct Proxy {
     authorizer: Arc<Authorizer>,
     exchanges: Arc<Exchanges>,
+    handles: Option<Handles>,
     sessions: Arc<Sessions>,
     upstream: ArcSwapOption<Upstream>,
     limits: Limits,
@@ -98,6 +100,7 @@ impl Proxy {
         Self {
             authorizer,
             exchanges,
+            handles: None,
             sessions,
             upstream: ArcSwapOption::empty(),
             limits,
@@ -107,6 +110,13 @@ impl Proxy {
             access_log,
             shutdown,
         }
+    }
+
+    /// Gives the server a handle with each request, where the policy sells tokens for handles.
+    #[must_use]
+    pub fn with_handles(mut self, handles: Option<Handles>) -> Self {
+        self.handles = handles;
+        self
     }
 
     /// Answers a request. `connection` lasts as long as the answer.
@@ -149,7 +159,9 @@ impl Proxy {
             Err(answer) => return Err((answer, record)),
         };
         self.metrics.judged(record.started().elapsed());
-        let (response, lease) = match self.forward(parts, &judged).await {
+        let handles = self.handles.as_ref();
+        let handle = handles.and_then(|handles| handles.mint(&judged.policy, &judged.allowed));
+        let (response, lease) = match self.forward(parts, &judged, handle.as_ref()).await {
             Ok(answered) => answered,
             Err(answer) => return Err((answer, record)),
         };
@@ -159,6 +171,7 @@ impl Proxy {
             relay::Held {
                 record,
                 _place: place,
+                _handle: handle,
                 lease,
                 stream: None,
             },
@@ -202,6 +215,7 @@ impl Proxy {
         &self,
         parts: &request::Parts,
         judged: &Judged,
+        handle: Option<&HandleGuard>,
     ) -> Result<(Response<Incoming>, upstream::Lease), Box<Answer>> {
         let unreachable = |failure| self.upstream_failed(judged, failure);
         let upstream = self
@@ -215,7 +229,7 @@ impl Proxy {
         let added = Added {
             session,
             authorization: self.exchanged(judged).await?,
-            handle: None,
+            handle: handle.map(|handle| handle.header_value().clone()),
         };
         let call = Call {
             method: parts.method.clone(),

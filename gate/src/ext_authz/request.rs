@@ -56,9 +56,8 @@ pub(super) fn read(http: &HttpRequest) -> Result<Read<'_>, &'static str> {
 
 /// The body, if everything that tells of its size agrees that it is whole.
 pub(super) fn body<'a>(http: &'a HttpRequest, headers: &HeaderMap, largest: usize) -> Body<'a> {
-    let bytes = match (http.raw_body.as_slice(), http.body.as_bytes()) {
-        (bytes, []) | ([], bytes) => bytes,
-        _ => return Body::Partial,
+    let ((bytes, []) | ([], bytes)) = (http.raw_body.as_slice(), http.body.as_bytes()) else {
+        return Body::Partial;
     };
     let is_length = |said: &str| said.parse() == Ok(bytes.len());
     let all_say = |name: &str, fits: &dyn Fn(&str) -> bool| {

@@ -177,6 +177,22 @@ async fn a_body_that_may_be_cut_is_refused() {
             }),
             400,
         ),
+    ] {
+        let outcome = outcome(stage.check(http).await.unwrap());
+        assert_eq!(outcome.status(), expected, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn method_and_path_are_taken_as_they_are() {
+    let stage = Stage::new(&json!({})).await;
+    let base = stage.post();
+    let change = |change: &dyn Fn(&mut HttpRequest)| {
+        let mut http = base.clone();
+        change(&mut http);
+        http
+    };
+    for (why, http, expected) in [
         (
             "a GET without one",
             change(&|http| {

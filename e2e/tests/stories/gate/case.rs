@@ -106,12 +106,14 @@ pub(crate) enum Difference {
     NormalPath,
     /// A body that is too large is refused by the engine, without the gate's headers.
     TooLarge,
-    /// The engine joins or drops headers before it asks.
+    /// An engine is content with bytes in a head that are no header, and sends on what it made of them.
+    OwnReading,
+    /// An engine joins headers of one name before it asks.
     HeadersJoined,
+    /// An engine takes away what `Connection` names before it asks.
+    ConnectionHeaders,
     /// The engine cannot take away a header that it does not know of, so the request is refused.
     HoldsToken,
-    /// Sessions are the server's own: nobody wraps them.
-    Sessions,
 }
 
 impl Case {

@@ -16,6 +16,8 @@ use mcp_auth_e2e::{
 };
 use serde_json::{Value, json};
 
+use super::case::OWN_PAGE;
+
 /// The resource that the gate protects.
 pub(crate) const RESOURCE: &str = "https://mcp.example/a/mcp";
 /// Where its metadata are.
@@ -91,7 +93,7 @@ impl Scene {
             }
             Face::Traefik => {
                 let tools = EngineTools::prepare(&self.folder).await?;
-                Some(engines::traefik(&tools, &self.folder, gate, server).await?)
+                Some(engines::traefik(&tools, &self.folder, gate, server, &[OWN_PAGE]).await?)
             }
         };
         Ok(Front {

@@ -20,6 +20,8 @@ use super::{
 
 /// Rows at a time.
 const AT_A_TIME: usize = 8;
+/// So many problems are shown.
+const SHOWN: usize = 40;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The header by which requests are told apart at the server.
 pub(crate) const CASE: &str = "x-case";
@@ -70,10 +72,11 @@ pub(crate) async fn run(scene: &Scene, front: &Front) -> anyhow::Result<usize> {
     }
     problems.extend(strangers(&requests, cases.len()));
     problems.extend(canary(&tokens, &requests)?);
+    let failed = problems.len();
+    problems.truncate(SHOWN);
     if !problems.is_empty() {
         bail!(
-            "{} of {} rows through {:?}:\n{}",
-            problems.len(),
+            "{failed} problems with {} rows through {:?}:\n{}",
             cases.len(),
             front.face,
             problems.join("\n")

@@ -1,6 +1,6 @@
 //! How requests are told apart: two readers of one connection must never disagree on that.
 
-use crate::gate::case::{Case, Difference, Expect, Framing, NOT_JSON, call, passes};
+use crate::gate::case::{Case, Challenge, Difference, Expect, Framing, NOT_JSON, REFUSED, call};
 
 const WRITING: &str = "notes:write mcp:use";
 
@@ -15,6 +15,7 @@ fn chunks() -> Vec<Case> {
             .body(body)
             .framing(framing)
             .expect(Expect::Front(&[400, 413]))
+            .traefik(Difference::OwnRefusal, Expect::Front(&[500]))
     };
     vec![
         Case::new("a body in chunks")
@@ -34,7 +35,8 @@ fn chunks() -> Vec<Case> {
         Case::new("no body in chunks")
             .body("")
             .framing(Framing::Chunks(1))
-            .bad(crate::gate::case::NOT_A_MESSAGE),
+            .bad(crate::gate::case::NOT_A_MESSAGE)
+            .traefik(Difference::OwnRefusal, Expect::Front(&[500])),
         broken("a chunk of no size", "x\r\n{}\r\n0\r\n\r\n"),
         broken("a chunk of a negative size", "-1\r\n{}\r\n0\r\n\r\n"),
         broken(
@@ -55,6 +57,7 @@ fn lengths() -> Vec<Case> {
             .body(format!("0\r\n\r\n{SMUGGLED}"))
             .framing(Framing::As(framing))
             .expect(Expect::Front(&[400, 501]))
+            .traefik(Difference::OwnRefusal, Expect::Front(&[400, 500, 501]))
     };
     vec![
         broken(
@@ -97,6 +100,15 @@ fn pipelines() -> Vec<Case> {
         )
     };
     let close = "connection: close\r\n";
+    let missing = Expect::Answers {
+        status: 401,
+        challenge: Challenge::Missing,
+        code: Some(REFUSED),
+    };
+    let without = Expect::Passes {
+        gone: vec!["mcp-method", "mcp-protocol-version"],
+        kept: Vec::new(),
+    };
     let raw = |why, bytes: String, statuses| {
         Case::new(why)
             .body(bytes)
@@ -143,12 +155,22 @@ fn pipelines() -> Vec<Case> {
         ),
         front(
             raw(
+                "two hosts",
+                request("read_note", "host: evil.example\r\nconnection: close\r\n"),
+                &[],
+            ),
+            &[400],
+        )
+        .envoy(Difference::OwnReading, Expect::Several(&[200])),
+        front(
+            raw(
                 "a folded header",
                 request("read_note", "x-a: b\r\n c\r\nconnection: close\r\n"),
                 &[],
             ),
             &[400],
-        ),
+        )
+        .engines(Difference::OwnReading, &Expect::Several(&[200])),
         front(
             raw(
                 "a header without a name",
@@ -172,7 +194,8 @@ fn pipelines() -> Vec<Case> {
                 &[],
             ),
             &[400],
-        ),
+        )
+        .envoy(Difference::OwnReading, Expect::Several(&[200])),
         front(
             raw(
                 "a version that nobody speaks",
@@ -180,17 +203,24 @@ fn pipelines() -> Vec<Case> {
                 &[],
             ),
             &[400],
-        ),
+        )
+        .envoy(Difference::OwnRefusal, Expect::Front(&[426]))
+        .traefik(Difference::OwnRefusal, Expect::Front(&[505])),
         front(
-            raw("no HTTP at all", "\u{16}\u{3}\u{1}\r\n\r\n".to_owned(), &[]),
+            raw(
+                "no HTTP at all",
+                "hello, is anybody here who speaks no HTTP at all?\r\n\r\n".to_owned(),
+                &[],
+            ),
             &[400],
         ),
         Case::new("the token named as a header of the connection")
             .header("connection", "authorization")
-            .expect(passes()),
+            .engines(Difference::ConnectionHeaders, &missing),
         Case::new("the version named as a header of the connection")
             .header("connection", "mcp-protocol-version")
             .stateless(&[("mcp-method", "ping")])
-            .passes_with(&[("mcp-method", "ping"), ("mcp-protocol-version", "2026-07-28")]),
+            .passes_with(&[("mcp-method", "ping"), ("mcp-protocol-version", "2026-07-28")])
+            .engines(Difference::ConnectionHeaders, &without),
     ]
 }

@@ -118,7 +118,7 @@ fn sessions() -> Vec<Case> {
 fn credentials() -> Vec<Case> {
     let refused = Expect::Answers {
         status: 400,
-        challenge: crate::gate::case::Challenge::Place,
+        challenge: crate::gate::case::Challenge::Absent,
         code: Some(crate::gate::case::REFUSED),
     };
     let gone =

@@ -4,7 +4,7 @@ use mcp_auth_e2e::gate::{issuer, keys};
 use serde_json::json;
 
 use crate::gate::{
-    case::{Case, Challenge, REFUSED, Token, call, unsigned},
+    case::{Case, Challenge, Difference, Expect, REFUSED, Token, call, unsigned},
     scene::{RESOURCE, Scene},
 };
 
@@ -27,6 +27,11 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn places() -> Vec<Case> {
     let missing = |case: Case| case.answers(401, Challenge::Missing, REFUSED);
+    let joined = Expect::Answers {
+        status: 401,
+        challenge: Challenge::Invalid(UNREADABLE),
+        code: Some(REFUSED),
+    };
     let twice = |case: Case| case.answers(400, Challenge::Place, REFUSED);
     vec![
         missing(Case::new("no token").without("authorization")),
@@ -58,8 +63,10 @@ fn places() -> Vec<Case> {
         twice(Case::new("a token in header and query, escaped").target("/a/mcp?access%5Ftoken={token}")),
         twice(Case::new("a token in the query by another name").target("/a/mcp?x={token}")),
         twice(Case::new("the signature of the token in the query").target("/a/mcp?{signature}=1")),
-        twice(Case::new("two tokens in two headers").header("authorization", "Bearer {token}")),
-        twice(Case::new("a token and a password in two headers").header("authorization", "Basic YTpi")),
+        twice(Case::new("two tokens in two headers").header("authorization", "Bearer {token}"))
+            .envoy(Difference::HeadersJoined, joined.clone()),
+        twice(Case::new("a token and a password in two headers").header("authorization", "Basic YTpi"))
+            .envoy(Difference::HeadersJoined, joined.clone()),
         Case::new("two tokens in one header")
             .set("authorization", "Bearer {token}, Bearer {token}")
             .invalid(UNREADABLE),

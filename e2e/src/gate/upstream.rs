@@ -18,7 +18,7 @@ use tokio::{
 
 use super::http1::{Message, Reader, Side};
 
-/// The header by which a request asks for an answer other than JSON: `events`, `session`, `silence`, `break`, `late`.
+/// The header by which a request asks for an answer other than JSON: `events`, `endless` (events without end), `session`, `silence`, `break`, `late`.
 pub const ANSWER: &str = "x-answer";
 
 /// When each event of a stream is sent, after the head.
@@ -129,6 +129,7 @@ async fn answer(request: &Message, sink: &mut OwnedWriteHalf) -> anyhow::Result<
     };
     match request.value(ANSWER).unwrap_or_default() {
         "events" => return events(sink).await,
+        "endless" => return endless(sink).await,
         "session" => {
             sink.write_all(json(&format!("mcp-session-id: {SESSION}\r\n")).as_bytes())
                 .await?
@@ -148,10 +149,19 @@ async fn answer(request: &Message, sink: &mut OwnedWriteHalf) -> anyhow::Result<
     sink.flush().await.context("the connection broke")
 }
 
+const EVENTS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
+                      x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
+
+async fn endless(sink: &mut OwnedWriteHalf) -> anyhow::Result<()> {
+    sink.write_all(EVENTS.as_bytes()).await?;
+    loop {
+        sink.write_all(b"8\r\n: still\n\r\n").await?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 async fn events(sink: &mut OwnedWriteHalf) -> anyhow::Result<()> {
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
-                x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
-    sink.write_all(head.as_bytes()).await?;
+    sink.write_all(EVENTS.as_bytes()).await?;
     let began = tokio::time::Instant::now();
     for (number, at) in EVENT_TIMES.iter().enumerate() {
         tokio::time::sleep_until(began + *at).await;

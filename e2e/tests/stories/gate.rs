@@ -3,7 +3,11 @@
 mod case;
 mod cases;
 mod check;
+mod issuers;
+mod request;
 mod scene;
+mod sessions;
+mod streams;
 mod table;
 
 use std::sync::Arc;
@@ -23,6 +27,30 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::alone("gate::the_table_through_traefik", |run| {
             table_through(run, Face::Traefik)
         }),
+        Story::alone(
+            "gate::events_come_as_they_are_sent",
+            streams::events_come_as_they_are_sent,
+        ),
+        Story::alone(
+            "gate::a_stream_ends_with_its_token",
+            streams::a_stream_ends_with_its_token,
+        ),
+        Story::alone(
+            "gate::sessions_belong_to_their_caller",
+            sessions::sessions_belong_to_their_caller,
+        ),
+        Story::alone(
+            "gate::keys_are_fetched_when_they_are_needed",
+            issuers::keys_are_fetched_when_they_are_needed,
+        ),
+        Story::alone(
+            "gate::an_issuer_that_is_down_opens_nothing",
+            issuers::an_issuer_that_is_down_opens_nothing,
+        ),
+        Story::alone(
+            "gate::without_a_policy_nothing_passes",
+            issuers::without_a_policy_nothing_passes,
+        ),
     ]
 }
 

@@ -3,7 +3,9 @@
 mod case;
 mod cases;
 mod check;
+mod exchange;
 mod issuers;
+mod outage;
 mod request;
 mod scene;
 mod sessions;
@@ -34,6 +36,14 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::alone(
             "gate::a_stream_ends_with_its_token",
             streams::a_stream_ends_with_its_token,
+        ),
+        Story::alone(
+            "gate::the_server_gets_its_own_token",
+            exchange::the_server_gets_its_own_token,
+        ),
+        Story::alone(
+            "gate::without_a_gate_nothing_passes",
+            outage::without_a_gate_nothing_passes,
         ),
         Story::alone(
             "gate::sessions_belong_to_their_caller",

@@ -61,11 +61,23 @@ impl Scene {
         changes: &Value,
         flags: &[&str],
     ) -> anyhow::Result<Self> {
+        Self::start_as(run, name, changes, flags, &BTreeMap::new()).await
+    }
+
+    /// The same with more credentials.
+    pub(crate) async fn start_as(
+        run: &Arc<RunFolder>,
+        name: &str,
+        changes: &Value,
+        flags: &[&str],
+        more: &BTreeMap<&'static str, String>,
+    ) -> anyhow::Result<Self> {
         let folder = run.subfolder(name)?;
         let (issuer, upstream) = (TestIssuer::start().await?, Upstream::start().await?);
         let policy = policy(&issuer, upstream.address(), changes);
         let key = STANDARD.encode(rand::random::<[u8; 32]>());
-        let credentials = BTreeMap::from([("session-keys", key)]);
+        let mut credentials = BTreeMap::from([("session-keys", key)]);
+        credentials.extend(more.clone());
         let gate = GateProcess::start(&folder, process::faces()?, Some(&policy), &credentials, flags)?;
         gate.wait_until_ready().await?;
         Ok(Self {

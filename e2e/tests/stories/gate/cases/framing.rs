@@ -9,6 +9,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn chunks() -> Vec<Case> {
+    let read = call("read_note");
     let broken = |why, body: &'static str| {
         let framing = Framing::As(&[("transfer-encoding", "chunked")]);
         Case::new(why)
@@ -37,6 +38,20 @@ fn chunks() -> Vec<Case> {
             .framing(Framing::Chunks(1))
             .bad(crate::gate::case::NOT_A_MESSAGE)
             .traefik(Difference::OwnRefusal, Expect::Front(&[500])),
+        Case::new("chunks with words behind their size")
+            .body(format!("{:x};a=\"b\"\r\n{read}\r\n0\r\n\r\n", read.len()))
+            .framing(Framing::As(&[("transfer-encoding", "chunked")]))
+            .expect(Expect::Several(&[200])),
+        Case::new("the token behind the chunks")
+            .body(format!(
+                "{:x}\r\n{read}\r\n0\r\nx-trailer: {{token}}\r\n\r\n",
+                read.len()
+            ))
+            .framing(Framing::As(&[
+                ("transfer-encoding", "chunked"),
+                ("trailer", "x-trailer"),
+            ]))
+            .expect(Expect::Several(&[200])),
         broken("a chunk of no size", "x\r\n{}\r\n0\r\n\r\n"),
         broken("a chunk of a negative size", "-1\r\n{}\r\n0\r\n\r\n"),
         broken(

@@ -3,7 +3,7 @@
 use crate::gate::case::{Case, Difference, Expect, MISMATCH, VERSION, call};
 
 pub(crate) fn cases() -> Vec<Case> {
-    [stateless(), sessions(), credentials()]
+    [stateless(), sessions(), forged(), credentials()]
         .into_iter()
         .flatten()
         .collect()
@@ -114,6 +114,39 @@ fn sessions() -> Vec<Case> {
     ]
 }
 
+/// What proxies tell each other, said by a client.
+fn forged() -> Vec<Case> {
+    let forbidden = |why, name: &str, value: &str| {
+        let case = Case::new(why).call("write_note").header(name, value);
+        case.needs("notes:write mcp:use")
+    };
+    vec![
+        forbidden(
+            "another target, as Traefik tells it",
+            "x-forwarded-uri",
+            "/.well-known/oauth-protected-resource",
+        ),
+        forbidden(
+            "another method, as Traefik tells it",
+            "x-forwarded-method",
+            "OPTIONS",
+        ),
+        forbidden("another target, as Envoy tells it", "x-envoy-original-path", "/"),
+        forbidden("another target, as other proxies tell it", "x-original-url", "/"),
+        forbidden(
+            "a whole body, as Envoy tells it",
+            "x-envoy-auth-partial-body",
+            "false",
+        ),
+        forbidden(
+            "another method, as old clients tell it",
+            "x-http-method-override",
+            "OPTIONS",
+        ),
+        forbidden("the length of another body", "x-original-content-length", "2"),
+    ]
+}
+
 /// What must not reach the server, and what must.
 fn credentials() -> Vec<Case> {
     let refused = Expect::Answers {
@@ -130,6 +163,10 @@ fn credentials() -> Vec<Case> {
         gone("a cookie", "cookie", "session=x"),
         gone("a password for a proxy", "proxy-authorization", "Basic YTpi"),
         gone("a handle for tokens", "mcp-auth-handle", "x"),
+        gone("a handle for tokens, as CGI spells it", "mcp_auth_handle", "x")
+            .traefik(Difference::HoldsToken, refused.clone()),
+        gone("a subject, as CGI spells it", "x_mcp_subject", "admin")
+            .traefik(Difference::HoldsToken, refused.clone()),
         gone("a subject that the caller made up", "x-mcp-subject", "admin"),
         gone("a client that the caller made up", "x-mcp-client", "admin"),
         gone("scopes that the caller made up", "x-mcp-scopes", "notes:admin"),

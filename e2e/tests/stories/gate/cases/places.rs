@@ -71,6 +71,15 @@ fn paths() -> Vec<Case> {
         normal("a path with a parameter", "/a/mcp;x=1"),
         normal("a letter in percent", "/a/%6dcp").engines(Difference::NormalPath, &both),
         normal("a slash in percent", "/a%2fmcp"),
+        normal("NUL in percent", "/a/mcp%00").envoy(Difference::OwnRefusal, Expect::Front(&[400])),
+        Case::new("a fragment")
+            .target("/a/mcp#x")
+            .engines(Difference::OwnRefusal, &Expect::Front(&[400, 404])),
+        Case::new("the whole address").target("http://mcp.example/a/mcp"),
+        Case::new("the whole address of somebody else").target("http://evil.example/a/mcp"),
+        Case::new("no path at all")
+            .target("*")
+            .expect(Expect::Front(&[400, 404])),
         normal("two slashes", "//a/mcp").engines(Difference::NormalPath, &both),
         normal("two slashes inside", "/a//mcp").engines(Difference::NormalPath, &both),
         normal("a dot segment", "/a/./mcp").engines(Difference::NormalPath, &both),

@@ -41,16 +41,18 @@ impl Faces {
             forward_auth: None,
         };
         if let Some(address) = config.addresses.tokens {
-            let listener = listen(address).await?;
+            let listener = listen("tokens", address).await?;
             let face = tokens(config, &listener, &arbiter.authorizer, &arbiter.exchanges)?;
             face.handles.register(registry);
             faces.tokens = Some((face, listener));
         }
         if let Some(address) = config.addresses.ext_authz {
-            faces.ext_authz = Some((ExtAuthz::new(arbiter.clone()), listen(address).await?));
+            let listener = listen("ext_authz", address).await?;
+            faces.ext_authz = Some((ExtAuthz::new(arbiter.clone()), listener));
         }
         if let Some(address) = config.addresses.forward_auth {
-            faces.forward_auth = Some((ForwardAuth::new(arbiter.clone()), listen(address).await?));
+            let listener = listen("forward_auth", address).await?;
+            faces.forward_auth = Some((ForwardAuth::new(arbiter.clone()), listener));
         }
         Ok(faces)
     }

@@ -41,20 +41,35 @@ use headers::Added;
 use relay::{Counted, Place, ReplyBody};
 use upstream::{Call, Upstream};
 
+/// What a proxy is made of.
+#[derive(Debug)]
+pub struct ProxyParts {
+    /// Decides.
+    pub authorizer: Arc<Authorizer>,
+    /// Exchanges tokens that go into the header of requests.
+    pub exchanges: Arc<Exchanges>,
+    /// Mints handles for those that do not; none where nobody could buy anything for them.
+    pub handles: Option<Handles>,
+    /// Seals ids of sessions.
+    pub sessions: Arc<Sessions>,
+    /// What a client gets at most.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Writes a line for each request.
+    pub access_log: Arc<AccessLog>,
+    /// Says when to stop.
+    pub shutdown: Shutdown,
+}
+
 /// The proxy. Shared by all connections.
 #[derive(Debug)]
 pub struct Proxy {
-    authorizer: Arc<Authorizer>,
-    exchanges: Arc<Exchanges>,
-    handles: Option<Handles>,
-    sessions: Arc<Sessions>,
+    parts: ProxyParts,
     upstream: ArcSwapOption<Upstream>,
-    limits: Limits,
-    timeouts: Timeouts,
     places: Arc<Semaphore>,
-    metrics: Metrics,
-    access_log: Arc<AccessLog>,
-    shutdown: Shutdown,
 }
 
 /// A request that may reach the server.
@@ -88,45 +103,27 @@ impl Judged {
 
 impl Proxy {
     /// A proxy that serves once the authorizer has a policy.
-    pub fn new(
-        authorizer: Arc<Authorizer>,
-        exchanges: Arc<Exchanges>,
-        sessions: Arc<Sessions>,
-        (limits, timeouts): (Limits, Timeouts),
-        metrics: Metrics,
-        access_log: Arc<AccessLog>,
-        shutdown: Shutdown,
-    ) -> Self {
+    pub fn new(parts: ProxyParts) -> Self {
         Self {
-            authorizer,
-            exchanges,
-            handles: None,
-            sessions,
             upstream: ArcSwapOption::empty(),
-            limits,
-            timeouts,
-            places: Arc::new(Semaphore::new(limits.requests)),
-            metrics,
-            access_log,
-            shutdown,
+            places: Arc::new(Semaphore::new(parts.limits.requests)),
+            parts,
         }
-    }
-
-    /// Gives the server a handle with each request, where the policy sells tokens for handles.
-    #[must_use]
-    pub fn with_handles(mut self, handles: Option<Handles>) -> Self {
-        self.handles = handles;
-        self
     }
 
     /// Answers a request. `connection` lasts as long as the answer.
     async fn serve(&self, request: Request<Incoming>, connection: server::Busy) -> Response<ReplyBody> {
         let (parts, mut body) = request.into_parts();
-        let record = Record::new(&self.access_log, &parts.method, parts.uri.path(), &parts.headers);
+        let record = Record::new(
+            &self.parts.access_log,
+            &parts.method,
+            parts.uri.path(),
+            &parts.headers,
+        );
         let answered = if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
             let place = Place {
                 _permit: permit,
-                _counted: Counted::new(&self.metrics.requests),
+                _counted: Counted::new(&self.parts.metrics.requests),
                 _connection: connection,
             };
             self.pass(&parts, &mut body, record, place).await
@@ -138,9 +135,10 @@ impl Proxy {
             Err(refused) => refused,
         };
         body::drain(parts.version, &parts.headers, &mut body).await;
-        self.metrics
+        self.parts
+            .metrics
             .decided(Face::Proxy, answer.reason, answer.status.as_u16());
-        self.metrics.answered(record.started().elapsed());
+        self.parts.metrics.answered(record.started().elapsed());
         record.reason = Some(answer.reason);
         record.status = Some(answer.status.as_u16());
         reply(*answer)
@@ -158,8 +156,8 @@ impl Proxy {
             Ok(judged) => judged,
             Err(answer) => return Err((answer, record)),
         };
-        self.metrics.judged(record.started().elapsed());
-        let handles = self.handles.as_ref();
+        self.parts.metrics.judged(record.started().elapsed());
+        let handles = self.parts.handles.as_ref();
         let handle = handles.and_then(|handles| handles.mint(&judged.policy, &judged.allowed));
         let (response, lease) = match self.forward(parts, &judged, handle.as_ref()).await {
             Ok(answered) => answered,
@@ -196,9 +194,9 @@ impl Proxy {
             query: parts.uri.query(),
             headers: &parts.headers,
         };
-        let (policy, admitted) = self.authorizer.admit(&head).await?;
+        let (policy, admitted) = self.parts.authorizer.admit(&head).await?;
         record.admitted(&admitted);
-        let read = body::read(body, self.limits.body, self.timeouts.body_read).await;
+        let read = body::read(body, self.parts.limits.body, self.parts.timeouts.body_read).await;
         let whole = match &read {
             Ok(bytes) => Body::Whole(bytes),
             Err(_) => Body::Partial,
@@ -247,6 +245,7 @@ impl Proxy {
     /// The token that the server gets instead of the caller's, if it gets one with the request.
     async fn exchanged(&self, judged: &Judged) -> Result<Option<HeaderValue>, Box<Answer>> {
         let token = self
+            .parts
             .exchanges
             .header_token(&judged.policy, &judged.allowed)
             .await?;
@@ -274,7 +273,11 @@ impl Proxy {
         let Some(sealed) = headers::single(&parts.headers, &wire::SESSION_ID).map_err(|()| gone())? else {
             return Ok(None);
         };
-        let session = self.sessions.open(judged.owner(), sealed).ok_or_else(gone)?;
+        let session = self
+            .parts
+            .sessions
+            .open(judged.owner(), sealed)
+            .ok_or_else(gone)?;
         if upstream.has(session.address).await {
             Ok(Some(session))
         } else {
@@ -290,14 +293,14 @@ impl Proxy {
         {
             return Some(upstream);
         }
-        let upstream = Arc::new(Upstream::new(wanted, self.timeouts)?);
+        let upstream = Arc::new(Upstream::new(wanted, self.parts.timeouts)?);
         self.upstream.store(Some(Arc::clone(&upstream)));
         Some(upstream)
     }
 
     /// 502, or 504 when the server was too slow.
     fn upstream_failed(&self, judged: &Judged, failure: UpstreamFailure) -> Answer {
-        self.metrics.upstream_failed(failure);
+        self.parts.metrics.upstream_failed(failure);
         tracing::warn!(
             failure = failure.as_str(),
             "the server did not answer as it should"

@@ -41,7 +41,7 @@ impl Proxy {
     ) -> Result<Response<ReplyBody>, (Box<Answer>, Record)> {
         let (mut parts, from) = response.into_parts();
         let prepared = match self.head(judged, &mut parts, &held) {
-            Ok(()) => prepare(judged, &mut parts, from, self.timeouts.upstream_header).await,
+            Ok(()) => prepare(judged, &mut parts, from, self.parts.timeouts.upstream_header).await,
             Err(failure) => Err(failure),
         };
         let prepared = match prepared {
@@ -51,8 +51,8 @@ impl Proxy {
         let status = parts.status.as_u16();
         held.record.status = Some(status);
         held.record.reason = Some(Reason::Allowed);
-        self.metrics.decided(Face::Proxy, Reason::Allowed, status);
-        self.metrics.answered(held.record.started().elapsed());
+        self.parts.metrics.decided(Face::Proxy, Reason::Allowed, status);
+        self.parts.metrics.answered(held.record.started().elapsed());
         let body = match prepared {
             Prepared::Whole(bytes) => ReplyBody::whole(bytes),
             Prepared::Pieces {
@@ -60,9 +60,9 @@ impl Proxy {
                 is_stream,
                 lists,
             } => {
-                held.stream = is_stream.then(|| Counted::new(&self.metrics.streams));
-                let idle = self.timeouts.stream_idle;
-                let relay = Relay::new(from, self.end(judged), idle, held, self.metrics.clone());
+                held.stream = is_stream.then(|| Counted::new(&self.parts.metrics.streams));
+                let idle = self.parts.timeouts.stream_idle;
+                let relay = Relay::new(from, self.end(judged), idle, held, self.parts.metrics.clone());
                 ReplyBody::Relay(Box::new(relay.filtered(lists.map(Filter::new))))
             }
         };
@@ -102,16 +102,16 @@ impl Proxy {
             address: held.lease.address(),
             id: id.clone(),
         };
-        let sealed = self.sessions.seal(judged.owner(), &session);
+        let sealed = self.parts.sessions.seal(judged.owner(), &session);
         sealed.map(Some).ok_or(UpstreamFailure::Answer)
     }
 
     /// When an answer to this caller has to end: some time after the token, or when the gate ends.
     fn end(&self, judged: &Judged) -> End {
-        let left = judged.allowed.caller.claims.expires - self.authorizer.clock().now();
+        let left = judged.allowed.caller.claims.expires - self.parts.authorizer.clock().now();
         let left = Duration::from_secs(left.try_into().unwrap_or(0));
-        let deadline = Instant::now() + left.saturating_add(self.timeouts.stream_grace).min(LONGEST);
-        let shutdown = self.shutdown.clone();
+        let deadline = Instant::now() + left.saturating_add(self.parts.timeouts.stream_grace).min(LONGEST);
+        let shutdown = self.parts.shutdown.clone();
         Box::pin(async move {
             tokio::select! {
                 () = sleep_until(deadline) => {}

@@ -92,7 +92,7 @@ pub(crate) struct Held {
     pub(crate) record: Record,
     /// The place among the requests at a time.
     pub(crate) _place: Place,
-    /// The handle by which the server buys tokens for it.
+    /// What the server may buy with while it works at it.
     pub(crate) _handle: Option<HandleGuard>,
     /// The address that works at it.
     pub(crate) lease: Lease,

@@ -13,6 +13,7 @@ use crate::{
     ext_authz::ExtAuthz,
     forward_auth::ForwardAuth,
     handles::Handles,
+    http_face::Bounds,
     run::{RunError, listen},
     shutdown::Shutdown,
     tokens_face::{Peers, TokensFace},
@@ -21,11 +22,15 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
+/// How many handles there are per request at a time: one, and those whose answers are just ending.
+const HANDLES_PER_REQUEST: usize = 2;
+
 /// The faces that are on, with their listeners.
 pub(crate) struct Faces {
     tokens: Option<(TokensFace, TcpListener)>,
     ext_authz: Option<(ExtAuthz, TcpListener)>,
     forward_auth: Option<(ForwardAuth, TcpListener)>,
+    bounds: Bounds,
 }
 
 impl Faces {
@@ -39,6 +44,10 @@ impl Faces {
             tokens: None,
             ext_authz: None,
             forward_auth: None,
+            bounds: Bounds {
+                connections: config.limits.connections,
+                header_read: config.timeouts.header_read,
+            },
         };
         if let Some(address) = config.addresses.tokens {
             let listener = listen("tokens", address).await?;
@@ -81,7 +90,7 @@ impl Faces {
                 let stop = async {
                     let _ = ended.await;
                 };
-                report("tokens", face.serve(listener, stop).await);
+                report("tokens", face.serve(listener, self.bounds, stop).await);
             }
         };
         let ext_authz = async {
@@ -91,7 +100,10 @@ impl Faces {
         };
         let forward_auth = async {
             if let Some((face, listener)) = self.forward_auth {
-                report("forward_auth", face.serve(listener, requested()).await);
+                report(
+                    "forward_auth",
+                    face.serve(listener, self.bounds, requested()).await,
+                );
             }
         };
         tokio::join!(proxy, tokens, ext_authz, forward_auth);
@@ -117,12 +129,10 @@ fn tokens(
     let mut peers = None;
     if let Some(replicas) = &config.replicas {
         own.set_ip(replicas.own);
-        peers = Some(Arc::new(
-            Peers::new(&replicas.peers).map_err(|_| RunError::Client)?,
-        ));
+        peers = Some(Arc::new(Peers::new(&replicas.peers).map_err(RunError::Client)?));
     }
-    // Every open request has at most one.
-    let handles = Handles::new(own, config.limits.requests, Arc::clone(authorizer.clock()));
+    let most = config.limits.requests.saturating_mul(HANDLES_PER_REQUEST);
+    let handles = Handles::new(own, most, Arc::clone(authorizer.clock()));
     Ok(TokensFace {
         authorizer: Arc::clone(authorizer),
         exchanges: Arc::clone(exchanges),

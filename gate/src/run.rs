@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use mcp_auth_gate_core::{document::Document, policy::Policy};
 use secrecy::ExposeSecret as _;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{
     access_log::AccessLog,
@@ -69,6 +69,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             access_log: Arc::clone(&self.access_log),
             largest_body: config.limits.body,
+            places: Arc::new(Semaphore::new(config.limits.requests)),
         }
     }
 }

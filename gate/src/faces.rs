@@ -129,7 +129,9 @@ fn tokens(
     let mut peers = None;
     if let Some(replicas) = &config.replicas {
         own.set_ip(replicas.own);
-        peers = Some(Arc::new(Peers::new(&replicas.peers).map_err(RunError::Client)?));
+        peers = Some(Arc::new(
+            Peers::new(&replicas.peers).map_err(|_| RunError::Client)?,
+        ));
     }
     let most = config.limits.requests.saturating_mul(HANDLES_PER_REQUEST);
     let handles = Handles::new(own, most, Arc::clone(authorizer.clock()));

@@ -3,6 +3,7 @@
 mod case;
 mod cases;
 mod check;
+mod differences;
 mod exchange;
 mod issuers;
 mod outage;
@@ -29,6 +30,10 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::alone("gate::the_table_through_traefik", |run| {
             table_through(run, Face::Traefik)
         }),
+        Story::alone(
+            "gate::differences_are_documented",
+            differences::differences_are_documented,
+        ),
         Story::alone(
             "gate::events_come_as_they_are_sent",
             streams::events_come_as_they_are_sent,

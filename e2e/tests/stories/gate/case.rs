@@ -28,10 +28,10 @@ pub(crate) struct Case {
 pub(crate) enum Token {
     /// A good one with these scopes.
     With(&'static str),
-    /// The claims of a good one for reading, changed.
-    Claims(fn(&Scene, &mut Value)),
-    /// Signed by the ordinary key under a changed header.
-    Header(fn(&mut Value)),
+    /// One for reading of which this claim is changed; null takes it away.
+    Claim(&'static str, fn(&Scene) -> Value),
+    /// One for reading of which this field of the header is changed; null takes it away.
+    Header(&'static str, Value),
     /// Anything else.
     Made(fn(&Scene) -> anyhow::Result<String>),
 }
@@ -127,7 +127,7 @@ impl Case {
         ];
         Self {
             why,
-            token: Token::With("mcp:use notes:read"),
+            token: Token::With(READER),
             request: Request {
                 method: "POST",
                 target: "/a/mcp".to_owned(),
@@ -282,6 +282,9 @@ impl Case {
     }
 }
 
+/// The scopes of somebody who may read notes and not write them.
+const READER: &str = "mcp:use notes:read";
+
 pub(crate) const PING: &str = r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#;
 /// The code of refusals that are not about the message.
 pub(crate) const REFUSED: i32 = -32001;
@@ -308,23 +311,26 @@ impl Token {
         let issuer = &scene.issuer;
         match self {
             Self::With(scopes) => issuer.sign(&issuer.claims(RESOURCE, scopes)?),
-            Self::Claims(change) => {
-                let mut claims = issuer.claims(RESOURCE, "mcp:use notes:read")?;
-                change(scene, &mut claims);
-                claims
-                    .as_object_mut()
-                    .map(|claims| claims.retain(|_, value| !value.is_null()));
-                issuer.sign(&claims)
+            Self::Claim(claim, value) => {
+                let claims = issuer.claims(RESOURCE, READER)?;
+                issuer.sign(&changed(claims, claim, value(scene)))
             }
-            Self::Header(change) => {
+            Self::Header(field, value) => {
                 let key = issuer.ec_key();
-                let mut header = key.header();
-                change(&mut header);
-                key.sign(&header, &issuer.claims(RESOURCE, "mcp:use notes:read")?)
+                let header = changed(key.header(), field, value.clone());
+                key.sign(&header, &issuer.claims(RESOURCE, READER)?)
             }
             Self::Made(make) => make(scene),
         }
     }
+}
+
+fn changed(mut object: Value, field: &str, value: Value) -> Value {
+    object[field] = value;
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    object
 }
 
 /// A token that nobody signed.

@@ -150,8 +150,8 @@ fn written(case: &Case, number: usize, token: &str) -> Vec<u8> {
     if matches!(request.framing, Framing::Raw) {
         return body;
     }
-    let mut head = format!("{} {} HTTP/1.1\r\n", request.method, request.target);
-    let mut line = |name: &str, value: &str| head.push_str(&format!("{name}: {value}\r\n"));
+    let mut lines = vec![format!("{} {} HTTP/1.1", request.method, request.target)];
+    let mut line = |name: &str, value: &str| lines.push(format!("{name}: {value}"));
     for (name, value) in &request.headers {
         line(name, value);
     }
@@ -174,7 +174,8 @@ fn written(case: &Case, number: usize, token: &str) -> Vec<u8> {
         }
         Framing::Nothing | Framing::Raw => body,
     };
-    let head = filled((head + "\r\n").as_bytes(), number, token);
+    let head = lines.join("\r\n") + "\r\n\r\n";
+    let head = filled(head.as_bytes(), number, token);
     [head, body].concat()
 }
 

@@ -108,6 +108,8 @@ pub(crate) enum Difference {
     TooLarge,
     /// An engine is content with bytes in a head that are no header, and sends on what it made of them.
     OwnReading,
+    /// Sessions are the server's own: nobody seals their ids.
+    Sessions,
     /// An engine joins headers of one name before it asks.
     HeadersJoined,
     /// An engine takes away what `Connection` names before it asks.

@@ -72,6 +72,8 @@ pub(crate) async fn run(scene: &Scene, front: &Front) -> anyhow::Result<usize> {
     }
     problems.extend(strangers(&requests, cases.len()));
     problems.extend(canary(&tokens, &requests)?);
+    let logs = tokens.search()?.must_miss_logs(&scene.folder);
+    problems.extend(logs.err().map(|error| error.to_string()));
     let failed = problems.len();
     problems.truncate(SHOWN);
     if !problems.is_empty() {

@@ -1,6 +1,6 @@
 //! Headers that speak of the body, headers that carry credentials, and headers that are the gate's own.
 
-use crate::gate::case::{Case, Difference, Expect, MISMATCH, VERSION, call};
+use crate::gate::case::{Case, Challenge, Difference, Expect, MISMATCH, REFUSED, VERSION, call};
 
 pub(crate) fn cases() -> Vec<Case> {
     [stateless(), sessions(), forged(), credentials()]
@@ -93,7 +93,15 @@ fn sessions() -> Vec<Case> {
         lies.iter()
             .fold(case, |case, (name, value)| case.header(name, value))
     };
+    let own = Expect::Passes {
+        gone: Vec::new(),
+        kept: vec![("mcp-session-id", "of-the-server")],
+    };
+    let foreign = Case::new("a session that the gate did not seal").header("mcp-session-id", "of-the-server");
     vec![
+        foreign
+            .answers(404, Challenge::Absent, REFUSED)
+            .engines(Difference::Sessions, &own),
         with(Case::new("lies about a forbidden call on the old wire").call("write_note"))
             .needs("notes:write mcp:use"),
         with(
@@ -151,8 +159,8 @@ fn forged() -> Vec<Case> {
 fn credentials() -> Vec<Case> {
     let refused = Expect::Answers {
         status: 400,
-        challenge: crate::gate::case::Challenge::Absent,
-        code: Some(crate::gate::case::REFUSED),
+        challenge: Challenge::Absent,
+        code: Some(REFUSED),
     };
     let gone =
         |why, name: &'static str, value: &str| Case::new(why).header(name, value).passes_without(&[name]);
@@ -205,10 +213,6 @@ fn credentials() -> Vec<Case> {
         Case::bare("a forged host without a token", "POST", "/a/mcp")
             .set("host", "evil.example")
             .header("x-forwarded-host", "evil.example")
-            .answers(
-                401,
-                crate::gate::case::Challenge::Missing,
-                crate::gate::case::REFUSED,
-            ),
+            .answers(401, Challenge::Missing, REFUSED),
     ]
 }

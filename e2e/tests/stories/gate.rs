@@ -24,6 +24,9 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::alone("gate::the_table_through_the_proxy", |run| {
             table_through(run, Face::Proxy)
         }),
+        Story::alone("gate::the_table_as_traefik_asks", |run| {
+            table_through(run, Face::ForwardAuth)
+        }),
         Story::alone("gate::the_table_through_envoy", |run| {
             table_through(run, Face::Envoy)
         }),

@@ -77,6 +77,8 @@ pub(crate) enum Expect {
     },
     /// The metadata.
     Metadata,
+    /// Leave to send the request on.
+    Leave,
     /// Whoever stands in front answers with one of these, and the server gets nothing.
     Front(&'static [u16]),
     /// Answers with these statuses in their order, of which the good ones came from the server.
@@ -116,6 +118,13 @@ pub(crate) enum Difference {
     ConnectionHeaders,
     /// The engine cannot take away a header that it does not know of, so the request is refused.
     HoldsToken,
+}
+
+impl Difference {
+    /// Whether it lies in the face of the gate, and not in the engine before it.
+    pub(crate) fn is_of_the_face(self) -> bool {
+        matches!(self, Self::HoldsToken | Self::Sessions)
+    }
 }
 
 impl Case {

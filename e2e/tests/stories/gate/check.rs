@@ -81,6 +81,11 @@ pub(crate) fn row(
             reached_nothing()?;
             metadata(scene, only()?)
         }
+        Expect::Leave => {
+            ensure!(statuses == [200], "{statuses:?}");
+            ensure!(only()?.body.is_empty(), "leave with a body");
+            reached_nothing()
+        }
         Expect::Front(allowed) => {
             // Whoever closes the connection without a word has refused as well.
             let is_refused = statuses.len() <= 1 && statuses.iter().all(|status| allowed.contains(status));

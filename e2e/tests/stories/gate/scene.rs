@@ -39,6 +39,8 @@ pub(crate) enum Face {
     Proxy,
     Envoy,
     Traefik,
+    /// The face that Traefik asks, without Traefik: nothing is put into another form on the way.
+    ForwardAuth,
 }
 
 /// A face that is up.
@@ -98,7 +100,7 @@ impl Scene {
     pub(crate) async fn front(&self, face: Face) -> anyhow::Result<Front> {
         let (gate, server) = (self.gate.faces(), self.upstream.address());
         let engine = match face {
-            Face::Proxy => None,
+            Face::Proxy | Face::ForwardAuth => None,
             Face::Envoy => {
                 let tools = EngineTools::prepare(&self.folder).await?;
                 Some(engines::envoy(&tools, &self.folder, gate, server).await?)
@@ -108,9 +110,13 @@ impl Scene {
                 Some(engines::traefik(&tools, &self.folder, gate, server, &[OWN_PAGE]).await?)
             }
         };
+        let own = match face {
+            Face::ForwardAuth => gate.forward_auth,
+            _ => gate.proxy,
+        };
         Ok(Front {
             face,
-            address: engine.as_ref().map_or(gate.proxy, Engine::address),
+            address: engine.as_ref().map_or(own, Engine::address),
             _engine: engine,
         })
     }

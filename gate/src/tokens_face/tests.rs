@@ -5,6 +5,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::*;
@@ -87,6 +88,7 @@ impl Stage {
             exchanges: Arc::new(Exchanges::new(outbound, clock.clone())),
             handles: Handles::new(own, 10, clock),
             peers: Some(Arc::new(Peers::new(peers).unwrap())),
+            purchases: Purchases::default(),
         };
         face.authorizer.set_policy(policy(&self.server, &sold()));
         face.exchanges
@@ -166,6 +168,11 @@ async fn a_handle_buys_what_the_policy_sells_at_either_replica() {
         assert!(body["access_token"].as_str().unwrap().starts_with("ey"));
     }
     assert_eq!(stage.server.calls().len(), 1, "the minting replica remembers it");
+    let counted = |replica: usize, outcome| stage.replicas[replica].face.purchases.counted(outcome);
+    assert_eq!(
+        (counted(0, "sold"), counted(1, "relayed"), counted(1, "sold")),
+        (2, 1, 0)
+    );
 }
 
 #[tokio::test]

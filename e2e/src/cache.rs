@@ -44,7 +44,8 @@ impl Key {
         Ok(self.with(fs::read(path).with_context(|| format!("cannot read {}", path.display()))?))
     }
 
-    fn hex(self) -> String {
+    /// The key as the end of a name.
+    pub(crate) fn hex(self) -> String {
         use std::fmt::Write;
         self.0
             .finalize()

@@ -1,15 +1,16 @@
-//! A real Kubernetes control plane without nodes: etcd, kube-apiserver and kube-controller-manager.
+//! A real Kubernetes control plane: etcd, kube-apiserver and kube-controller-manager.
 //!
 //! Admission, defaulting, RBAC, garbage collection and namespace deletion are those of any cluster; only pods never
-//! start. A cluster that exists already can stand in for it, where somebody asks for that.
+//! start unless there is a [`Node`](crate::node::Node). A cluster that exists already can stand in for it, where
+//! somebody asks for that.
 
 mod existing;
 mod kubeconfig;
+mod layout;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -23,24 +24,27 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use rcgen::KeyPair;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::{
     kubectl::Kubectl,
-    pki::{Authority, write_private},
-    ports,
+    node::Place,
+    pki::Authority,
     process::Guarded,
-    progress, secrets,
+    progress,
     tools::ClusterTools,
     wait::{Seen, wait_for},
 };
 
 use kubeconfig::{Identity, write_kubeconfig};
+use layout::Layout;
+
+pub(crate) use layout::{NODE_NAME, Part};
 
 const START_TIMEOUT: Duration = Duration::from_mins(2);
-const STOP_GRACE: Duration = Duration::from_secs(5);
+/// An API server that has a node waits longer than this for calls that nobody will end; nothing is lost with it.
+const STOP_GRACE: Duration = Duration::from_secs(2);
 const FIELD_MANAGER: &str = "mcp-auth-stories";
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 
@@ -56,26 +60,31 @@ pub struct ControlPlane {
     processes: Vec<Guarded>,
 }
 
-/// The files and addresses that the parts share.
-struct Layout<'a> {
-    dir: &'a Path,
-    port: u16,
-    admin_token: SecretString,
-}
-
 impl ControlPlane {
     /// Starts a control plane with its data in `dir` and waits until namespaces get their service account.
     pub async fn start(dir: &Path, tools: &ClusterTools, authority: &Authority) -> anyhow::Result<Self> {
-        progress::during("starting the control plane", Self::launch(dir, tools, authority)).await
+        Self::start_at(dir, tools, authority, None).await
     }
 
-    async fn launch(dir: &Path, tools: &ClusterTools, authority: &Authority) -> anyhow::Result<Self> {
+    /// The same for a node at `place`, from where it can be reached.
+    pub async fn start_at(
+        dir: &Path,
+        tools: &ClusterTools,
+        authority: &Authority,
+        place: Option<&Place>,
+    ) -> anyhow::Result<Self> {
+        let launch = Self::launch(dir, tools, authority, place);
+        progress::during("starting the control plane", launch).await
+    }
+
+    async fn launch(
+        dir: &Path,
+        tools: &ClusterTools,
+        authority: &Authority,
+        place: Option<&Place>,
+    ) -> anyhow::Result<Self> {
         fs::create_dir_all(dir)?;
-        let layout = Layout {
-            dir,
-            port: ports::free()?,
-            admin_token: secrets::random(),
-        };
+        let layout = Layout::new(dir, place)?;
         layout.write_files(authority)?;
 
         let etcd = Guarded::spawn("etcd", &layout.etcd(tools), dir.join("etcd.log"))?;
@@ -84,10 +93,13 @@ impl ControlPlane {
             &layout.api_server(tools),
             dir.join("kube-apiserver.log"),
         )?;
-        let cluster = kubeconfig::cluster(&format!("https://127.0.0.1:{}", layout.port), authority.pem());
+        let cluster = kubeconfig::cluster(&layout.address(), authority.pem());
         let admin_kubeconfig = dir.join(ADMIN_KUBECONFIG);
         let identity = Identity::token(layout.admin_token.clone());
         write_kubeconfig(&admin_kubeconfig, &cluster, &identity)?;
+        for (part, token) in &layout.part_tokens {
+            write_kubeconfig(&part.kubeconfig(dir), &cluster, &Identity::token(token.clone()))?;
+        }
         let client = client(&admin_kubeconfig).await?;
         wait_for_api_server(&api_server, &etcd, &client).await?;
 
@@ -114,6 +126,11 @@ impl ControlPlane {
     /// The kubeconfig of a user who may do everything.
     pub fn kubeconfig(&self) -> &Path {
         &self.admin_kubeconfig
+    }
+
+    /// The kubeconfig of a part of the node, with the rights that it has in any cluster.
+    pub(crate) fn part_kubeconfig(&self, part: Part) -> PathBuf {
+        part.kubeconfig(&self.dir)
     }
 
     /// A client that may do everything.
@@ -235,95 +252,6 @@ pub async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
     let content = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(content, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
-}
-
-impl Layout<'_> {
-    fn path(&self, name: &str) -> String {
-        self.dir.join(name).display().to_string()
-    }
-
-    fn write_files(&self, authority: &Authority) -> anyhow::Result<()> {
-        authority
-            .server_certificate()?
-            .write(&self.dir.join("apiserver.pem"), &self.dir.join("apiserver.key"))?;
-        fs::write(self.dir.join("ca.pem"), authority.pem())?;
-        let accounts = KeyPair::generate()?;
-        write_private(&self.dir.join("accounts.key"), &accounts.serialize_pem())?;
-        fs::write(self.dir.join("accounts.pub"), accounts.public_key_pem())?;
-        let tokens = format!(
-            "{},admin,admin,system:masters\n",
-            self.admin_token.expose_secret()
-        );
-        write_private(&self.dir.join("tokens.csv"), &tokens)
-    }
-
-    /// etcd listens on sockets in the folder: no port to collide on, and nobody else can reach it.
-    fn etcd(&self, tools: &ClusterTools) -> Command {
-        let mut command = Command::new(tools.etcd());
-        command
-            .current_dir(self.dir)
-            .arg("--data-dir=etcd")
-            // A crash of the machine loses the run anyway; syncing each write to disk makes everything slower.
-            .arg("--unsafe-no-fsync")
-            .args([
-                "--listen-client-urls=unix://etcd.sock:0",
-                "--advertise-client-urls=unix://etcd.sock:0",
-            ])
-            .args(["--listen-peer-urls=unix://peer.sock:0", "--log-level=warn"]);
-        command
-    }
-
-    fn api_server(&self, tools: &ClusterTools) -> Command {
-        let mut command = Command::new(tools.kube_apiserver());
-        command
-            .current_dir(self.dir)
-            .arg(format!("--etcd-servers=unix://{}", self.path("etcd.sock:0")))
-            .args([
-                "--bind-address=127.0.0.1",
-                "--advertise-address=127.0.0.1",
-                "--endpoint-reconciler-type=none",
-            ])
-            .arg(format!("--secure-port={}", self.port))
-            .arg(format!("--tls-cert-file={}", self.path("apiserver.pem")))
-            .arg(format!("--tls-private-key-file={}", self.path("apiserver.key")))
-            .arg("--service-account-issuer=https://kubernetes.default.svc")
-            .arg(format!(
-                "--service-account-key-file={}",
-                self.path("accounts.pub")
-            ))
-            .arg(format!(
-                "--service-account-signing-key-file={}",
-                self.path("accounts.key")
-            ))
-            .arg(format!("--token-auth-file={}", self.path("tokens.csv")))
-            .args([
-                "--authorization-mode=RBAC",
-                "--service-cluster-ip-range=10.96.0.0/16",
-            ])
-            .arg("--allow-privileged=true");
-        command
-    }
-
-    fn controller_manager(&self, tools: &ClusterTools, kubeconfig: &Path) -> Command {
-        let mut command = Command::new(tools.kube_controller_manager());
-        command
-            .current_dir(self.dir)
-            .arg(format!("--kubeconfig={}", kubeconfig.display()))
-            .arg(format!(
-                "--service-account-private-key-file={}",
-                self.path("accounts.key")
-            ))
-            .arg(format!("--root-ca-file={}", self.path("ca.pem")))
-            .args([
-                "--use-service-account-credentials",
-                "--leader-elect=false",
-                "--authentication-skip-lookup",
-            ])
-            .args(["--secure-port=0", "--concurrent-namespace-syncs=20"])
-            // Stories run in parallel; the defaults are meant to spare a cluster of thousands of nodes.
-            .args(["--kube-api-qps=300", "--kube-api-burst=600"]);
-        command
-    }
 }
 
 async fn wait_for_api_server(api_server: &Guarded, etcd: &Guarded, client: &Client) -> anyhow::Result<()> {

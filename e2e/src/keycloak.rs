@@ -3,7 +3,7 @@
 mod admin;
 mod realm;
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use secrecy::SecretString;
@@ -43,15 +43,26 @@ pub struct ExistingKeycloak {
 }
 
 impl Keycloak {
-    /// Starts Keycloak in the folder `dir` and waits until it is ready.
-    pub async fn start(dir: &Path, tools: &KeycloakTools, authority: &Authority) -> anyhow::Result<Self> {
-        progress::during("starting Keycloak", Self::launch(dir, tools, authority)).await
+    /// Starts Keycloak in the folder `dir`, at the address `host` of this machine, and waits until it is ready.
+    pub async fn start(
+        dir: &Path,
+        tools: &KeycloakTools,
+        authority: &Authority,
+        host: Ipv4Addr,
+    ) -> anyhow::Result<Self> {
+        progress::during("starting Keycloak", Self::launch(dir, tools, authority, host)).await
     }
 
-    async fn launch(dir: &Path, tools: &KeycloakTools, authority: &Authority) -> anyhow::Result<Self> {
+    async fn launch(
+        dir: &Path,
+        tools: &KeycloakTools,
+        authority: &Authority,
+        host: Ipv4Addr,
+    ) -> anyhow::Result<Self> {
         fs::create_dir_all(dir)?;
         let launch = Launch {
             home: dir.join("home"),
+            host,
             https_port: ports::free()?,
             management_port: ports::free()?,
             certificate: dir.join("server.pem"),
@@ -59,12 +70,12 @@ impl Keycloak {
         };
         tools.make_home(&launch.home)?;
         authority
-            .server_certificate()?
+            .server_certificate_at(&host.to_string())?
             .write(&launch.certificate, &launch.key)?;
         let server = Guarded::spawn("Keycloak", &tools.command(&launch), dir.join("keycloak.log"))?;
         wait_until_ready(&server, launch.management_port, START_TIMEOUT).await?;
 
-        let url = format!("https://127.0.0.1:{}", launch.https_port);
+        let url = format!("https://{host}:{}", launch.https_port);
         let http = authority.http_client()?.build()?;
         let admin = Admin::new(http, &url, ADMIN_CLIENT, tools.admin_secret()?);
         Ok(Self {
@@ -90,7 +101,7 @@ impl Keycloak {
         })
     }
 
-    /// Its address, `https://127.0.0.1:port`: what every issuer of it begins with.
+    /// Its address, `https://host:port`: what every issuer of it begins with.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -1,12 +1,13 @@
 //! The harness of the stories and of the demo.
 //!
 //! It starts the real parts (etcd, kube-apiserver, kube-controller-manager, Keycloak and the operator's binary) as
-//! processes on the loopback interface, because only they know what they accept, and stops every one of them
-//! however it ends itself. Nothing needs a container engine or root.
+//! processes of this machine, because only they know what they accept, and stops every one of them
+//! however it ends itself. Nothing needs a container engine; only stories with pods need root, for a node.
 //!
 //! ```text
 //! Cache ── Tools ──► World ─┬─ ControlPlane     one per run
 //!                           ├─ Keycloak         one per run
+//!                           ├─ Node             one per run, if a story needs it and the machine can have it
 //!                           └─ StoryEnv         one per story: namespaces, a realm, an operator,
 //!                                │              and between the two:
 //!                                └─ RecordingProxy
@@ -16,11 +17,13 @@ pub mod cache;
 pub mod control_plane;
 pub mod demo;
 pub mod gate;
+pub mod image;
 pub mod interrupt;
 pub mod keycloak;
 pub mod kubectl;
 pub mod leaks;
 pub mod lengths;
+pub mod node;
 pub mod oauth;
 pub mod operator;
 pub mod pki;

@@ -44,8 +44,8 @@ pub enum Others {
     File(PathBuf),
 }
 
-/// A server's certificate, with its key.
-pub struct ServerIdentity {
+/// A certificate with its key.
+pub struct Identity {
     certificate: String,
     key: String,
 }
@@ -92,20 +92,38 @@ impl Authority {
     }
 
     /// A certificate for a server on the loopback interface.
-    pub fn server_certificate(&self) -> anyhow::Result<ServerIdentity> {
+    pub fn server_certificate(&self) -> anyhow::Result<Identity> {
         self.server_certificate_for(&["127.0.0.1", "::1", "localhost"])
     }
 
+    /// A certificate for a server on the loopback interface and under one more address of this machine.
+    pub fn server_certificate_at(&self, address: &str) -> anyhow::Result<Identity> {
+        self.server_certificate_for(&["127.0.0.1", "::1", "localhost", address])
+    }
+
     /// A certificate for a server under these addresses and names.
-    pub fn server_certificate_for(&self, names: &[&str]) -> anyhow::Result<ServerIdentity> {
+    pub fn server_certificate_for(&self, names: &[&str]) -> anyhow::Result<Identity> {
         let mut params =
             CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
         params.distinguished_name.push(DnType::CommonName, "stories");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(params)
+    }
+
+    /// A certificate for a client whom Kubernetes takes for `user` in `group`.
+    pub fn client_certificate(&self, user: &str, group: &str) -> anyhow::Result<Identity> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, user);
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
+    fn sign(&self, mut params: CertificateParams) -> anyhow::Result<Identity> {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(ServerIdentity {
+        Ok(Identity {
             certificate,
             key: key.serialize_pem(),
         })
@@ -135,7 +153,7 @@ impl Trust {
     }
 }
 
-impl ServerIdentity {
+impl Identity {
     /// Writes certificate and key as PEM files, the key readable for this user only.
     pub fn write(&self, certificate: &Path, key: &Path) -> anyhow::Result<()> {
         fs::write(certificate, &self.certificate)?;

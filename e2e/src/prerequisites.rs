@@ -25,7 +25,35 @@ pub enum Prerequisite {
     Node,
     /// Python with pip.
     Pip,
+    /// Runs containers for the kubelet.
+    Containerd,
+    /// Runs containers for containerd.
+    Runc,
+    /// The plugins that give pods a network.
+    CniPlugins,
+    /// The tool of kube-proxy.
+    Nftables,
+    /// The first tool of kube-router.
+    Iptables,
+    /// The second tool of kube-router.
+    Ipset,
+    /// Makes network devices and routes.
+    Iproute,
 }
+
+/// What a node needs from the machine.
+pub const NODE: [Prerequisite; 7] = [
+    Prerequisite::Containerd,
+    Prerequisite::Runc,
+    Prerequisite::CniPlugins,
+    Prerequisite::Nftables,
+    Prerequisite::Iptables,
+    Prerequisite::Ipset,
+    Prerequisite::Iproute,
+];
+
+/// Where Debian, and then everybody else, puts the plugins.
+const CNI_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
 const OLDEST_GO: (u32, u32) = (1, 21);
 const OLDEST_JAVA: u32 = 17;
@@ -50,6 +78,21 @@ pub async fn provide(needed: &[Prerequisite], log: &Path) -> anyhow::Result<()> 
         );
     }
     Ok(())
+}
+
+/// The names of those that are not there.
+pub fn missing(needed: &[Prerequisite]) -> Vec<&'static str> {
+    let missing = needed.iter().filter(|program| program.problem().is_some());
+    missing
+        .filter_map(|program| program.packages().first().copied())
+        .collect()
+}
+
+/// The folder of the CNI plugins.
+pub fn cni_plugins() -> &'static Path {
+    let folders = CNI_FOLDERS.map(Path::new);
+    let found = folders.iter().find(|folder| folder.join("ptp").exists());
+    found.unwrap_or(&folders[0])
 }
 
 impl Prerequisite {
@@ -83,6 +126,22 @@ impl Prerequisite {
                 output("python3", &["-m", "pip", "--version"]).map(|_| true),
                 "pip for python3 (for example the package python3-pip)",
             ),
+            Self::Containerd => (output("containerd", &["--version"]).map(|_| true), "containerd"),
+            Self::Runc => (output("runc", &["--version"]).map(|_| true), "runc"),
+            Self::CniPlugins => (
+                cni_plugins().join("ptp").exists().then_some(true),
+                "the CNI plugins (for example the package containernetworking-plugins)",
+            ),
+            Self::Nftables => (
+                output("nft", &["--version"]).map(|_| true),
+                "nft (the package nftables)",
+            ),
+            Self::Iptables => (output("iptables", &["--version"]).map(|_| true), "iptables"),
+            Self::Ipset => (output("ipset", &["--version"]).map(|_| true), "ipset"),
+            Self::Iproute => (
+                output("ip", &["-Version"]).map(|_| true),
+                "ip (the package iproute2)",
+            ),
         };
         match found {
             None => Some(format!("- not found: {wanted}")),
@@ -99,11 +158,19 @@ impl Prerequisite {
             Self::Maven => &["maven"],
             Self::Npm => &["npm"],
             Self::Pip => &["python3-pip"],
+            Self::Containerd => &["containerd"],
+            Self::Runc => &["runc"],
+            Self::CniPlugins => &["containernetworking-plugins"],
+            Self::Nftables => &["nftables"],
+            Self::Iptables => &["iptables"],
+            Self::Ipset => &["ipset"],
+            Self::Iproute => &["iproute2"],
         }
     }
 }
 
-fn can_install() -> bool {
+/// Whether what is missing can be installed: as root on a Debian-like system.
+pub fn can_install() -> bool {
     geteuid().is_root()
         && Path::new("/etc/debian_version").exists()
         && output("apt-get", &["--version"]).is_some()

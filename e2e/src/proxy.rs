@@ -49,7 +49,7 @@ const NOT_PASSED_ON: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
-/// An https reverse proxy on its own port of 127.0.0.1. It ends when it is dropped.
+/// An https reverse proxy on a port of its own. It ends when it is dropped.
 pub struct RecordingProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -78,12 +78,17 @@ struct Shared {
 impl RecordingProxy {
     /// Starts a proxy in front of `upstream`, the scheme and authority of a server with a certificate of `authority`.
     pub fn start(upstream: &str, authority: &Authority) -> anyhow::Result<Self> {
-        let socket = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        Self::start_at(Ipv4Addr::LOCALHOST, upstream, authority)
+    }
+
+    /// The same at another address of this machine.
+    pub fn start_at(host: Ipv4Addr, upstream: &str, authority: &Authority) -> anyhow::Result<Self> {
+        let socket = reserve(SocketAddr::from((host, 0)))?;
         let address = socket.local_addr()?;
         let shared = Arc::new(Shared {
             upstream: upstream.trim_end_matches('/').to_owned(),
             http: authority.http_client()?.http1_only().build()?,
-            tls: TlsAcceptor::from(authority.server_certificate()?.tls_config()?),
+            tls: TlsAcceptor::from(authority.server_certificate_at(&host.to_string())?.tls_config()?),
             calls: Mutex::default(),
             tokens: Mutex::default(),
             faults: Mutex::default(),
@@ -98,7 +103,7 @@ impl RecordingProxy {
         Ok(proxy)
     }
 
-    /// Its address, `https://127.0.0.1:port`.
+    /// Its address, `https://host:port`.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
     }

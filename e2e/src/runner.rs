@@ -9,10 +9,13 @@ use std::{
 };
 
 use anyhow::Context;
-use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
 use tokio::runtime::{Handle, Runtime};
 
-use crate::{interrupt, leaks, process, progress, run_folder::RunFolder, use_aws_lc, world::World};
+use crate::{
+    interrupt, leaks, node, process, progress, run_folder::RunFolder, setting::Setting, use_aws_lc,
+    world::World,
+};
 
 /// As many stories as run side by side unless `--test-threads` says otherwise. They mostly wait.
 const THREADS: usize = 4;
@@ -36,8 +39,18 @@ pub struct Story {
 enum Run {
     /// A control plane and a Keycloak.
     InWorld(Box<dyn FnOnce(Arc<World>) -> Running + Send>),
+    /// The same with a node.
+    OnNode(Box<dyn FnOnce(Arc<World>) -> Running + Send>),
     /// A folder, and what it starts by itself.
     Alone(Box<dyn FnOnce(Arc<RunFolder>) -> Running + Send>),
+}
+
+/// The same, without the story.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    World,
+    Node,
+    Folder,
 }
 
 impl Story {
@@ -52,6 +65,18 @@ impl Story {
         }
     }
 
+    /// The same for a story that needs a [`Node`](node::Node): it is skipped, and counted as skipped, where there can
+    /// be none.
+    pub fn on_node<F>(name: &'static str, run: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + 'static,
+    {
+        Self {
+            name,
+            run: Run::OnNode(Box::new(move |world| Box::pin(run(world)))),
+        }
+    }
+
     /// A story that needs neither a control plane nor Keycloak: when only such stories are selected, none is started.
     pub fn alone<F>(name: &'static str, run: impl FnOnce(Arc<RunFolder>) -> F + Send + 'static) -> Self
     where
@@ -63,8 +88,12 @@ impl Story {
         }
     }
 
-    fn needs_world(&self) -> bool {
-        matches!(self.run, Run::InWorld(_))
+    fn needs(&self) -> Needs {
+        match self.run {
+            Run::InWorld(_) => Needs::World,
+            Run::OnNode(_) => Needs::Node,
+            Run::Alone(_) => Needs::Folder,
+        }
     }
 }
 
@@ -74,6 +103,8 @@ struct Shared {
     world: OnceLock<Arc<World>>,
     /// Of stories that run alone.
     folder: OnceLock<Arc<RunFolder>>,
+    /// Why there is no node, if a story needs one.
+    no_node: OnceLock<String>,
     durations: Mutex<Vec<(Duration, &'static str)>>,
 }
 
@@ -101,22 +132,22 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
         }
     });
     let shared = Arc::new(Shared::default());
-    let needs_world: Vec<bool> = stories.iter().map(Story::needs_world).collect();
+    let needs: Vec<Needs> = stories.iter().map(Story::needs).collect();
     let trials: Vec<Trial> = stories
         .into_iter()
         .map(|story| trial(story, Arc::clone(&shared), runtime.handle().clone()))
         .collect();
-    let selected = |world: bool| {
-        let mut all = trials.iter().zip(&needs_world);
-        !arguments.list
-            && all.any(|(trial, needs_world)| *needs_world == world && !arguments.is_filtered_out(trial))
+    let selected = |needed: Needs| {
+        let mut all = trials.iter().zip(&needs);
+        !arguments.list && all.any(|(trial, needs)| *needs == needed && !arguments.is_filtered_out(trial))
     };
     // Both were empty until here.
-    if selected(true) {
-        let world = runtime.block_on(World::start())?;
+    if selected(Needs::World) || selected(Needs::Node) {
+        let on_node = selected(Needs::Node) || node::is_asked_for();
+        let world = runtime.block_on(start(on_node, &shared))?;
         let _ = shared.world.set(Arc::new(world));
     }
-    if selected(false) {
+    if selected(Needs::Folder) {
         use_aws_lc();
         let _ = shared.folder.set(Arc::new(RunFolder::create()?));
     }
@@ -150,13 +181,32 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
     Ok(conclusion.exit_code())
 }
 
+/// The world, with a node if a story needs it and this machine can have one.
+async fn start(on_node: bool, shared: &Shared) -> anyhow::Result<World> {
+    let problem = if on_node { node::problem().await } else { None };
+    if let Some(problem) = &problem {
+        progress::say(&format!("stories that need a node are skipped: {problem}"));
+        let _ = shared.no_node.set(problem.clone());
+    }
+    World::start_on(&Setting {
+        node: on_node && problem.is_none(),
+        ..Setting::default()
+    })
+    .await
+}
+
 fn trial(story: Story, shared: Arc<Shared>, runtime: Handle) -> Trial {
-    Trial::test(story.name, move || {
+    Trial::ignorable_test(story.name, move || {
+        if let (Run::OnNode(_), Some(problem)) = (&story.run, shared.no_node.get()) {
+            return Ok(Completion::ignored_with(problem));
+        }
         let began = Instant::now();
         // Started on the runtime, so that a story may do so too before it first waits.
         let outcome = runtime.block_on(async {
             let running = match story.run {
-                Run::InWorld(run) => run(Arc::clone(shared.world.get().context("there is no world")?)),
+                Run::InWorld(run) | Run::OnNode(run) => {
+                    run(Arc::clone(shared.world.get().context("there is no world")?))
+                }
                 Run::Alone(run) => run(Arc::clone(shared.folder.get().context("there is no folder")?)),
             };
             anyhow::Ok(tokio::time::timeout(STORY_TIMEOUT, running).await)
@@ -165,7 +215,8 @@ fn trial(story: Story, shared: Arc<Shared>, runtime: Handle) -> Trial {
         let mut durations = shared.durations.lock().unwrap_or_else(PoisonError::into_inner);
         durations.push((began.elapsed(), story.name));
         match outcome {
-            Ok(outcome) => outcome.map_err(|error| Failed::from(describe(&error))),
+            Ok(Ok(())) => Ok(Completion::Completed),
+            Ok(Err(error)) => Err(Failed::from(describe(&error))),
             Err(_) => Err(Failed::from(format!(
                 "not over after {} s",
                 STORY_TIMEOUT.as_secs()
@@ -210,4 +261,7 @@ fn sum_up(conclusion: &Conclusion, shared: &Shared, took: Duration) {
         conclusion.num_passed,
         conclusion.num_failed
     ));
+    if let Some(problem) = shared.no_node.get() {
+        progress::say(&format!("{} stories skipped: {problem}", conclusion.num_ignored));
+    }
 }

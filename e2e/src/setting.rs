@@ -24,6 +24,8 @@ pub struct Setting {
     pub keycloak: Option<ExistingKeycloak>,
     /// Whose certificates are trusted besides those that the run makes.
     pub others: Others,
+    /// Whether the cluster gets a node. Not where it exists already.
+    pub node: bool,
 }
 
 impl Setting {
@@ -80,6 +82,7 @@ impl Setting {
             existing_cluster,
             keycloak,
             others,
+            node: false,
         })
     }
 }

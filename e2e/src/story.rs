@@ -59,7 +59,7 @@ impl StoryEnv {
 
     /// The same around a realm that was made before.
     pub async fn in_realm(world: &Arc<World>, name: String, realm: Realm) -> anyhow::Result<Self> {
-        let proxy = RecordingProxy::start(world.keycloak().url(), world.authority())?;
+        let proxy = RecordingProxy::start_at(world.host(), world.keycloak().url(), world.authority())?;
         let folder = world.folder().subfolder(&name)?;
         let env = Self {
             world: Arc::clone(world),

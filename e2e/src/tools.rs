@@ -2,7 +2,9 @@
 
 mod cluster;
 mod engines;
+mod go;
 mod keycloak;
+mod node;
 mod npm;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use crate::{
 pub use cluster::ClusterTools;
 pub use engines::EngineTools;
 pub use keycloak::{ADMIN_CLIENT, KeycloakTools, Launch};
+pub use node::NodeTools;
 pub use npm::NpmTools;
 
 /// What a [`World`](crate::world::World) is started from; None for parts that exist already.
@@ -25,6 +28,8 @@ pub struct Tools {
     pub cluster: Option<ClusterTools>,
     /// The authorization server.
     pub keycloak: Option<KeycloakTools>,
+    /// The node, if one is wanted.
+    pub node: Option<NodeTools>,
 }
 
 impl Tools {
@@ -40,9 +45,17 @@ impl Tools {
             .is_none()
             .then(|| keycloak::entry(&cache))
             .transpose()?;
+        let node = setting.node.then(|| node::entry(&cache)).transpose()?;
         let mut needed = Vec::new();
-        if cluster.as_ref().is_some_and(|entry| !entry.exists()) {
+        if [&cluster, &node]
+            .into_iter()
+            .flatten()
+            .any(|entry| !entry.exists())
+        {
             needed.push(Prerequisite::Go);
+        }
+        if node.is_some() {
+            needed.extend(prerequisites::NODE);
         }
         if let Some(entry) = &keycloak {
             needed.push(Prerequisite::Java);
@@ -62,7 +75,16 @@ impl Tools {
             }
         };
         let (cluster, keycloak) = tokio::try_join!(cluster, keycloak)?;
-        Ok(Self { cluster, keycloak })
+        // After the control plane: both are built from one module.
+        let node = match &node {
+            Some(entry) => Some(node::build(entry, logs).await?),
+            None => None,
+        };
+        Ok(Self {
+            cluster,
+            keycloak,
+            node,
+        })
     }
 }
 

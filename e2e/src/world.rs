@@ -1,6 +1,7 @@
 //! What all stories of one run share.
 
 use std::{
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -9,16 +10,24 @@ use anyhow::bail;
 use serde_json::json;
 
 use crate::{
-    control_plane::ControlPlane, keycloak::Keycloak, pki::Authority, progress, run_folder::RunFolder,
-    setting::Setting, tools::Tools, use_aws_lc,
+    control_plane::ControlPlane,
+    keycloak::{ExistingKeycloak, Keycloak},
+    node::{Node, Place},
+    pki::Authority,
+    progress,
+    run_folder::RunFolder,
+    setting::Setting,
+    tools::Tools,
+    use_aws_lc,
 };
 
-/// One control plane and one Keycloak, started side by side.
+/// One control plane, one Keycloak and perhaps one node, started side by side.
 pub struct World {
     tools: Tools,
     authority: Authority,
     control_plane: ControlPlane,
     keycloak: Keycloak,
+    node: Option<Node>,
     notes: Mutex<Vec<String>>,
     // Last: removed when everything that writes into it is gone.
     folder: RunFolder,
@@ -38,31 +47,25 @@ impl World {
         let folder = RunFolder::create()?;
         let tools = Tools::prepare(setting, folder.path()).await?;
         let authority = Authority::beside(setting.others.clone())?;
-        let (control_plane_dir, keycloak_dir) = (
-            folder.path().join("control-plane"),
-            folder.path().join("keycloak"),
-        );
-        let cluster = async {
-            let Some(tools) = &tools.cluster else {
-                return ControlPlane::existing(&control_plane_dir).await;
-            };
-            let cluster = ControlPlane::start(&control_plane_dir, tools, &authority).await?;
-            install(&cluster).await?;
-            Ok(cluster)
+        let place = match &tools.node {
+            Some(_) => Some(Place::make(&folder.path().join("node")).await?),
+            None => None,
         };
-        let keycloak = async {
-            match (&tools.keycloak, &setting.keycloak) {
-                (_, Some(existing)) => Keycloak::existing(existing, &authority).await,
-                (Some(tools), None) => Keycloak::start(&keycloak_dir, tools, &authority).await,
-                (None, None) => bail!("there is no Keycloak to start and none to use"),
-            }
+        let host = place.as_ref().map_or(Ipv4Addr::LOCALHOST, Place::host);
+        let start = Start {
+            folder: folder.path(),
+            tools: &tools,
+            authority: &authority,
         };
-        let (control_plane, keycloak) = tokio::try_join!(cluster, keycloak)?;
+        let cluster = Box::pin(start.cluster(place));
+        let keycloak = Box::pin(start.keycloak(setting.keycloak.as_ref(), host));
+        let ((control_plane, node), keycloak) = tokio::try_join!(cluster, keycloak)?;
         Ok(Self {
             tools,
             authority,
             control_plane,
             keycloak,
+            node,
             notes: Mutex::default(),
             folder,
         })
@@ -81,6 +84,19 @@ impl World {
     /// Keycloak.
     pub fn keycloak(&self) -> &Keycloak {
         &self.keycloak
+    }
+
+    /// The node, where there is one.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    /// The address where what the run starts listens: one that pods reach where there are pods, else that of the
+    /// loopback interface.
+    pub fn host(&self) -> Ipv4Addr {
+        self.node
+            .as_ref()
+            .map_or(Ipv4Addr::LOCALHOST, |node| node.place().host())
     }
 
     /// The programs.
@@ -111,9 +127,56 @@ impl World {
     /// Stops everything.
     pub async fn stop(&self) -> anyhow::Result<()> {
         progress::during("stopping the control plane and Keycloak", async {
+            if let Some(node) = &self.node {
+                node.stop().await?;
+            }
             tokio::try_join!(self.control_plane.stop(), self.keycloak.stop()).map(drop)
         })
         .await
+    }
+}
+
+/// What the parts of a world are started from.
+struct Start<'a> {
+    folder: &'a Path,
+    tools: &'a Tools,
+    authority: &'a Authority,
+}
+
+impl Start<'_> {
+    /// The control plane with what is installed in it, and its node if there is a place for one.
+    async fn cluster(&self, place: Option<Place>) -> anyhow::Result<(ControlPlane, Option<Node>)> {
+        let dir = self.folder.join("control-plane");
+        let Some(tools) = &self.tools.cluster else {
+            return Ok((ControlPlane::existing(&dir).await?, None));
+        };
+        let cluster = ControlPlane::start_at(&dir, tools, self.authority, place.as_ref()).await?;
+        let node = async {
+            let (Some(place), Some(tools)) = (place, &self.tools.node) else {
+                return Ok(None);
+            };
+            let dir = self.folder.join("node");
+            Node::start(&dir, tools, self.authority, place, &cluster)
+                .await
+                .map(Some)
+        };
+        let (node, ()) = tokio::try_join!(node, install(&cluster))?;
+        Ok((cluster, node))
+    }
+
+    async fn keycloak(
+        &self,
+        existing: Option<&ExistingKeycloak>,
+        host: Ipv4Addr,
+    ) -> anyhow::Result<Keycloak> {
+        match (&self.tools.keycloak, existing) {
+            (_, Some(existing)) => Keycloak::existing(existing, self.authority).await,
+            (Some(tools), None) => {
+                let dir = self.folder.join("keycloak");
+                Keycloak::start(&dir, tools, self.authority, host).await
+            }
+            (None, None) => bail!("there is no Keycloak to start and none to use"),
+        }
     }
 }
 

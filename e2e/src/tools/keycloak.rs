@@ -7,6 +7,7 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -60,7 +61,9 @@ pub struct KeycloakTools {
 pub struct Launch {
     /// The instance's own folder, made by [`KeycloakTools::make_home`].
     pub home: PathBuf,
-    /// The port on 127.0.0.1 where it speaks https.
+    /// The address of this machine where it speaks https.
+    pub host: Ipv4Addr,
+    /// The port there.
     pub https_port: u16,
     /// The port on 127.0.0.1 of its health and metrics endpoints, plain http.
     pub management_port: u16,
@@ -181,6 +184,7 @@ async fn warm_up(distribution: &Path, folder: &Path, logs: &Path) -> anyhow::Res
     link_distribution(distribution, &home)?;
     let identity = Authority::new()?.server_certificate()?;
     let launch = Launch {
+        host: Ipv4Addr::LOCALHOST,
         https_port: ports::free()?,
         management_port: ports::free()?,
         certificate: scratch.join("server.pem"),
@@ -217,13 +221,8 @@ fn start_command(distribution: &Path, launch: &Launch, class_archive: &str) -> C
     let mut command = Command::new("sh");
     command
         .arg(distribution.join("bin/kc.sh"))
-        .args([
-            "start",
-            "--optimized",
-            "--cache=local",
-            "--http-enabled=false",
-            "--http-host=127.0.0.1",
-        ])
+        .args(["start", "--optimized", "--cache=local", "--http-enabled=false"])
+        .arg(format!("--http-host={}", launch.host))
         // The script looks for its home beside itself; the last setting of a Java property is the one that counts.
         .arg(format!("-Dkc.home.dir={}", launch.home.display()))
         .arg(format!("--https-port={}", launch.https_port))
@@ -233,7 +232,10 @@ fn start_command(distribution: &Path, launch: &Launch, class_archive: &str) -> C
         ))
         .arg(format!("--https-certificate-key-file={}", launch.key.display()))
         // A full URL: the issuer stays the same whichever address a request came by.
-        .arg(format!("--hostname=https://127.0.0.1:{}", launch.https_port))
+        .arg(format!(
+            "--hostname=https://{}:{}",
+            launch.host, launch.https_port
+        ))
         .args([
             "--http-management-host=127.0.0.1",
             "--http-management-scheme=http",

@@ -101,9 +101,13 @@ async fn inner_addresses(world: Arc<World>) -> anyhow::Result<()> {
     let loopback = "a loopback address";
     let (link_local, cluster) = ("a link-local address", "a node or the API server of this cluster");
     let issuers = [
-        // The API server of the stories is on this address, which counts first.
+        // That it is the API server's counts first, also where that is a loopback address.
         ("api-server", api_server, cluster),
-        ("beside-the-api-server", format!("127.0.0.1:{port}"), cluster),
+        (
+            "beside-the-api-server",
+            format!("{}:{port}", world.host()),
+            cluster,
+        ),
         ("loopback", format!("127.8.8.8:{port}"), loopback),
         // Which of both it is depends on which of its addresses is told first.
         ("name", format!("localhost:{port}"), "the host is a"),

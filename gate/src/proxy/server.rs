@@ -79,10 +79,15 @@ async fn start(
     }
     match tls {
         None => serve(proxy, stream, shutdown).await,
-        Some(tls) => match tls.accept(stream, proxy.parts.timeouts.header_read).await {
-            Ok(stream) => serve(proxy, stream, shutdown).await,
-            Err(error) => tracing::debug!(%error, "no TLS connection came about"),
-        },
+        // Apart, so that plain connections do not take the memory of a handshake.
+        Some(tls) => Box::pin(serve_tls(proxy, stream, tls, shutdown)).await,
+    }
+}
+
+async fn serve_tls(proxy: Arc<Proxy>, stream: TcpStream, tls: Tls, shutdown: Shutdown) {
+    match tls.accept(stream, proxy.parts.timeouts.header_read).await {
+        Ok(stream) => serve(proxy, stream, shutdown).await,
+        Err(error) => tracing::debug!(%error, "no TLS connection came about"),
     }
 }
 
@@ -106,7 +111,9 @@ where
         let activity = activity.clone();
         service_fn(move |request| {
             let (proxy, busy) = (Arc::clone(&proxy), activity.busy());
-            async move { Ok::<_, Infallible>(proxy.serve(request, busy).await) }
+            // hyper keeps room for it as long as the connection lives, which open streams need not pay for.
+            let answer = Box::pin(async move { proxy.serve(request, busy).await });
+            async move { Ok::<_, Infallible>(answer.await) }
         })
     };
     let idle = builder.1;

@@ -1,6 +1,9 @@
 //! Lists without what the caller may not call.
 
+use std::{sync::Arc, time::Duration};
+
 use serde_json::json;
+use tokio::sync::Notify;
 
 use super::{
     fixture::{Gate, Setup, get, post},
@@ -116,12 +119,11 @@ async fn lists_in_event_streams_are_filtered_however_they_are_cut() {
 
 #[tokio::test]
 async fn events_of_a_filtered_stream_arrive_as_they_are_sent() {
-    let server = Server::start(|_| {
-        let mut parts = events(&[
-            text(&format!("data: {ALL}\n\ndata: half")),
-            Part::Pause(std::time::Duration::from_millis(200)),
-            text("\n\n"),
-        ]);
+    let go_on = Arc::new(Notify::new());
+    let wait = Part::Until(Arc::clone(&go_on));
+    let server = Server::start(move |_| {
+        let begun = text(&format!("data: {ALL}\n\ndata: half"));
+        let mut parts = events(&[begun, wait.clone(), text("\n\n")]);
         parts.push(last_chunk());
         parts
     })
@@ -131,7 +133,8 @@ async fn events_of_a_filtered_stream_arrive_as_they_are_sent() {
     client.send(gate.post(LIST, "")).await;
     client.head().await.unwrap();
     assert_eq!(client.chunk().await.unwrap(), format!("data: {SOME}\n\n"));
-    assert!(client.is_silent_for(std::time::Duration::from_millis(100)).await);
+    assert!(client.is_silent_for(Duration::from_millis(100)).await);
+    go_on.notify_one();
     assert_eq!(client.chunk().await.unwrap(), "data: half\n\n");
     assert_eq!(client.chunk().await, None);
 }

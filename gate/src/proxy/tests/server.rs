@@ -9,7 +9,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -23,6 +23,8 @@ pub(super) enum Part {
     Bytes(Vec<u8>),
     /// Nothing for a while.
     Pause(Duration),
+    /// Nothing until the test says so.
+    Until(Arc<Notify>),
     /// Nothing until the client is gone, which is counted.
     Hang,
     /// The end of the connection.
@@ -176,6 +178,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
                     }
                 }
                 Part::Pause(long) => sleep(long).await,
+                Part::Until(go_on) => go_on.notified().await,
                 Part::Hang => {
                     let _ = stream.read(&mut [0; 64]).await;
                     shared.left.send_modify(|left| *left += 1);

@@ -186,7 +186,7 @@ pub async fn traefik(
 }
 
 /// Headers of requests that the gate decides on: Traefik takes the client's away, and puts there what the gate says.
-const DECIDED: [&str; 13] = [
+pub const DECIDED: [&str; 13] = [
     "Authorization",
     "Proxy-Authorization",
     "Cookie",

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use anyhow::{Context, ensure};
-use mcp_auth_e2e::{run_folder::RunFolder, world::checkout};
+use mcp_auth_e2e::{gate::engines::DECIDED, run_folder::RunFolder, world::checkout};
 
 use super::{case::Difference, cases, scene::Face, table::expected};
 
@@ -52,6 +52,12 @@ pub(crate) async fn differences_are_documented(_run: Arc<RunFolder>) -> anyhow::
             anyhow::bail!("not three cells: {line}");
         };
         documented.insert(title, [envoy != SAME, traefik != SAME]);
+    }
+    for name in DECIDED {
+        ensure!(
+            text.contains(name),
+            "nothing is said of {name} in authResponseHeaders"
+        );
     }
     let found = found();
     for (title, differs) in &found {

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Rows at a time.
-const AT_A_TIME: usize = 8;
+const AT_A_TIME: usize = 16;
 /// So many problems are shown.
 const SHOWN: usize = 40;
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::HeaderValue;
 use serde_json::json;
-use url::Url;
 
 use crate::{
     document::{AuthorizationServer, Delivery, Document, Exchange, Kind, Upstream},
     glob::Glob,
 };
+
+mod addresses;
+
+use addresses::{check_authorization_server, check_upstream, is_origin, resource};
 
 /// The well-known name of RFC 9728, between host and path.
 pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -252,45 +255,6 @@ impl Scopes {
     }
 }
 
-/// The resource, if it is spelled as every client spells it: what a WHATWG URL parser returns for it.
-fn resource(text: &str) -> Result<Url, PolicyError> {
-    let url = Url::parse(text).map_err(|_| wrong("resource is no URL"))?;
-    let is_loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    match url.scheme() {
-        "https" => {}
-        "http" if is_loopback => {}
-        _ => return Err(wrong("resource is not https, nor http on a loopback host")),
-    }
-    if url.query().is_some() || url.fragment().is_some() || has_user(&url) {
-        return Err(wrong("resource has a query, a fragment or a user"));
-    }
-    if url.as_str() != text {
-        return Err(wrong("resource is not spelled as MCP clients spell it"));
-    }
-    Ok(url)
-}
-
-fn has_user(url: &Url) -> bool {
-    !url.username().is_empty() || url.password().is_some()
-}
-
-/// Whether browsers could send this as `Origin`. Not `null`, which pages of many strangers share.
-fn is_origin(text: &str) -> bool {
-    let Ok(url) = Url::parse(text) else { return false };
-    let origin = url.origin();
-    // A star stands for nothing here: whoever writes one should hear of it.
-    if origin.is_tuple() {
-        return origin.ascii_serialization() == text && !text.contains('*');
-    }
-    // Programs with pages inside have schemes of their own: `vscode-webview://…`.
-    url.has_host()
-        && url.as_str() == text
-        && url.path().is_empty()
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && !has_user(&url)
-}
-
 fn reachable(from: &str, implies: &BTreeMap<&str, &[String]>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open = vec![from];
@@ -344,39 +308,6 @@ fn check_exchanges(document: &Document, scopes: &Scopes) -> Result<(), PolicyErr
         }
     }
     Ok(())
-}
-
-fn check_authorization_server(server: &AuthorizationServer) -> Result<(), PolicyError> {
-    if server.issuer.is_empty() || server.token_types.is_empty() {
-        return Err(wrong("there is no issuer, or no token type"));
-    }
-    for address in [&server.jwks_uri, &server.token_endpoint] {
-        match Url::parse(address) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
-            _ => {
-                return Err(wrong(format!(
-                    "{address:?} is no address of an authorization server"
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn check_upstream(upstream: Option<&Upstream>) -> Result<(), PolicyError> {
-    let Some(upstream) = upstream else { return Ok(()) };
-    match Url::parse(&upstream.url) {
-        Ok(url)
-            if url.scheme() == "http"
-                && url.has_host()
-                && url.query().is_none()
-                && url.fragment().is_none()
-                && !has_user(&url) =>
-        {
-            Ok(())
-        }
-        _ => Err(wrong("upstream is no http address of a server")),
-    }
 }
 
 /// The document of RFC 9728; never `offline_access`, and no full catalogue of scopes.

@@ -16,6 +16,7 @@
 pub mod cache;
 pub mod control_plane;
 pub mod demo;
+pub mod gate;
 pub mod image;
 pub mod interrupt;
 pub mod keycloak;

@@ -12,7 +12,10 @@ use anyhow::Context;
 use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
 use tokio::runtime::{Handle, Runtime};
 
-use crate::{interrupt, leaks, node, process, progress, setting::Setting, world::World};
+use crate::{
+    interrupt, leaks, node, process, progress, run_folder::RunFolder, setting::Setting, use_aws_lc,
+    world::World,
+};
 
 /// As many stories as run side by side unless `--test-threads` says otherwise. They mostly wait.
 const THREADS: usize = 4;
@@ -29,8 +32,25 @@ type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
 /// One thing that is shown to work.
 pub struct Story {
     name: &'static str,
-    needs_node: bool,
-    run: Box<dyn FnOnce(Arc<World>) -> Running + Send>,
+    run: Run,
+}
+
+/// What a story runs on.
+enum Run {
+    /// A control plane and a Keycloak.
+    InWorld(Box<dyn FnOnce(Arc<World>) -> Running + Send>),
+    /// The same with a node.
+    OnNode(Box<dyn FnOnce(Arc<World>) -> Running + Send>),
+    /// A folder, and what it starts by itself.
+    Alone(Box<dyn FnOnce(Arc<RunFolder>) -> Running + Send>),
+}
+
+/// The same, without the story.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    World,
+    Node,
+    Folder,
 }
 
 impl Story {
@@ -41,8 +61,7 @@ impl Story {
     {
         Self {
             name,
-            needs_node: false,
-            run: Box::new(move |world| Box::pin(run(world))),
+            run: Run::InWorld(Box::new(move |world| Box::pin(run(world)))),
         }
     }
 
@@ -53,8 +72,27 @@ impl Story {
         F: Future<Output = anyhow::Result<()>> + 'static,
     {
         Self {
-            needs_node: true,
-            ..Self::new(name, run)
+            name,
+            run: Run::OnNode(Box::new(move |world| Box::pin(run(world)))),
+        }
+    }
+
+    /// A story that needs neither a control plane nor Keycloak: when only such stories are selected, none is started.
+    pub fn alone<F>(name: &'static str, run: impl FnOnce(Arc<RunFolder>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + 'static,
+    {
+        Self {
+            name,
+            run: Run::Alone(Box::new(move |folder| Box::pin(run(folder)))),
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        match self.run {
+            Run::InWorld(_) => Needs::World,
+            Run::OnNode(_) => Needs::Node,
+            Run::Alone(_) => Needs::Folder,
         }
     }
 }
@@ -63,6 +101,8 @@ impl Story {
 #[derive(Default)]
 struct Shared {
     world: OnceLock<Arc<World>>,
+    /// Of stories that run alone.
+    folder: OnceLock<Arc<RunFolder>>,
     /// Why there is no node, if a story needs one.
     no_node: OnceLock<String>,
     durations: Mutex<Vec<(Duration, &'static str)>>,
@@ -92,28 +132,34 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
         }
     });
     let shared = Arc::new(Shared::default());
-    let on_node: Vec<bool> = stories.iter().map(|story| story.needs_node).collect();
+    let needs: Vec<Needs> = stories.iter().map(Story::needs).collect();
     let trials: Vec<Trial> = stories
         .into_iter()
         .map(|story| trial(story, Arc::clone(&shared), runtime.handle().clone()))
         .collect();
-    let selected: Vec<bool> = trials
-        .iter()
-        .map(|trial| !arguments.is_filtered_out(trial))
-        .collect();
-    if !arguments.list && selected.contains(&true) {
-        let on_node = selected
-            .iter()
-            .zip(on_node)
-            .any(|(selected, on_node)| *selected && on_node);
-        let world = runtime.block_on(start(on_node || node::is_asked_for(), &shared))?;
-        // It was empty until here.
+    let selected = |needed: Needs| {
+        let mut all = trials.iter().zip(&needs);
+        !arguments.list && all.any(|(trial, needs)| *needs == needed && !arguments.is_filtered_out(trial))
+    };
+    // Both were empty until here.
+    if selected(Needs::World) || selected(Needs::Node) {
+        let on_node = selected(Needs::Node) || node::is_asked_for();
+        let world = runtime.block_on(start(on_node, &shared))?;
         let _ = shared.world.set(Arc::new(world));
+    }
+    if selected(Needs::Folder) {
+        use_aws_lc();
+        let _ = shared.folder.set(Arc::new(RunFolder::create()?));
     }
     let began = Instant::now();
     let conclusion = libtest_mimic::run(arguments, trials);
     interrupt::let_it_finish();
+    if let Some(folder) = shared.folder.get().filter(|_| conclusion.has_failed()) {
+        folder.keep();
+    }
     let Some(world) = shared.world.get() else {
+        process::kill_everything();
+        sum_up(&conclusion, &shared, began.elapsed());
         return Ok(conclusion.exit_code());
     };
     let leaks = runtime.block_on(leaks::check(world));
@@ -123,7 +169,14 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
     if let Ok(line) = &leaks {
         world.note(line);
     }
-    finish(&runtime, world, &conclusion, &shared, began.elapsed());
+    if let Err(error) = runtime.block_on(world.stop()) {
+        progress::say(&format!("not everything stopped by itself: {error:#}"));
+    }
+    process::kill_everything();
+    for line in world.notes() {
+        progress::say(&line);
+    }
+    sum_up(&conclusion, &shared, began.elapsed());
     leaks.context("secrets were looked for")?;
     Ok(conclusion.exit_code())
 }
@@ -144,13 +197,21 @@ async fn start(on_node: bool, shared: &Shared) -> anyhow::Result<World> {
 
 fn trial(story: Story, shared: Arc<Shared>, runtime: Handle) -> Trial {
     Trial::ignorable_test(story.name, move || {
-        let world = Arc::clone(shared.world.get().ok_or("there is no world")?);
-        if let (true, Some(problem)) = (story.needs_node, shared.no_node.get()) {
+        if let (Run::OnNode(_), Some(problem)) = (&story.run, shared.no_node.get()) {
             return Ok(Completion::ignored_with(problem));
         }
         let began = Instant::now();
-        let outcome =
-            runtime.block_on(async { tokio::time::timeout(STORY_TIMEOUT, (story.run)(world)).await });
+        // Started on the runtime, so that a story may do so too before it first waits.
+        let outcome = runtime.block_on(async {
+            let running = match story.run {
+                Run::InWorld(run) | Run::OnNode(run) => {
+                    run(Arc::clone(shared.world.get().context("there is no world")?))
+                }
+                Run::Alone(run) => run(Arc::clone(shared.folder.get().context("there is no folder")?)),
+            };
+            anyhow::Ok(tokio::time::timeout(STORY_TIMEOUT, running).await)
+        });
+        let outcome = outcome.map_err(|error| Failed::from(describe(&error)))?;
         let mut durations = shared.durations.lock().unwrap_or_else(PoisonError::into_inner);
         durations.push((began.elapsed(), story.name));
         match outcome {
@@ -177,13 +238,8 @@ fn describe(error: &anyhow::Error) -> String {
         .join("\n")
 }
 
-/// Stops the world and says how it went.
-fn finish(runtime: &Runtime, world: &World, conclusion: &Conclusion, shared: &Shared, took: Duration) {
-    if let Err(error) = runtime.block_on(world.stop()) {
-        progress::say(&format!("not everything stopped by itself: {error:#}"));
-    }
-    process::kill_everything();
-
+/// Says how it went.
+fn sum_up(conclusion: &Conclusion, shared: &Shared, took: Duration) {
     let mut durations = shared
         .durations
         .lock()
@@ -194,9 +250,6 @@ fn finish(runtime: &Runtime, world: &World, conclusion: &Conclusion, shared: &Sh
         .iter()
         .take(SLOWEST)
         .map(|(took, name)| format!("{name} {:.1} s", took.as_secs_f64()));
-    for line in world.notes() {
-        progress::say(&line);
-    }
     progress::say(&format!(
         "the slowest: {}",
         slowest.collect::<Vec<_>>().join(", ")

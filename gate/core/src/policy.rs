@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::HeaderValue;
 use serde_json::json;
-use url::Url;
 
 use crate::{
     document::{AuthorizationServer, Delivery, Document, Exchange, Kind, Upstream},
     glob::Glob,
 };
+
+mod addresses;
+
+use addresses::{check_authorization_server, check_upstream, is_origin, resource};
 
 /// The well-known name of RFC 9728, between host and path.
 pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -81,21 +84,17 @@ impl Policy {
     }
 
     fn new(document: Document, hash: String) -> Result<Self, PolicyError> {
-        let resource = Url::parse(&document.resource).map_err(|_| wrong("resource is no URL"))?;
-        if resource.query().is_some() || resource.fragment().is_some() || !resource.has_host() {
-            return Err(wrong(
-                "resource is no URL of a host, or has a query or a fragment",
-            ));
-        }
-        if resource.as_str() != document.resource {
-            return Err(wrong("resource is not spelled as MCP clients spell it"));
-        }
+        let resource = resource(&document.resource)?;
         let scopes = Scopes::new(&document)?;
         let rules = scopes.rules(&document)?;
         let default_scopes = match &document.default_scopes {
+            Some(names) if names.is_empty() => return Err(wrong("defaultScopes needs no scope")),
             Some(names) => Some(scopes.known(names)?),
             None => None,
         };
+        if let Some(origin) = document.allowed_origins.iter().find(|origin| !is_origin(origin)) {
+            return Err(wrong(format!("{origin:?} is no origin of pages")));
+        }
         check_exchanges(&document, &scopes)?;
         check_authorization_server(&document.authorization_server)?;
         check_upstream(document.upstream.as_ref())?;
@@ -237,7 +236,7 @@ impl Scopes {
         Ok(scopes)
     }
 
-    /// These names as a set, if all are scopes of the server and there is at least one.
+    /// These names as a set, if all are scopes of the server.
     fn known(&self, names: &[String]) -> Result<BTreeSet<String>, PolicyError> {
         match names.iter().find(|name| !self.order.contains(name)) {
             Some(name) => Err(wrong(format!("{name:?} is not among the scopes"))),
@@ -309,38 +308,6 @@ fn check_exchanges(document: &Document, scopes: &Scopes) -> Result<(), PolicyErr
         }
     }
     Ok(())
-}
-
-fn check_authorization_server(server: &AuthorizationServer) -> Result<(), PolicyError> {
-    if server.issuer.is_empty() || server.token_types.is_empty() {
-        return Err(wrong("there is no issuer, or no token type"));
-    }
-    for address in [&server.jwks_uri, &server.token_endpoint] {
-        match Url::parse(address) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
-            _ => {
-                return Err(wrong(format!(
-                    "{address:?} is no address of an authorization server"
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn check_upstream(upstream: Option<&Upstream>) -> Result<(), PolicyError> {
-    let Some(upstream) = upstream else { return Ok(()) };
-    match Url::parse(&upstream.url) {
-        Ok(url)
-            if url.scheme() == "http"
-                && url.has_host()
-                && url.query().is_none()
-                && url.username().is_empty() =>
-        {
-            Ok(())
-        }
-        _ => Err(wrong("upstream is no http address of a server")),
-    }
 }
 
 /// The document of RFC 9728; never `offline_access`, and no full catalogue of scopes.

@@ -10,5 +10,7 @@ pub mod document;
 mod glob;
 pub mod list;
 pub mod policy;
+#[cfg(test)]
+mod testing;
 pub mod token;
 pub mod wire;

@@ -230,7 +230,8 @@ impl Bench {
     async fn memory(&self) -> anyhow::Result<String> {
         let token = self.token(Algorithm::Es256, 0)?;
         let mut lines = vec![
-            "\nResident memory\n\n| way | after the load above | with 1,000 streams |\n|---|--:|--:|".to_owned(),
+            "\nResident memory\n\n| way | after the load above | with 1,000 streams |\n|---|--:|--:|"
+                .to_owned(),
         ];
         for way in self.ways() {
             let Some(process) = way.process else { continue };
@@ -239,33 +240,56 @@ impl Bench {
             let streams = streams::open(way.port, PATH, &token, 1000).await?;
             let during = measure::resident_memory(pid)?;
             drop(streams);
-            lines.push(format!("| {} | {} | {} |", way.name, mebibytes(before), mebibytes(during)));
+            lines.push(format!(
+                "| {} | {} | {} |",
+                way.name,
+                mebibytes(before),
+                mebibytes(during)
+            ));
         }
         let folder = tempfile::tempdir()?;
         let faces = process::faces()?;
-        let policy = policy(&self.issuer, &format!("http://127.0.0.1:{}{PATH}", faces.proxy.port()), self.upstream.1);
+        let policy = policy(
+            &self.issuer,
+            &format!("http://127.0.0.1:{}{PATH}", faces.proxy.port()),
+            self.upstream.1,
+        );
         let idle = start_gate(folder.path(), faces, &policy)?;
         idle.wait_until_ready().await?;
         let idle = measure::resident_memory(pid(idle.process())?)?;
-        lines.push(format!("| a gate that was just started | {} | |", mebibytes(idle)));
+        lines.push(format!(
+            "| a gate that was just started | {} | |",
+            mebibytes(idle)
+        ));
         Ok(lines.join("\n"))
     }
 
     fn machine(&self) -> String {
         let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = model.lines().find_map(|line| line.strip_prefix("model name"));
-        let model = model.map_or("unknown processor", |line| line.trim_start_matches([' ', '\t', ':']));
+        let model = model.map_or("unknown processor", |line| {
+            line.trim_start_matches([' ', '\t', ':'])
+        });
         let count = std::thread::available_parallelism().map_or(0, usize::from);
         format!("{count} × {model}; load generator, server and what is measured share them")
     }
 }
 
 async fn round(load: &Load, way: &Way<'_>, connections: u32) -> anyhow::Result<Figures> {
-    let used = || way.process.map_or(Ok(Duration::ZERO), |process| measure::processor_time(pid(process)?));
+    let used = || {
+        way.process.map_or(Ok(Duration::ZERO), |process| {
+            measure::processor_time(pid(process)?)
+        })
+    };
     let before = used()?;
     let outcome: Outcome = load.send(&url(way.port), connections, ROUND).await?;
     let used = used()?.saturating_sub(before);
-    ensure!(outcome.failed == 0, "{}: {} calls failed", way.name, outcome.failed);
+    ensure!(
+        outcome.failed == 0,
+        "{}: {} calls failed",
+        way.name,
+        outcome.failed
+    );
     ensure!(outcome.requests > 0, "{}: nothing was answered", way.name);
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let processor = used.as_secs_f64() * 1e6 / outcome.requests as f64;
@@ -358,7 +382,13 @@ fn policy(issuer: &TestIssuer, resource: &str, upstream: u16) -> Value {
 
 fn start_gate(folder: &Path, faces: Faces, policy: &Value) -> anyhow::Result<GateProcess> {
     // As it runs in a cluster, but without a line for every call: Envoy writes none either.
-    GateProcess::start(folder, faces, Some(policy), &BTreeMap::new(), &["--access-log=off"])
+    GateProcess::start(
+        folder,
+        faces,
+        Some(policy),
+        &BTreeMap::new(),
+        &["--access-log=off"],
+    )
 }
 
 fn start_upstream(folder: &Path) -> anyhow::Result<(Guarded, u16)> {

@@ -12,9 +12,11 @@
 //!                                └─ RecordingProxy
 //! ```
 
+pub mod bench;
 pub mod cache;
 pub mod control_plane;
 pub mod demo;
+pub mod gate;
 pub mod interrupt;
 pub mod keycloak;
 pub mod kubectl;

@@ -25,6 +25,8 @@ pub enum Prerequisite {
     Node,
     /// Python with pip.
     Pip,
+    /// A load generator.
+    Wrk,
 }
 
 const OLDEST_GO: (u32, u32) = (1, 21);
@@ -83,6 +85,11 @@ impl Prerequisite {
                 output("python3", &["-m", "pip", "--version"]).map(|_| true),
                 "pip for python3 (for example the package python3-pip)",
             ),
+            // It ends with an error after it has told its version.
+            Self::Wrk => (
+                output("sh", &["-c", "command -v wrk"]).map(|_| true),
+                "wrk (for example the package wrk)",
+            ),
         };
         match found {
             None => Some(format!("- not found: {wanted}")),
@@ -99,6 +106,7 @@ impl Prerequisite {
             Self::Maven => &["maven"],
             Self::Npm => &["npm"],
             Self::Pip => &["python3-pip"],
+            Self::Wrk => &["wrk"],
         }
     }
 }

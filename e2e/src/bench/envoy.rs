@@ -3,25 +3,25 @@
 use serde_json::{Value, json};
 
 /// Where Envoy finds things, and what it checks.
-pub struct Checks<'a> {
+pub(super) struct Checks<'a> {
     /// Where it listens, on loopback.
-    pub port: u16,
+    pub(super) port: u16,
     /// Where the server listens, on loopback.
-    pub upstream: u16,
+    pub(super) upstream: u16,
     /// Path of the MCP endpoint.
-    pub path: &'a str,
+    pub(super) path: &'a str,
     /// `iss` of tokens.
-    pub issuer: &'a str,
+    pub(super) issuer: &'a str,
     /// `aud` of tokens.
-    pub audience: &'a str,
+    pub(super) audience: &'a str,
     /// The keys, as a JWKS document.
-    pub keys: &'a str,
+    pub(super) keys: &'a str,
     /// The tool that needs a scope, and the scope.
-    pub tool: (&'a str, &'a str),
+    pub(super) tool: (&'a str, &'a str),
 }
 
 /// The whole configuration, with the settings by which its filters do not let doubtful bodies through.
-pub fn configuration(checks: &Checks<'_>) -> Value {
+pub(super) fn configuration(checks: &Checks<'_>) -> Value {
     json!({
         "static_resources": {
             "clusters": [cluster("mcp", checks.upstream)],

@@ -32,35 +32,35 @@ end
 
 /// What one run came to. Times are in microseconds.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// Answers.
-    pub requests: u64,
+    pub(super) requests: u64,
     /// How long it took.
-    pub micros: u64,
+    pub(super) micros: u64,
     /// Answers that were no success, and connections that failed.
-    pub failed: u64,
+    pub(super) failed: u64,
     /// Half of the answers took no longer.
-    pub p50: u64,
+    pub(super) p50: u64,
     /// All but one of a hundred took no longer.
-    pub p99: u64,
+    pub(super) p99: u64,
 }
 
 impl Outcome {
     /// Answers a second.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    pub fn throughput(&self) -> f64 {
+    pub(super) fn throughput(&self) -> f64 {
         self.requests as f64 * 1e6 / self.micros.max(1) as f64
     }
 }
 
 /// What is sent: the same body again and again, with these tokens in turn.
-pub struct Load {
+pub(super) struct Load {
     folder: tempfile::TempDir,
 }
 
 impl Load {
     /// Writes down what is sent.
-    pub fn new(body: &str, tokens: &[String]) -> anyhow::Result<Self> {
+    pub(super) fn new(body: &str, tokens: &[String]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("load.lua"), SCRIPT)?;
         fs::write(folder.path().join("body"), body)?;
@@ -69,7 +69,12 @@ impl Load {
     }
 
     /// Sends it for `duration` over so many connections.
-    pub async fn send(&self, url: &str, connections: u32, duration: Duration) -> anyhow::Result<Outcome> {
+    pub(super) async fn send(
+        &self,
+        url: &str,
+        connections: u32,
+        duration: Duration,
+    ) -> anyhow::Result<Outcome> {
         let file = |name: &str| self.folder.path().join(name);
         let mut wrk = Command::new("wrk");
         wrk.args(["-t1", "--timeout=10s"])

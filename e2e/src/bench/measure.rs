@@ -5,12 +5,13 @@ use std::{fs, time::Duration};
 use anyhow::Context;
 
 /// Processor time of a process since it began, in user and kernel mode.
-pub fn processor_time(pid: u32) -> anyhow::Result<Duration> {
+pub(super) fn processor_time(pid: u32) -> anyhow::Result<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
     // The name, in parentheses, may hold anything.
     let (_, rest) = text.rsplit_once(')').context("an odd /proc/PID/stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = |index: usize| -> anyhow::Result<u64> { Ok(fields.get(index).context("too short")?.parse()?) };
+    let ticks =
+        |index: usize| -> anyhow::Result<u64> { Ok(fields.get(index).context("too short")?.parse()?) };
     // utime and stime: fields 14 and 15 of all, the first here is the third.
     let ticks = ticks(11)? + ticks(12)?;
     // 100 ticks a second on every Linux that there is (USER_HZ).
@@ -18,7 +19,7 @@ pub fn processor_time(pid: u32) -> anyhow::Result<Duration> {
 }
 
 /// Resident memory of a process now, in bytes.
-pub fn resident_memory(pid: u32) -> anyhow::Result<u64> {
+pub(super) fn resident_memory(pid: u32) -> anyhow::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = line.context("no VmRSS")?.trim().trim_end_matches(" kB").trim();

@@ -14,7 +14,7 @@ const AT_ONCE: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Opens so many streams, and waits until each has begun. They end when they are dropped.
-pub async fn open(port: u16, path: &str, token: &str, count: usize) -> anyhow::Result<Vec<TcpStream>> {
+pub(super) async fn open(port: u16, path: &str, token: &str, count: usize) -> anyhow::Result<Vec<TcpStream>> {
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\nAuthorization: Bearer {token}\r\n\r\n"
     );
@@ -38,9 +38,17 @@ async fn one(port: u16, head: String) -> anyhow::Result<TcpStream> {
     while !seen.windows(6).any(|part| part == b": open") {
         let mut piece = [0; 512];
         let read = stream.read(&mut piece).await?;
-        ensure!(read > 0 && seen.len() < 4096, "no stream: {}", String::from_utf8_lossy(&seen));
+        ensure!(
+            read > 0 && seen.len() < 4096,
+            "no stream: {}",
+            String::from_utf8_lossy(&seen)
+        );
         seen.extend_from_slice(&piece[..read]);
     }
-    ensure!(seen.starts_with(b"HTTP/1.1 200"), "no stream: {}", String::from_utf8_lossy(&seen));
+    ensure!(
+        seen.starts_with(b"HTTP/1.1 200"),
+        "no stream: {}",
+        String::from_utf8_lossy(&seen)
+    );
     Ok(stream)
 }

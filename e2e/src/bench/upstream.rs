@@ -14,9 +14,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 /// The variable that makes this program be the server, on the port that it names.
-pub const VARIABLE: &str = "MCP_AUTH_BENCH_UPSTREAM";
+pub(super) const VARIABLE: &str = "MCP_AUTH_BENCH_UPSTREAM";
 
-const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"Echo: hello"}]}}"#;
+const ANSWER: &str =
+    r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"Echo: hello"}]}}"#;
 /// Between two events of a stream: it is open, not busy.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -25,7 +26,11 @@ pub fn serve() -> Option<ExitCode> {
     let port: u16 = std::env::var(VARIABLE).ok()?.parse().ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = runtime.map(|runtime| runtime.block_on(accept(port)));
-    Some(if matches!(served, Ok(Ok(()))) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Some(if matches!(served, Ok(Ok(()))) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn accept(port: u16) -> anyhow::Result<()> {
@@ -37,7 +42,9 @@ async fn accept(port: u16) -> anyhow::Result<()> {
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, hyper::Error> {
+async fn answer(
+    request: Request<Incoming>,
+) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, hyper::Error> {
     let is_stream = request.method() == Method::GET;
     request.into_body().collect().await?;
     let (kind, body) = if is_stream {
@@ -50,9 +57,14 @@ async fn answer(request: Request<Incoming>) -> Result<Response<UnsyncBoxBody<Byt
         });
         ("text/event-stream", StreamBody::new(events).boxed_unsync())
     } else {
-        ("application/json", Full::new(Bytes::from_static(ANSWER.as_bytes())).boxed_unsync())
+        (
+            "application/json",
+            Full::new(Bytes::from_static(ANSWER.as_bytes())).boxed_unsync(),
+        )
     };
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
     Ok(response)
 }

@@ -10,6 +10,7 @@ pub mod document;
 mod glob;
 pub mod list;
 pub mod policy;
+pub mod sse;
 #[cfg(test)]
 mod testing;
 pub mod token;

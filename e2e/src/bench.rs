@@ -359,7 +359,7 @@ fn pid(process: &Guarded) -> anyhow::Result<u32> {
     Ok(u32::try_from(process.pid().context("the process is gone")?)?)
 }
 
-fn process_time() -> anyhow::Result<u64> {
+fn process_time() -> anyhow::Result<i64> {
     crate::gate::issuer::now()
 }
 

@@ -2,11 +2,16 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod arbiter;
 pub mod authorizer;
 pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod exchange;
+pub mod ext_authz;
+mod faces;
+pub mod forward_auth;
+pub mod handles;
 pub mod keys;
 pub mod metrics;
 pub mod outbound;
@@ -17,4 +22,5 @@ pub mod shutdown;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod tokens_face;
 pub mod watch;

@@ -20,6 +20,7 @@ use crate::{
     authorizer::Authorizer,
     config::{Limits, Timeouts},
     exchange::Exchanges,
+    handles::{HandleGuard, Handles},
     metrics::{Face, Metrics, UpstreamFailure},
     session::{Owner, Session, Sessions},
     shutdown::Shutdown,
@@ -45,6 +46,7 @@ use upstream::{Call, Upstream};
 pub struct Proxy {
     authorizer: Arc<Authorizer>,
     exchanges: Arc<Exchanges>,
+    handles: Option<Handles>,
     sessions: Arc<Sessions>,
     upstream: ArcSwapOption<Upstream>,
     limits: Limits,
@@ -64,17 +66,17 @@ struct Judged {
 
 impl Judged {
     /// A refusal that the caller can read.
-    fn refuse(&self, reason: Reason, status: StatusCode, message: &str) -> Box<Answer> {
+    fn refuse(&self, reason: Reason, status: StatusCode, message: &str) -> Answer {
         let id = self
             .allowed
             .message
             .as_ref()
             .and_then(|message| message.id.as_ref());
         let answer = Answer::refusal(reason, status, message, id);
-        Box::new(answer.for_origin(self.allowed.caller.origin.as_deref()))
+        answer.for_origin(self.allowed.caller.origin.as_deref())
     }
 
-    fn session_gone(&self) -> Box<Answer> {
+    fn session_gone(&self) -> Answer {
         let message = "The session is gone: start a new one";
         self.refuse(Reason::Session, StatusCode::NOT_FOUND, message)
     }
@@ -98,6 +100,7 @@ impl Proxy {
         Self {
             authorizer,
             exchanges,
+            handles: None,
             sessions,
             upstream: ArcSwapOption::empty(),
             limits,
@@ -109,24 +112,26 @@ impl Proxy {
         }
     }
 
+    /// Gives the server a handle with each request, where the policy sells tokens for handles.
+    #[must_use]
+    pub fn with_handles(mut self, handles: Option<Handles>) -> Self {
+        self.handles = handles;
+        self
+    }
+
     /// Answers a request. `connection` lasts as long as the answer.
     async fn serve(&self, request: Request<Incoming>, connection: server::Busy) -> Response<ReplyBody> {
         let (parts, mut body) = request.into_parts();
-        let mut record = Record::new(&self.access_log, &parts.method, parts.uri.path(), &parts.headers);
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let answered = match place {
-            Ok(permit) => {
-                let place = Place {
-                    _permit: permit,
-                    _counted: Counted::new(&self.metrics.requests),
-                    _connection: connection,
-                };
-                self.pass(&parts, &mut body, record, place).await
-            }
-            Err(_) => {
-                record.reason = Some(Reason::Overload);
-                Err((overloaded(), record))
-            }
+        let record = Record::new(&self.access_log, &parts.method, parts.uri.path(), &parts.headers);
+        let answered = if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+            let place = Place {
+                _permit: permit,
+                _counted: Counted::new(&self.metrics.requests),
+                _connection: connection,
+            };
+            self.pass(&parts, &mut body, record, place).await
+        } else {
+            Err((overloaded().into(), record))
         };
         let (answer, mut record) = match answered {
             Ok(response) => return response,
@@ -154,7 +159,9 @@ impl Proxy {
             Err(answer) => return Err((answer, record)),
         };
         self.metrics.judged(record.started().elapsed());
-        let (response, lease) = match self.forward(parts, &judged).await {
+        let handles = self.handles.as_ref();
+        let handle = handles.and_then(|handles| handles.mint(&judged.policy, &judged.allowed));
+        let (response, lease) = match self.forward(parts, &judged, handle.as_ref()).await {
             Ok(answered) => answered,
             Err(answer) => return Err((answer, record)),
         };
@@ -164,6 +171,7 @@ impl Proxy {
             relay::Held {
                 record,
                 _place: place,
+                _handle: handle,
                 lease,
                 stream: None,
             },
@@ -207,6 +215,7 @@ impl Proxy {
         &self,
         parts: &request::Parts,
         judged: &Judged,
+        handle: Option<&HandleGuard>,
     ) -> Result<(Response<Incoming>, upstream::Lease), Box<Answer>> {
         let unreachable = |failure| self.upstream_failed(judged, failure);
         let upstream = self
@@ -220,7 +229,7 @@ impl Proxy {
         let added = Added {
             session,
             authorization: self.exchanged(judged).await?,
-            handle: None,
+            handle: handle.map(|handle| handle.header_value().clone()),
         };
         let call = Call {
             method: parts.method.clone(),
@@ -228,7 +237,7 @@ impl Proxy {
             headers: headers::outgoing(&parts.headers, &judged.allowed, upstream.host(), added),
             body: judged.body.clone(),
         };
-        upstream.send(&call, address).await.map_err(unreachable)
+        Ok(upstream.send(&call, address).await.map_err(unreachable)?)
     }
 
     /// The token that the server gets instead of the caller's, if it gets one with the request.
@@ -265,7 +274,7 @@ impl Proxy {
         if upstream.has(session.address).await {
             Ok(Some(session))
         } else {
-            Err(gone())
+            Err(gone().into())
         }
     }
 
@@ -283,7 +292,7 @@ impl Proxy {
     }
 
     /// 502, or 504 when the server was too slow.
-    fn upstream_failed(&self, judged: &Judged, failure: UpstreamFailure) -> Box<Answer> {
+    fn upstream_failed(&self, judged: &Judged, failure: UpstreamFailure) -> Answer {
         self.metrics.upstream_failed(failure);
         tracing::warn!(
             failure = failure.as_str(),
@@ -307,13 +316,13 @@ impl Proxy {
     }
 }
 
-fn overloaded() -> Box<Answer> {
+fn overloaded() -> Answer {
     let message = "Too many requests at a time";
     let mut answer = Answer::refusal(Reason::Overload, StatusCode::SERVICE_UNAVAILABLE, message, None);
     answer
         .headers
         .push((header::RETRY_AFTER, HeaderValue::from_static("1")));
-    Box::new(answer)
+    answer
 }
 
 /// What the gate says by itself, as a response.

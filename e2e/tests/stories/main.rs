@@ -11,6 +11,7 @@ mod drift;
 mod egress;
 mod exchange;
 mod fixtures;
+mod gate;
 mod harness;
 mod idle;
 mod inventory;
@@ -42,6 +43,7 @@ fn all() -> Vec<Story> {
     stories.extend(drift::stories());
     stories.extend(egress::stories());
     stories.extend(exchange::stories());
+    stories.extend(gate::stories());
     stories.extend(harness::stories());
     stories.extend(idle::stories());
     stories.extend(isolation::stories());

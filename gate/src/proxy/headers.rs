@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use mcp_auth_gate_core::{decide::Allowed, wire};
 
-/// The handle by which the server gets exchanged tokens.
-pub(crate) static HANDLE: HeaderName = HeaderName::from_static("mcp-auth-handle");
+use crate::handles::HANDLE;
+
 static X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Headers of one connection (RFC 9110, 7.6.1), those of framing among them: each side has its own.
@@ -145,6 +145,3 @@ pub(crate) fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
     let essence = value.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(wanted))
 }
-
-#[cfg(test)]
-mod tests;

@@ -25,6 +25,7 @@ use tokio::{
 use super::{server::Busy, upstream::Lease};
 use crate::{
     access_log::Record,
+    handles::HandleGuard,
     metrics::{Metrics, UpstreamFailure},
 };
 
@@ -91,6 +92,8 @@ pub(crate) struct Held {
     pub(crate) record: Record,
     /// The place among the requests at a time.
     pub(crate) _place: Place,
+    /// The handle by which the server buys tokens for it.
+    pub(crate) _handle: Option<HandleGuard>,
     /// The address that works at it.
     pub(crate) lease: Lease,
     /// The count of open streams.
@@ -200,7 +203,7 @@ impl Relay {
                     // Trailers are no part of MCP.
                     Err(_) => continue,
                 },
-                Some(Err(_)) => return Poll::Ready(self.fail(UpstreamFailure::Cut)),
+                Some(Err(_)) => return Poll::Ready(Some(Err(self.fail(UpstreamFailure::Cut)))),
                 None => {
                     self.ended = true;
                     let rest = self.filter.take().map(Filter::finish);
@@ -213,7 +216,7 @@ impl Relay {
             match filter.push(&piece) {
                 Some(events) if events.is_empty() => {}
                 Some(events) => return Poll::Ready(Some(Ok(events))),
-                None => return Poll::Ready(self.fail(UpstreamFailure::Answer)),
+                None => return Poll::Ready(Some(Err(self.fail(UpstreamFailure::Answer)))),
             }
         }
     }
@@ -232,10 +235,10 @@ impl Relay {
         (!self.is_stream).then_some(Err(CutOff))
     }
 
-    fn fail(&mut self, failure: UpstreamFailure) -> Option<Result<Bytes, CutOff>> {
+    fn fail(&mut self, failure: UpstreamFailure) -> CutOff {
         self.ended = true;
         self.metrics.upstream_failed(failure);
-        Some(Err(CutOff))
+        CutOff
     }
 }
 

@@ -5,6 +5,7 @@ mod envoy;
 mod load;
 mod measure;
 mod streams;
+mod table;
 mod upstream;
 
 use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
@@ -29,6 +30,7 @@ use crate::{
 
 use envoy::Checks;
 use load::{Load, Outcome};
+use table::{Figures, mebibytes, median, rows};
 
 pub use upstream::serve as serve_upstream;
 
@@ -53,8 +55,9 @@ pub async fn run() -> anyhow::Result<()> {
     use_aws_lc();
     let folder = RunFolder::create()?;
     prerequisites::provide(&[Prerequisite::Wrk], &folder.path().join("apt.log")).await?;
-    let bench = Bench::start(folder.path()).await?;
-    let mut lines = vec![bench.machine()];
+    let engines = EngineTools::prepare(folder.path()).await?;
+    let bench = Bench::start(folder.path(), &engines).await?;
+    let mut lines = vec![Bench::machine()];
     for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
         let token = bench.token(algorithm, 0)?;
         lines.push(bench.compare(algorithm.name(), &[token]).await?);
@@ -65,7 +68,7 @@ pub async fn run() -> anyhow::Result<()> {
         let fresh: Vec<String> = fresh.collect::<anyhow::Result<_>>()?;
         lines.push(bench.compare(&name, &fresh).await?);
     }
-    lines.push(bench.memory().await?);
+    lines.push(bench.memory(&folder.path().join("idle"), &engines).await?);
     print(&lines.join("\n"));
     Ok(())
 }
@@ -102,19 +105,8 @@ struct Way<'a> {
     process: Option<&'a Guarded>,
 }
 
-/// The medians of a way at a number of connections.
-#[derive(Clone, Copy)]
-struct Figures {
-    throughput: f64,
-    p50: u64,
-    p99: u64,
-    /// Processor time for each call, in microseconds.
-    processor: f64,
-}
-
 impl Bench {
-    async fn start(folder: &Path) -> anyhow::Result<Self> {
-        let engines = EngineTools::prepare(folder).await?;
+    async fn start(folder: &Path, engines: &EngineTools) -> anyhow::Result<Self> {
         let issuer = TestIssuer::start().await?;
         let upstream = start_upstream(folder)?;
         let faces = process::faces()?;
@@ -122,7 +114,7 @@ impl Bench {
         let policy = policy(&issuer, &resource, upstream.1);
         let gate = start_gate(folder, faces, &policy)?;
         gate.wait_until_ready().await?;
-        let envoy = start_envoy(folder, &engines, &issuer, &resource, upstream.1)?;
+        let envoy = start_envoy(folder, engines, &issuer, &resource, upstream.1)?;
         let bench = Self {
             issuer,
             upstream,
@@ -130,8 +122,9 @@ impl Bench {
             envoy,
             resource,
         };
+        let token = bench.token(Algorithm::Es256, 0)?;
         for way in bench.ways() {
-            bench.wait_for(&way).await?;
+            Self::wait_for(&way, &token).await?;
         }
         Ok(bench)
     }
@@ -157,20 +150,24 @@ impl Bench {
     }
 
     fn token(&self, algorithm: Algorithm, number: usize) -> anyhow::Result<String> {
+        self.token_for(&self.resource, algorithm, number)
+    }
+
+    fn token_for(&self, resource: &str, algorithm: Algorithm, number: usize) -> anyhow::Result<String> {
         let key = match algorithm {
             Algorithm::Rs256 => self.issuer.rsa_key(),
             Algorithm::Es256 => self.issuer.ec_key(),
         };
-        let mut claims = self.issuer.claims(&self.resource, SCOPE)?;
+        let mut claims = self.issuer.claims(resource, SCOPE)?;
         claims["jti"] = json!(format!("{number}"));
         claims["exp"] = json!(process_time()? + 3600);
         key.sign(&key.header(), &claims)
     }
 
     /// Waits until a call with a token is answered, and one without is not.
-    async fn wait_for(&self, way: &Way<'_>) -> anyhow::Result<()> {
+    async fn wait_for(way: &Way<'_>, token: &str) -> anyhow::Result<()> {
         let http = reqwest::Client::builder().no_proxy().build()?;
-        let call = |token: Option<String>| {
+        let call = |token: Option<&str>| {
             let request = http
                 .post(format!("http://127.0.0.1:{}{PATH}", way.port))
                 .header("content-type", "application/json")
@@ -182,7 +179,6 @@ impl Bench {
             }
         };
         wait_for(&format!("an answer from {}", way.name), STARTED, async || {
-            let token = self.token(Algorithm::Es256, 0)?;
             Ok(match call(Some(token)).send().await {
                 Ok(answer) if answer.status() == 200 => Seen::Done(()),
                 Ok(answer) => Seen::NotYet(answer.status().to_string()),
@@ -227,44 +223,49 @@ impl Bench {
         Ok(rounds.map(|rounds| median(&rounds)))
     }
 
-    async fn memory(&self) -> anyhow::Result<String> {
-        let token = self.token(Algorithm::Es256, 0)?;
-        let mut lines = vec![
-            "\nResident memory\n\n| way | after the load above | with 1,000 streams |\n|---|--:|--:|"
-                .to_owned(),
+    /// Of processes that were just started, and then hold a thousand streams; and of those that bore the load.
+    async fn memory(&self, folder: &Path, engines: &EngineTools) -> anyhow::Result<String> {
+        let faces = process::faces()?;
+        let resource = format!("http://127.0.0.1:{}{PATH}", faces.proxy.port());
+        let gate = start_gate(folder, faces, &policy(&self.issuer, &resource, self.upstream.1))?;
+        gate.wait_until_ready().await?;
+        let envoy = start_envoy(folder, engines, &self.issuer, &resource, self.upstream.1)?;
+        let fresh = [
+            Way {
+                name: "gate",
+                port: faces.proxy.port(),
+                process: Some(gate.process()),
+            },
+            Way {
+                name: "Envoy",
+                port: envoy.1,
+                process: Some(&envoy.0),
+            },
         ];
-        for way in self.ways() {
-            let Some(process) = way.process else { continue };
-            let pid = pid(process)?;
-            let before = measure::resident_memory(pid)?;
+        let mut lines = vec![
+            "\nResident memory\n\n| way | idle | with 1,000 streams | after the load above |\n|---|--:|--:|--:|".to_owned(),
+        ];
+        for (way, loaded) in fresh.iter().zip(&self.ways()[1..]) {
+            let token = self.token_for(&resource, Algorithm::Es256, 0)?;
+            Self::wait_for(way, &token).await?;
+            let resident =
+                |way: &Way<'_>| measure::resident_memory(pid(way.process.context("no process")?)?);
+            let idle = resident(way)?;
             let streams = streams::open(way.port, PATH, &token, 1000).await?;
-            let during = measure::resident_memory(pid)?;
+            let open = resident(way)?;
             drop(streams);
             lines.push(format!(
-                "| {} | {} | {} |",
+                "| {} | {} | {} | {} |",
                 way.name,
-                mebibytes(before),
-                mebibytes(during)
+                mebibytes(idle),
+                mebibytes(open),
+                mebibytes(resident(loaded)?)
             ));
         }
-        let folder = tempfile::tempdir()?;
-        let faces = process::faces()?;
-        let policy = policy(
-            &self.issuer,
-            &format!("http://127.0.0.1:{}{PATH}", faces.proxy.port()),
-            self.upstream.1,
-        );
-        let idle = start_gate(folder.path(), faces, &policy)?;
-        idle.wait_until_ready().await?;
-        let idle = measure::resident_memory(pid(idle.process())?)?;
-        lines.push(format!(
-            "| a gate that was just started | {} | |",
-            mebibytes(idle)
-        ));
         Ok(lines.join("\n"))
     }
 
-    fn machine(&self) -> String {
+    fn machine() -> String {
         let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = model.lines().find_map(|line| line.strip_prefix("model name"));
         let model = model.map_or("unknown processor", |line| {
@@ -299,56 +300,6 @@ async fn round(load: &Load, way: &Way<'_>, connections: u32) -> anyhow::Result<F
         p99: outcome.p99,
         processor,
     })
-}
-
-/// Of each figure the median of the rounds.
-fn median(rounds: &[Figures]) -> Figures {
-    fn of<T: PartialOrd + Copy>(rounds: &[Figures], figure: impl Fn(&Figures) -> T) -> T {
-        let mut all: Vec<T> = rounds.iter().map(figure).collect();
-        all.sort_by(|one, other| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal));
-        all[all.len() / 2]
-    }
-    Figures {
-        throughput: of(rounds, |figures| figures.throughput),
-        p50: of(rounds, |figures| figures.p50),
-        p99: of(rounds, |figures| figures.p99),
-        processor: of(rounds, |figures| figures.processor),
-    }
-}
-
-fn rows(connections: u32, figures: &[Figures; 3]) -> Vec<String> {
-    let [direct, _, envoy] = figures;
-    let names = ["direct", "gate", "Envoy"];
-    let row = |(name, own): (&str, &Figures)| {
-        let shared = format!(
-            "| {connections} | {name} | {:.0} | {:.2} | {} | {}",
-            own.throughput,
-            own.throughput / direct.throughput,
-            micros(own.p50),
-            micros(own.p99)
-        );
-        if name == "direct" {
-            return format!("{shared} | | | | |");
-        }
-        format!(
-            "{shared} | {} | {} | {:.0} µs | {:.2} |",
-            micros(own.p50.saturating_sub(direct.p50)),
-            micros(own.p99.saturating_sub(direct.p99)),
-            own.processor,
-            own.processor / envoy.processor
-        )
-    };
-    names.into_iter().zip(figures).map(row).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn micros(micros: u64) -> String {
-    format!("{:.2} ms", micros as f64 / 1e3)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 fn url(port: u16) -> String {
@@ -417,6 +368,7 @@ fn start_envoy(
         keys: &keys.to_string(),
         tool: (TOOL, SCOPE),
     });
+    std::fs::create_dir_all(folder)?;
     let file = folder.join("envoy.json");
     std::fs::write(&file, configuration.to_string())?;
     let mut command = Command::new(engines.envoy());

@@ -45,6 +45,12 @@ stories: ## The stories on a real API server and a real Keycloak
 	cargo build --quiet -p mcp-auth-operator -p mcp-auth-gate
 	cargo test --quiet -p mcp-auth-e2e --test stories
 
+bench-gate: ## What a gate costs: direct, through the gate, through Envoy with the same checks (about ten minutes)
+	@echo "==> building the gate as it is shipped"
+	cargo build --release -p mcp-auth-gate
+	cargo build -p mcp-auth-e2e --bin bench-gate
+	@MCP_AUTH_GATE_BIN=$(or $(CARGO_TARGET_DIR),target)/release/mcp-auth-gate $(or $(CARGO_TARGET_DIR),target)/debug/bench-gate
+
 crds: ## Generate crds/yaml from the types
 	cargo run --quiet -p mcp-auth-crds --bin crdgen -- crds/yaml
 

@@ -13,6 +13,7 @@
 //!                                └─ RecordingProxy
 //! ```
 
+pub mod bench;
 pub mod cache;
 pub mod control_plane;
 pub mod demo;

@@ -39,6 +39,8 @@ pub enum Prerequisite {
     Ipset,
     /// Makes network devices and routes.
     Iproute,
+    /// A load generator.
+    Wrk,
 }
 
 /// What a node needs from the machine.
@@ -142,6 +144,11 @@ impl Prerequisite {
                 output("ip", &["-Version"]).map(|_| true),
                 "ip (the package iproute2)",
             ),
+            // It ends with an error after it has told its version.
+            Self::Wrk => (
+                output("sh", &["-c", "command -v wrk"]).map(|_| true),
+                "wrk (for example the package wrk)",
+            ),
         };
         match found {
             None => Some(format!("- not found: {wanted}")),
@@ -165,6 +172,7 @@ impl Prerequisite {
             Self::Iptables => &["iptables"],
             Self::Ipset => &["ipset"],
             Self::Iproute => &["iproute2"],
+            Self::Wrk => &["wrk"],
         }
     }
 }

@@ -19,10 +19,17 @@ pub enum Prerequisite {
     Java,
     /// Maven, which gets Keycloak.
     Maven,
+    /// npm, with whatever Node it brings.
+    Npm,
+    /// A Node for what npm installed, on machines for which there is none in npm.
+    Node,
+    /// Python with pip.
+    Pip,
 }
 
 const OLDEST_GO: (u32, u32) = (1, 21);
 const OLDEST_JAVA: u32 = 17;
+const OLDEST_NODE: u32 = 22;
 
 /// Makes sure that everything in `needed` is there. What is missing is installed when this is root on a Debian-like
 /// system; otherwise the error has one line for each missing program.
@@ -63,6 +70,19 @@ impl Prerequisite {
                 output("mvn", &["-v"]).map(|_| true),
                 "mvn (for example the package maven)",
             ),
+            Self::Npm => (
+                output("npm", &["--version"]).map(|_| true),
+                "npm (for example the package npm)",
+            ),
+            Self::Node => (
+                output("node", &["--version"])
+                    .map(|text| node_version(&text).is_some_and(|found| found >= OLDEST_NODE)),
+                "node 22 or newer (nodejs.org)",
+            ),
+            Self::Pip => (
+                output("python3", &["-m", "pip", "--version"]).map(|_| true),
+                "pip for python3 (for example the package python3-pip)",
+            ),
         };
         match found {
             None => Some(format!("- not found: {wanted}")),
@@ -71,12 +91,14 @@ impl Prerequisite {
         }
     }
 
-    /// Debian packages that provide it, the best first. None for Go: distributions carry one that is too old.
+    /// Debian packages that provide it, the best first. None for Go and Node: distributions carry one that is too old.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Go => &[],
+            Self::Go | Self::Node => &[],
             Self::Java => &["openjdk-21-jre-headless", "openjdk-17-jre-headless"],
             Self::Maven => &["maven"],
+            Self::Npm => &["npm"],
+            Self::Pip => &["python3-pip"],
         }
     }
 }
@@ -144,6 +166,12 @@ fn java_version(text: &str) -> Option<u32> {
     major.parse().ok()
 }
 
+/// Of "v22.23.3": 22.
+fn node_version(text: &str) -> Option<u32> {
+    let major = text.trim().strip_prefix('v')?.split('.').next()?;
+    major.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,5 +188,7 @@ mod tests {
         assert_eq!(java_version("java version \"1.8.0_392\"\n"), Some(1));
         assert_eq!(java_version("openjdk version \"25\" 2025-09-16"), Some(25));
         assert_eq!(java_version("no java here"), None);
+        assert_eq!(node_version("v22.23.3\n"), Some(22));
+        assert_eq!(node_version("22"), None);
     }
 }

@@ -1,7 +1,9 @@
 //! The programs that stories run against, built or fetched on first use and then taken from the cache.
 
 mod cluster;
+mod engines;
 mod keycloak;
+mod npm;
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,9 @@ use crate::{
 };
 
 pub use cluster::ClusterTools;
+pub use engines::EngineTools;
 pub use keycloak::{ADMIN_CLIENT, KeycloakTools, Launch};
+pub use npm::NpmTools;
 
 /// What a [`World`](crate::world::World) is started from; None for parts that exist already.
 #[derive(Clone, Debug)]

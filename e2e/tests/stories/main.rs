@@ -19,6 +19,7 @@ mod leaks;
 mod main_job;
 mod manifests;
 mod mending;
+mod node;
 mod numbers;
 mod provider;
 mod replicas;
@@ -48,6 +49,7 @@ fn all() -> Vec<Story> {
     stories.extend(main_job::stories());
     stories.extend(manifests::stories());
     stories.extend(mending::stories());
+    stories.extend(node::stories());
     stories.extend(numbers::stories());
     stories.extend(provider::stories());
     stories.extend(replicas::stories());

@@ -20,6 +20,7 @@ pub mod keycloak;
 pub mod kubectl;
 pub mod leaks;
 pub mod lengths;
+pub mod mcp;
 pub mod oauth;
 pub mod operator;
 pub mod pki;

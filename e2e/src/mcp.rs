@@ -9,13 +9,17 @@
 mod client;
 mod conformance;
 mod front;
+mod gate;
 mod inspector;
 mod scripts;
+mod sdk;
 mod server;
 
 pub use client::{Ended, Login, run_client};
 pub use conformance::{Check, Conformance, Verdicts};
 pub use front::{Front, Visit};
+pub use gate::Gate;
 pub use inspector::Inspector;
 pub use scripts::Scripts;
+pub use sdk::{Said, Sdk};
 pub use server::McpServer;

@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::Scripts;
-use crate::process::capture;
+use super::{Ended, Scripts, run_client};
+use crate::{oauth::Browser, process::capture};
 
 const TIMEOUT: Duration = Duration::from_mins(2);
 
@@ -66,18 +66,41 @@ impl<'a> Conformance<'a> {
             "the suite did not come to its end: {printed}{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        Verdicts::read(&results)
+        Verdicts::read(&results, "server-")
+    }
+
+    /// Judges an authorization server by its metadata and by a login for this public client, which is to be sent back
+    /// to `http://127.0.0.1:PORT/callback`; the user signs in at `login_page`. Gives also how the suite ended.
+    pub async fn judge_authorization_server(
+        &self,
+        issuer: &str,
+        (client_id, resource, port): (&str, &str, u16),
+        (login_page, browser): (&str, &Browser),
+    ) -> anyhow::Result<(Ended, Verdicts)> {
+        let results = self.results.join("authorization");
+        let mut command = self.scripts.npm().conformance();
+        command
+            .args(["authorization", "--url", issuer, "--client-id", client_id])
+            .args(["--resource", resource, "--port", &port.to_string()])
+            .arg("--output-dir")
+            .arg(&results)
+            .env("NODE_EXTRA_CA_CERTS", self.scripts.certificates())
+            .current_dir(self.scripts.folder());
+        let log = self.scripts.folder().join("conformance-authorization.log");
+        let ended = run_client("the suite", &command, &log, login_page, browser).await?;
+        Ok((ended, Verdicts::read(&results, "")?))
     }
 }
 
 impl Verdicts {
-    fn read(results: &Path) -> anyhow::Result<Self> {
+    /// From a folder for each scenario, whose name begins with `kind`.
+    fn read(results: &Path, kind: &str) -> anyhow::Result<Self> {
         let mut verdicts = BTreeMap::new();
         for folder in fs::read_dir(results).with_context(|| results.display().to_string())? {
             let folder = folder?;
             let name = folder.file_name().to_string_lossy().into_owned();
             let scenario = name
-                .strip_prefix("server-")
+                .strip_prefix(kind)
                 .and_then(|name| name.get(..name.len().checked_sub(TIMESTAMP)?))
                 .with_context(|| format!("no folder of a scenario: {name}"))?;
             let checks: Vec<Value> = serde_json::from_slice(&fs::read(folder.path().join("checks.json"))?)?;
@@ -97,6 +120,11 @@ impl Verdicts {
             }
         }
         Ok(Self(verdicts))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = (&Check, &str)> {
+        self.0.iter().map(|(check, verdict)| (check, verdict.as_str()))
     }
 
     /// How many checks ended so.

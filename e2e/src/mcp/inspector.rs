@@ -1,10 +1,6 @@
 //! The MCP Inspector on the command line.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::Context;
 use serde_json::Value;
@@ -24,19 +20,17 @@ pub struct Inspector<'a> {
     home: PathBuf,
     /// Of the server, of the client, and of the place where the user comes back to.
     arguments: Vec<String>,
-    certificates: PathBuf,
     login_page: String,
 }
 
 impl<'a> Inspector<'a> {
-    /// An Inspector in front of the server at `url`, whose user signs in at `login_page` for this client. It trusts
-    /// the authority whose certificate is in the file `certificates`.
+    /// An Inspector in front of the server at `url`, whose user signs in at `login_page` for this
+    /// client.
     pub fn new(
         scripts: &'a Scripts,
         url: &str,
         (client_id, callback): (&str, &str),
         login_page: &str,
-        certificates: &Path,
     ) -> anyhow::Result<Self> {
         let home = scripts.folder().join("inspector");
         fs::create_dir_all(&home)?;
@@ -51,7 +45,6 @@ impl<'a> Inspector<'a> {
             scripts,
             home,
             arguments: arguments.into_iter().map(str::to_owned).collect(),
-            certificates: certificates.to_owned(),
             login_page: login_page.to_owned(),
         })
     }
@@ -76,7 +69,7 @@ impl<'a> Inspector<'a> {
             .arg("--output")
             .arg(&result)
             .env("HOME", &self.home)
-            .env("NODE_EXTRA_CA_CERTS", &self.certificates)
+            .env("NODE_EXTRA_CA_CERTS", self.scripts.certificates())
             // In its home, not in the keychain of whoever runs this.
             .env("MCP_INSPECTOR_SECRET_STORE", "file")
             // It asks the user to sign in although it has no terminal, and need not open a browser by itself.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 
-use crate::{tools::NpmTools, world::checkout};
+use crate::{pki::Authority, tools::NpmTools, world::checkout};
 
 /// The folders of scripts.
 const FOLDERS: [&str; 2] = ["clients", "servers"];
@@ -22,8 +22,8 @@ pub struct Scripts {
 }
 
 impl Scripts {
-    /// Puts the scripts into a folder that does not exist yet.
-    pub fn install(npm: NpmTools, folder: PathBuf) -> anyhow::Result<Self> {
+    /// Puts the scripts into a folder that does not exist yet. They trust `authority`.
+    pub fn install(npm: NpmTools, folder: PathBuf, authority: &Authority) -> anyhow::Result<Self> {
         for name in FOLDERS {
             let (from, to) = (checkout().join("e2e/npm").join(name), folder.join(name));
             fs::create_dir_all(&to)?;
@@ -33,7 +33,9 @@ impl Scripts {
             }
         }
         symlink(npm.modules(), folder.join("node_modules"))?;
-        Ok(Self { npm, folder })
+        let scripts = Self { npm, folder };
+        fs::write(scripts.certificates(), authority.pem())?;
+        Ok(scripts)
     }
 
     /// The packages.
@@ -46,10 +48,17 @@ impl Scripts {
         &self.folder
     }
 
+    /// The certificate of the run's authority, for `NODE_EXTRA_CA_CERTS`.
+    pub fn certificates(&self) -> PathBuf {
+        self.folder.join("ca.pem")
+    }
+
     /// Runs a script, such as `clients/sdk.mjs`.
     pub fn command(&self, script: &str) -> Command {
         let mut command = Command::new(self.npm.node());
-        command.arg(self.folder.join(script));
+        command
+            .arg(self.folder.join(script))
+            .env("NODE_EXTRA_CA_CERTS", self.certificates());
         command
     }
 }

@@ -1,6 +1,7 @@
 //! The public address of a gate: like an ingress, it passes everything on as it came, and writes down what it saw.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -49,6 +50,7 @@ pub struct Visit {
 struct Shared {
     way: Mutex<Way>,
     visits: Mutex<Vec<Visit>>,
+    tokens: Mutex<BTreeSet<String>>,
 }
 
 /// Where requests go and what is added to them.
@@ -90,6 +92,12 @@ impl Front {
     /// Every request so far, in the order of arrival.
     pub fn visits(&self) -> Vec<Visit> {
         lock(&self.shared.visits).clone()
+    }
+
+    /// Every token that came to it or was added, to look for where none may be.
+    pub fn tokens(&self) -> Vec<SecretString> {
+        let tokens = lock(&self.shared.tokens);
+        tokens.iter().cloned().map(SecretString::from).collect()
     }
 
     /// Forgets the requests so far.
@@ -144,6 +152,9 @@ impl Shared {
             let value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))?;
             parts.headers.insert(header::AUTHORIZATION, value);
         }
+        let sent = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::to_str);
+        let sent = sent.transpose()?.and_then(|value| value.strip_prefix("Bearer "));
+        lock(&self.tokens).extend(sent.map(str::to_owned));
         let to = way.to.context("there is no gate yet")?;
         let response = forward(to, Request::from_parts(parts, body)).await?;
         // The record may have been cleared meanwhile.

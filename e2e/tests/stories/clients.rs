@@ -119,7 +119,7 @@ async fn inspector(world: Arc<World>) -> anyhow::Result<()> {
         tool_names(&result) == BTreeSet::from(["echo", "get-sum"]),
         "{result}"
     );
-    lab.operator.stop().await
+    lab.finish().await
 }
 
 /// A step that gave something.
@@ -143,7 +143,7 @@ async fn sdk_two(world: Arc<World>) -> anyhow::Result<()> {
     let granted = |scopes: &str| Said::Granted(scopes.to_owned());
     let _ = (&said, granted, gave);
     println!("{said:#?}");
-    lab.operator.stop().await
+    lab.finish().await
 }
 
 async fn sdk_two_stateless(world: Arc<World>) -> anyhow::Result<()> {
@@ -157,7 +157,7 @@ async fn sdk_two_stateless(world: Arc<World>) -> anyhow::Result<()> {
     ]);
     let said = with_sdk(&lab, 2, Some("2026-07-28"), &steps).await?;
     println!("{said:#?}");
-    lab.operator.stop().await
+    lab.finish().await
 }
 
 async fn sdk_one(world: Arc<World>) -> anyhow::Result<()> {
@@ -176,7 +176,7 @@ async fn sdk_one(world: Arc<World>) -> anyhow::Result<()> {
     ]);
     let said = with_sdk(&lab, 1, None, &steps).await?;
     println!("{said:#?}");
-    lab.operator.stop().await
+    lab.finish().await
 }
 
 async fn with_sdk(

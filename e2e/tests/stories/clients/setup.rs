@@ -1,14 +1,15 @@
 //! A server behind a gate, set up by the operator: resource, scopes, rules and client at Keycloak, and the policy.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fs, sync::Arc};
 
 use anyhow::{Context, ensure};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use mcp_auth_e2e::{
+    leaks::Known,
     mcp::{Front, Gate, Login, McpServer, Scripts, Visit},
-    oauth::{Browser, Issuer},
+    oauth::Browser,
     operator::Operator,
     ports,
     story::StoryEnv,
@@ -16,6 +17,7 @@ use mcp_auth_e2e::{
     wait::{Seen, wait_for},
     world::World,
 };
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::{
@@ -99,9 +101,18 @@ impl Protected {
         login_page(&self.env)
     }
 
-    /// The issuer, for clients that the story itself is.
-    pub(crate) async fn issuer(&self) -> anyhow::Result<Issuer> {
-        self.env.issuer().await
+    /// Ends it. Fails when the gate wrote a token into its log.
+    pub(crate) async fn finish(self) -> anyhow::Result<()> {
+        let mut known = Known::default();
+        let tokens = self.front.tokens();
+        for (number, token) in tokens.iter().enumerate() {
+            known.add(&format!("token {number}"), token.expose_secret());
+        }
+        ensure!(!known.is_empty(), "no token came to the gate");
+        let log = fs::read(self.gate.process().log())?;
+        ensure!(!log.is_empty(), "the gate logs nothing");
+        known.search()?.must_miss("the log of the gate", log)?;
+        self.operator.stop().await
     }
 }
 

@@ -85,6 +85,7 @@ impl Reason {
                 TokenError::Expired => "token_expired",
                 TokenError::NotYetValid => "token_not_yet_valid",
                 TokenError::ClientDenied => "client_denied",
+                TokenError::Revoked => "token_revoked",
             },
             Self::Scope => "scope",
             Self::Unmatched => "unmatched",
@@ -272,6 +273,19 @@ impl Answer {
     pub(crate) fn too_large() -> Self {
         let message = "The body is too large, or not all of it came";
         Self::refusal(Reason::BodySize, StatusCode::PAYLOAD_TOO_LARGE, message, None)
+    }
+
+    /// 403 without a challenge: the authorization server lets this caller's token not be exchanged, nor another one.
+    pub fn exchange_refused(id: Option<&Value>) -> Self {
+        let message = "The authorization server does not exchange this caller's token for the server";
+        Self::refusal(Reason::Exchange, StatusCode::FORBIDDEN, message, id)
+    }
+
+    /// 503: the token that the server needs cannot be had at the moment.
+    pub fn exchange_unavailable(id: Option<&Value>) -> Self {
+        let message = "A token for the server cannot be had at the moment";
+        Self::refusal(Reason::Exchange, StatusCode::SERVICE_UNAVAILABLE, message, id)
+            .with(header::RETRY_AFTER, "5")
     }
 
     /// 503: nothing is let through before there is a policy.

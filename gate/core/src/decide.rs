@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Method, header};
+use secrecy::{ExposeSecret as _, SecretString};
 use url::form_urlencoded;
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// A request without its body.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Head<'a> {
     /// The method.
     pub method: &'a Method,
@@ -28,13 +29,33 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
 }
 
+/// Headers hold tokens, and so may queries.
+impl std::fmt::Debug for Head<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Head")
+            .field("method", self.method)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The body of a request, as far as it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Body<'a> {
     /// All of it; empty for none.
     Whole(&'a [u8]),
     /// Too large, or cut off.
     Partial,
+}
+
+/// Bodies hold what users say.
+impl std::fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
+            Self::Partial => f.write_str("Partial"),
+        }
+    }
 }
 
 /// Somebody with a good token, whose request is not judged yet.
@@ -48,7 +69,7 @@ pub struct Admitted {
     pub held: BTreeSet<String>,
     /// The wire of the request.
     pub wire: Wire,
-    token: String,
+    token: SecretString,
 }
 
 /// A request that may reach the server.
@@ -154,11 +175,16 @@ pub fn admit(
         claims,
         origin: origin.clone(),
         wire,
-        token: token.to_owned(),
+        token: SecretString::from(token),
     })
 }
 
 impl Admitted {
+    /// The caller's own token, which is exchanged and never sent to the server.
+    pub fn token(&self) -> &SecretString {
+        &self.token
+    }
+
     /// Decides whether the caller may do what the request asks for.
     ///
     /// # Errors
@@ -170,7 +196,7 @@ impl Admitted {
     }
 
     fn judge_plainly(self, head: &Head<'_>, body: Body<'_>, policy: &Policy) -> Result<Allowed, Answer> {
-        let needle = Needle::new(&self.token);
+        let needle = Needle::new(self.token.expose_secret());
         if needle
             .as_ref()
             .is_some_and(|needle| query_holds(head.query, needle))

@@ -3,7 +3,10 @@
 //! Whatever a gate does not know is an error to it, never ignored: a restriction that an older gate skipped would be a
 //! hole. It then keeps the policy it had.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -205,12 +208,19 @@ impl Document {
 
     /// By what a policy file is told from others: half of the SHA-256 of its bytes, in hex.
     pub fn hash(bytes: &[u8]) -> String {
-        use std::fmt::Write as _;
-        let digest = Sha256::digest(bytes);
-        digest.iter().take(16).fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex(&Sha256::digest(bytes))
+    }
+
+    /// By what a folder of credentials is told from others, given the content of each file by its name: the hash of
+    /// name, NUL, content, NUL of one file after the other, in the order of their names.
+    pub fn credentials_hash(files: &BTreeMap<String, Vec<u8>>) -> String {
+        let mut digest = Sha256::new();
+        for (name, content) in files {
+            for part in [name.as_bytes(), b"\0", content.as_slice(), b"\0"] {
+                digest.update(part);
+            }
+        }
+        hex(&digest.finalize())
     }
 
     /// The file as the operator writes it: equal documents give equal bytes.
@@ -229,4 +239,47 @@ pub enum DocumentError {
     /// Of another version.
     #[error("the policy file is of version {0}, this gate reads version {VERSION}")]
     Version(u32),
+}
+
+/// The first half of a digest, in hex.
+fn hex(digest: &[u8]) -> String {
+    digest.iter().take(16).fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_told_apart_by_names_and_contents() {
+        let hash = |files: &[(&str, &str)]| {
+            let files = files
+                .iter()
+                .map(|(name, content)| ((*name).to_owned(), content.as_bytes().to_vec()));
+            Document::credentials_hash(&files.collect())
+        };
+        let both = hash(&[("client-id", "a"), ("session-keys", "k")]);
+        assert_eq!(
+            both,
+            hash(&[("session-keys", "k"), ("client-id", "a")]),
+            "in the order of names"
+        );
+        assert_eq!(
+            both,
+            Document::hash(b"client-id\0a\0session-keys\0k\0"),
+            "as it is described"
+        );
+        for other in [
+            &[("client-id", "b"), ("session-keys", "k")][..],
+            &[("client-id", "a")],
+            &[("client-id", "as"), ("ession-keys", "k")],
+            &[("client-i", "da"), ("session-keys", "k")],
+            &[],
+        ] {
+            assert_ne!(both, hash(other), "{other:?}");
+        }
+    }
 }

@@ -10,5 +10,6 @@ pub mod document;
 mod glob;
 pub mod list;
 pub mod policy;
+pub mod sse;
 pub mod token;
 pub mod wire;

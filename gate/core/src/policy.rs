@@ -179,6 +179,11 @@ impl Policy {
         &self.scopes.challenge
     }
 
+    /// Whether calls are told apart at all: if not, whoever may list may call whatever is listed.
+    pub fn tells_calls_apart(&self) -> bool {
+        !self.rules.is_empty() || self.default_scopes.is_some()
+    }
+
     /// Whether somebody who holds these scopes may call this.
     pub fn may(&self, kind: Kind, name: &str, held: &BTreeSet<String>) -> bool {
         self.needed(kind, name)

@@ -80,6 +80,9 @@ pub enum TokenError {
     /// Its client was suspended.
     #[error("the client of the token was suspended")]
     ClientDenied,
+    /// The authorization server, asked to exchange it, no longer knows it as good.
+    #[error("the authorization server no longer accepts the token")]
+    Revoked,
 }
 
 /// Looks a token's signature up or verifies it. A cache may stand in front of [`Keys`].

@@ -1,7 +1,7 @@
 //! The reverse proxy: a request is judged whole, sent on byte for byte as it was judged, and its answer passed back as
 //! it comes.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, request};
@@ -47,6 +47,7 @@ pub struct Proxy {
     exchanges: Arc<Exchanges>,
     sessions: Arc<Sessions>,
     upstream: ArcSwapOption<Upstream>,
+    upstream_at: Option<SocketAddr>,
     limits: Limits,
     timeouts: Timeouts,
     places: Arc<Semaphore>,
@@ -100,6 +101,7 @@ impl Proxy {
             exchanges,
             sessions,
             upstream: ArcSwapOption::empty(),
+            upstream_at: None,
             limits,
             timeouts,
             places: Arc::new(Semaphore::new(limits.requests)),
@@ -107,6 +109,13 @@ impl Proxy {
             access_log,
             shutdown,
         }
+    }
+
+    /// The same with the MCP server at this address, whatever its host resolves to.
+    #[must_use]
+    pub fn with_upstream_at(mut self, address: Option<SocketAddr>) -> Self {
+        self.upstream_at = address;
+        self
     }
 
     /// Answers a request. `connection` lasts as long as the answer.
@@ -277,7 +286,7 @@ impl Proxy {
         {
             return Some(upstream);
         }
-        let upstream = Arc::new(Upstream::new(wanted, self.timeouts)?);
+        let upstream = Arc::new(Upstream::new(wanted, self.timeouts, self.upstream_at)?);
         self.upstream.store(Some(Arc::clone(&upstream)));
         Some(upstream)
     }

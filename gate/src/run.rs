@@ -115,7 +115,8 @@ fn serve(
         parts.metrics,
         Arc::new(AccessLog::new(config.access_log)),
         shutdown.clone(),
-    );
+    )
+    .with_upstream_at(config.addresses.upstream);
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, tls = parts.tls.is_some(), "serving");
     }

@@ -63,16 +63,18 @@ function streams(server) {
   });
 }
 
-// Questions to the client in the middle of a call: a stream in the one direction, a POST in the other.
+// Questions to the client in the middle of a call: on the stream of the call in the one direction, as a POST in the
+// other. (On the stream of a GET they would be lost where that is not open yet.)
 function questions(server) {
   const one = (name) => ({ description: 'Asks the client', inputSchema: z.object({ [name]: z.string() }) });
   server.registerTool('test_sampling', one('prompt'), async ({ prompt }, { mcpReq }) => {
     const messages = [{ role: 'user', content: text(prompt) }];
-    const result = await mcpReq.requestSampling({ messages, maxTokens: 100 });
+    const result = await mcpReq.send({ method: 'sampling/createMessage', params: { messages, maxTokens: 100 } });
     return answer(text(`LLM response: ${result.content.text}`));
   });
   const elicit = async (mcpReq, message, requestedSchema) => {
-    const { action, content } = await mcpReq.elicitInput({ mode: 'form', message, requestedSchema });
+    const params = { mode: 'form', message, requestedSchema };
+    const { action, content } = await mcpReq.send({ method: 'elicitation/create', params });
     return answer(text(`action=${action}, content=${JSON.stringify(content ?? {})}`));
   };
   server.registerTool('test_elicitation', one('message'), ({ message }, { mcpReq }) =>

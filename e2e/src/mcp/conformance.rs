@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Ended, Scripts, run_client};
 use crate::{oauth::Browser, process::capture};
@@ -29,13 +29,13 @@ pub struct Conformance<'a> {
 pub struct Check {
     /// The scenario.
     pub scenario: String,
-    /// The id of the check.
+    /// The id of the check; empty for one that stands for all, because the scenario broke off.
     pub id: String,
     /// The how manieth check of this id it is.
     pub number: usize,
 }
 
-/// What became of each check: `SUCCESS`, `FAILURE`, `WARNING`, `SKIPPED`, `INFO`.
+/// What became of each check: `SUCCESS`, `FAILURE`, `WARNING`, `SKIPPED`, `INFO`, or `ERROR` of a scenario that broke off.
 #[derive(Clone, Debug, Default)]
 pub struct Verdicts(BTreeMap<Check, String>);
 
@@ -103,7 +103,10 @@ impl Verdicts {
                 .strip_prefix(kind)
                 .and_then(|name| name.get(..name.len().checked_sub(TIMESTAMP)?))
                 .with_context(|| format!("no folder of a scenario: {name}"))?;
-            let checks: Vec<Value> = serde_json::from_slice(&fs::read(folder.path().join("checks.json"))?)?;
+            let checks: Vec<Value> = match fs::read(folder.path().join("checks.json")) {
+                Ok(checks) => serde_json::from_slice(&checks)?,
+                Err(_) => vec![json!({ "id": "", "status": "ERROR" })],
+            };
             for check in checks {
                 let (id, status) = (&check["id"], &check["status"]);
                 let id = id.as_str().context("a check without an id")?;

@@ -214,7 +214,7 @@ impl Config {
 
 fn addresses(flags: &Flags, problems: &mut parse::Problems) -> Addresses {
     let mut address = |flag, text: &str| problems.keep_or(flag, parse::address(text), NOWHERE);
-    let addresses = Addresses {
+    Addresses {
         proxy: address("--proxy-address", &flags.proxy_address),
         admin: address("--admin-address", &flags.admin_address),
         tokens: parse::given(flags.tokens_address.as_deref()).map(|text| address("--tokens-address", text)),
@@ -224,8 +224,7 @@ fn addresses(flags: &Flags, problems: &mut parse::Problems) -> Addresses {
             .map(|text| address("--forward-auth-address", text)),
         upstream: parse::given(flags.upstream_address.as_deref())
             .map(|text| address("--upstream-address", text)),
-    };
-    addresses
+    }
 }
 
 fn replicas(flags: &Flags, problems: &mut parse::Problems) -> Option<Replicas> {

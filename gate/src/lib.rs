@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod exchange;
+pub mod handles;
 pub mod keys;
 pub mod metrics;
 pub mod outbound;
@@ -17,4 +18,5 @@ pub mod shutdown;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod tokens_face;
 pub mod watch;

@@ -125,21 +125,26 @@ impl Outbound {
         {
             return Ok(client.clone());
         }
-        let client = Client::builder()
-            .user_agent(concat!("mcp-auth-gate/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .tls_backend_preconfigured(tls(ca_bundle)?)
-            .build()
-            .map_err(|_| OutboundError::CaBundle)?;
+        let client = client(ca_bundle, TIMEOUT)?;
         *slot = Some((ca_bundle.map(str::to_owned), client.clone()));
         Ok(client)
     }
+}
+
+/// A client that goes where it is sent and nowhere else.
+pub(crate) fn client(ca_bundle: Option<&str>, timeout: Duration) -> Result<Client, OutboundError> {
+    Client::builder()
+        .user_agent(concat!("mcp-auth-gate/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .timeout(timeout)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .tls_backend_preconfigured(tls(ca_bundle)?)
+        .build()
+        .map_err(|_| OutboundError::CaBundle)
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -174,7 +179,8 @@ fn tls(ca_bundle: Option<&str>) -> Result<ClientConfig, OutboundError> {
     Ok(config)
 }
 
-async fn send(request: RequestBuilder, most: usize) -> Result<Reply, OutboundError> {
+/// Sends a request, and reads at most `most` bytes of the answer.
+pub(crate) async fn send(request: RequestBuilder, most: usize) -> Result<Reply, OutboundError> {
     let request = request.header(header::ACCEPT, "application/json");
     let mut response = request.send().await.map_err(|error| failure(&error))?;
     let announced = response.content_length().unwrap_or(0);

@@ -65,17 +65,17 @@ struct Judged {
 
 impl Judged {
     /// A refusal that the caller can read.
-    fn refuse(&self, reason: Reason, status: StatusCode, message: &str) -> Box<Answer> {
+    fn refuse(&self, reason: Reason, status: StatusCode, message: &str) -> Answer {
         let id = self
             .allowed
             .message
             .as_ref()
             .and_then(|message| message.id.as_ref());
         let answer = Answer::refusal(reason, status, message, id);
-        Box::new(answer.for_origin(self.allowed.caller.origin.as_deref()))
+        answer.for_origin(self.allowed.caller.origin.as_deref())
     }
 
-    fn session_gone(&self) -> Box<Answer> {
+    fn session_gone(&self) -> Answer {
         let message = "The session is gone: start a new one";
         self.refuse(Reason::Session, StatusCode::NOT_FOUND, message)
     }
@@ -121,21 +121,16 @@ impl Proxy {
     /// Answers a request. `connection` lasts as long as the answer.
     async fn serve(&self, request: Request<Incoming>, connection: server::Busy) -> Response<ReplyBody> {
         let (parts, mut body) = request.into_parts();
-        let mut record = Record::new(&self.access_log, &parts.method, parts.uri.path(), &parts.headers);
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let answered = match place {
-            Ok(permit) => {
-                let place = Place {
-                    _permit: permit,
-                    _counted: Counted::new(&self.metrics.requests),
-                    _connection: connection,
-                };
-                self.pass(&parts, &mut body, record, place).await
-            }
-            Err(_) => {
-                record.reason = Some(Reason::Overload);
-                Err((overloaded(), record))
-            }
+        let record = Record::new(&self.access_log, &parts.method, parts.uri.path(), &parts.headers);
+        let answered = if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+            let place = Place {
+                _permit: permit,
+                _counted: Counted::new(&self.metrics.requests),
+                _connection: connection,
+            };
+            self.pass(&parts, &mut body, record, place).await
+        } else {
+            Err((overloaded().into(), record))
         };
         let (answer, mut record) = match answered {
             Ok(response) => return response,
@@ -237,7 +232,7 @@ impl Proxy {
             headers: headers::outgoing(&parts.headers, &judged.allowed, upstream.host(), added),
             body: judged.body.clone(),
         };
-        upstream.send(&call, address).await.map_err(unreachable)
+        Ok(upstream.send(&call, address).await.map_err(unreachable)?)
     }
 
     /// The token that the server gets instead of the caller's, if it gets one with the request.
@@ -274,7 +269,7 @@ impl Proxy {
         if upstream.has(session.address).await {
             Ok(Some(session))
         } else {
-            Err(gone())
+            Err(gone().into())
         }
     }
 
@@ -292,7 +287,7 @@ impl Proxy {
     }
 
     /// 502, or 504 when the server was too slow.
-    fn upstream_failed(&self, judged: &Judged, failure: UpstreamFailure) -> Box<Answer> {
+    fn upstream_failed(&self, judged: &Judged, failure: UpstreamFailure) -> Answer {
         self.metrics.upstream_failed(failure);
         tracing::warn!(
             failure = failure.as_str(),
@@ -316,13 +311,13 @@ impl Proxy {
     }
 }
 
-fn overloaded() -> Box<Answer> {
+fn overloaded() -> Answer {
     let message = "Too many requests at a time";
     let mut answer = Answer::refusal(Reason::Overload, StatusCode::SERVICE_UNAVAILABLE, message, None);
     answer
         .headers
         .push((header::RETRY_AFTER, HeaderValue::from_static("1")));
-    Box::new(answer)
+    answer
 }
 
 /// What the gate says by itself, as a response.

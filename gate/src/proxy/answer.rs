@@ -29,7 +29,7 @@ use crate::{
 /// The largest list that is filtered.
 const LARGEST_LIST: usize = 8 << 20;
 /// No answer goes on for longer.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(30 * 24);
 
 impl Proxy {
     /// Passes the server's answer on.
@@ -46,7 +46,7 @@ impl Proxy {
         };
         let prepared = match prepared {
             Ok(prepared) => prepared,
-            Err(failure) => return Err((self.upstream_failed(judged, failure), held.record)),
+            Err(failure) => return Err((self.upstream_failed(judged, failure).into(), held.record)),
         };
         let status = parts.status.as_u16();
         held.record.status = Some(status);

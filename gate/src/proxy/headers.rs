@@ -145,6 +145,3 @@ pub(crate) fn is_of_type(headers: &HeaderMap, wanted: &str) -> bool {
     let essence = value.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(wanted))
 }
-
-#[cfg(test)]
-mod tests;

@@ -200,7 +200,7 @@ impl Relay {
                     // Trailers are no part of MCP.
                     Err(_) => continue,
                 },
-                Some(Err(_)) => return Poll::Ready(self.fail(UpstreamFailure::Cut)),
+                Some(Err(_)) => return Poll::Ready(Some(Err(self.fail(UpstreamFailure::Cut)))),
                 None => {
                     self.ended = true;
                     let rest = self.filter.take().map(Filter::finish);
@@ -213,7 +213,7 @@ impl Relay {
             match filter.push(&piece) {
                 Some(events) if events.is_empty() => {}
                 Some(events) => return Poll::Ready(Some(Ok(events))),
-                None => return Poll::Ready(self.fail(UpstreamFailure::Answer)),
+                None => return Poll::Ready(Some(Err(self.fail(UpstreamFailure::Answer)))),
             }
         }
     }
@@ -232,10 +232,10 @@ impl Relay {
         (!self.is_stream).then_some(Err(CutOff))
     }
 
-    fn fail(&mut self, failure: UpstreamFailure) -> Option<Result<Bytes, CutOff>> {
+    fn fail(&mut self, failure: UpstreamFailure) -> CutOff {
         self.ended = true;
         self.metrics.upstream_failed(failure);
-        Some(Err(CutOff))
+        CutOff
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{config::Timeouts, shutdown::Shutdown};
 /// How long a client has to agree to the end of its connection.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// When a client is asked whether it is still there, and how long it may take what it is sent without taking any of it.
-const ALIVE: Duration = Duration::from_secs(60);
+const ALIVE: Duration = Duration::from_mins(1);
 /// How long no connection is accepted when the process has no more files.
 const BREATH: Duration = Duration::from_millis(100);
 /// How many requests a client may have open on one HTTP/2 connection.

@@ -199,12 +199,11 @@ async fn becomes_a_server(world: Arc<World>) -> anyhow::Result<()> {
     let before = prepare(&env).await?;
     let space = env.namespace();
     let orders = service(space, "orders", &annotations("orders"));
-    // The least that works: a Service with one port, and two annotations.
-    let mut least = service(
-        space,
-        "least",
-        &json!({ AUTHORIZATION_SERVER: format!("{space}/main"), RESOURCE: "https://least.example.com/" }),
-    );
+    // The least that works without a gate: a Service with one port, and three annotations.
+    let least = json!({
+        AUTHORIZATION_SERVER: format!("{space}/main"), RESOURCE: "https://least.example.com/", ENFORCEMENT: "External",
+    });
+    let mut least = service(space, "least", &least);
     least["spec"]["ports"] = json!([{ "port": 80 }]);
     apply_all(&env, &[orders, least]).await?;
     let (orders, least) = (stored(&env, "orders").await?, stored(&env, "least").await?);

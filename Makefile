@@ -8,7 +8,7 @@ CACHE := $(or $(MCP_AUTH_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mcp-auth-
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo test test-long crds lint unit stories
+.PHONY: help demo test test-long crds lint unit fuzz stories
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -34,7 +34,11 @@ lint: $(CARGO_DENY) ## Format, clippy, and bans, licences and sources of depende
 unit: ## Unit tests, and that the generated files are up to date
 	@echo "==> unit tests"
 	cargo test --quiet -p mcp-auth-crds -p mcp-auth-operator
+	cargo test --quiet -p mcp-auth-gate-core -p mcp-auth-gate-fuzz
 	cargo test --quiet -p mcp-auth-e2e --lib --bins
+
+fuzz: ## Five minutes of random bodies: what a gate lets through must mean one thing to every reader; SEED=N repeats a run
+	cargo run --quiet --release -p mcp-auth-gate-fuzz -- $(if $(SEED),--seed $(SEED))
 
 stories: ## The stories on a real API server and a real Keycloak
 	@echo "==> stories"

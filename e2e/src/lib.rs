@@ -15,6 +15,7 @@
 pub mod cache;
 pub mod control_plane;
 pub mod demo;
+pub mod gate;
 pub mod interrupt;
 pub mod keycloak;
 pub mod kubectl;

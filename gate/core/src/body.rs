@@ -2,7 +2,8 @@
 //!
 //! The whole text is read strictly. What one reader takes for one call and another for another is refused: a key that is
 //! there twice, one that differs from a known key only in case (some readers ignore it), `__proto__` (some readers obey
-//! it), text after the end, what is not UTF-8, numbers out of range, half a surrogate pair, and whole batches.
+//! it), text that ends early for readers written in C, text after the end, what is not UTF-8, numbers out of range, half a
+//! surrogate pair, and whole batches.
 
 mod strict;
 
@@ -97,7 +98,7 @@ pub fn judge(body: &[u8], needle: Option<&Needle<'_>>) -> Result<Message, BodyEr
     }
     let answers = root.contains_key("result") || root.contains_key("error");
     let method = match root.remove("method") {
-        Some(Value::String(method)) if !answers => method,
+        Some(Value::String(method)) if !answers && !method.contains('\0') => method,
         None if answers && id.is_some() && !(root.contains_key("result") && root.contains_key("error")) => {
             return Ok(Message {
                 kind: MessageKind::Response,
@@ -122,7 +123,11 @@ pub fn judge(body: &[u8], needle: Option<&Needle<'_>>) -> Result<Message, BodyEr
 
 /// What a call is about.
 fn subjects(method: &str, params: &Value) -> Result<Vec<(Kind, String)>, BodyError> {
-    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or(BodyError::NoName);
+    // For what is written in C, text ends at NUL.
+    let text = |value: &Value| {
+        let text = value.as_str().filter(|text| !text.contains('\0'));
+        text.map(str::to_owned).ok_or(BodyError::NoName)
+    };
     let one = |kind, value: &Value| Ok(vec![(kind, text(value)?)]);
     match method {
         "tools/call" => one(Kind::Tool, &params["name"]),
@@ -136,11 +141,14 @@ fn subjects(method: &str, params: &Value) -> Result<Vec<(Kind, String)>, BodyErr
             Some("ref/resource") => one(Kind::Resource, &params["ref"]["uri"]),
             _ => Err(BodyError::NoName),
         },
-        "subscriptions/listen" => match &params["notifications"]["resourceSubscriptions"] {
-            Value::Null => Ok(Vec::new()),
-            Value::Array(all) => all.iter().map(|uri| Ok((Kind::Resource, text(uri)?))).collect(),
-            _ => Err(BodyError::NoName),
-        },
+        "subscriptions/listen" => {
+            let notifications = &params["notifications"];
+            match &notifications["resourceSubscriptions"] {
+                Value::Array(all) => all.iter().map(|uri| Ok((Kind::Resource, text(uri)?))).collect(),
+                Value::Null if notifications.is_null() || notifications.is_object() => Ok(Vec::new()),
+                _ => Err(BodyError::NoName),
+            }
+        }
         _ => Ok(Vec::new()),
     }
 }

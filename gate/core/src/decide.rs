@@ -370,8 +370,11 @@ const NEVER_FORWARDED: [&str; 10] = [
 
 /// The headers of this request that must not reach the server: those, and whatever holds the token.
 fn removed(headers: &HeaderMap, wire: Wire, needle: Option<&Needle<'_>>) -> Vec<HeaderName> {
-    // The old wire does not know them; a server that speaks both must not act on them.
-    let lies = |name: &HeaderName| wire == Wire::Sessions && (*name == wire::METHOD || *name == wire::NAME);
+    // Headers of the other wire, which nobody compared or looked up: a server that speaks both must not act on them.
+    let unchecked = |name: &HeaderName| match wire {
+        Wire::Sessions => *name == wire::METHOD || *name == wire::NAME,
+        Wire::Stateless => *name == wire::SESSION_ID,
+    };
     let holds = |name: &HeaderName| {
         needle.is_some_and(|needle| {
             headers
@@ -382,7 +385,7 @@ fn removed(headers: &HeaderMap, wire: Wire, needle: Option<&Needle<'_>>) -> Vec<
     };
     headers
         .keys()
-        .filter(|name| NEVER_FORWARDED.contains(&name.as_str()) || lies(name) || holds(name))
+        .filter(|name| NEVER_FORWARDED.contains(&name.as_str()) || unchecked(name) || holds(name))
         .cloned()
         .collect()
 }

@@ -11,5 +11,7 @@ mod glob;
 pub mod list;
 pub mod policy;
 pub mod sse;
+#[cfg(test)]
+mod testing;
 pub mod token;
 pub mod wire;

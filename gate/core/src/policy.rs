@@ -81,21 +81,17 @@ impl Policy {
     }
 
     fn new(document: Document, hash: String) -> Result<Self, PolicyError> {
-        let resource = Url::parse(&document.resource).map_err(|_| wrong("resource is no URL"))?;
-        if resource.query().is_some() || resource.fragment().is_some() || !resource.has_host() {
-            return Err(wrong(
-                "resource is no URL of a host, or has a query or a fragment",
-            ));
-        }
-        if resource.as_str() != document.resource {
-            return Err(wrong("resource is not spelled as MCP clients spell it"));
-        }
+        let resource = resource(&document.resource)?;
         let scopes = Scopes::new(&document)?;
         let rules = scopes.rules(&document)?;
         let default_scopes = match &document.default_scopes {
+            Some(names) if names.is_empty() => return Err(wrong("defaultScopes needs no scope")),
             Some(names) => Some(scopes.known(names)?),
             None => None,
         };
+        if let Some(origin) = document.allowed_origins.iter().find(|origin| !is_origin(origin)) {
+            return Err(wrong(format!("{origin:?} is no origin of pages")));
+        }
         check_exchanges(&document, &scopes)?;
         check_authorization_server(&document.authorization_server)?;
         check_upstream(document.upstream.as_ref())?;
@@ -237,7 +233,7 @@ impl Scopes {
         Ok(scopes)
     }
 
-    /// These names as a set, if all are scopes of the server and there is at least one.
+    /// These names as a set, if all are scopes of the server.
     fn known(&self, names: &[String]) -> Result<BTreeSet<String>, PolicyError> {
         match names.iter().find(|name| !self.order.contains(name)) {
             Some(name) => Err(wrong(format!("{name:?} is not among the scopes"))),
@@ -254,6 +250,45 @@ impl Scopes {
         });
         rules.collect()
     }
+}
+
+/// The resource, if it is spelled as every client spells it: what a WHATWG URL parser returns for it.
+fn resource(text: &str) -> Result<Url, PolicyError> {
+    let url = Url::parse(text).map_err(|_| wrong("resource is no URL"))?;
+    let is_loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback => {}
+        _ => return Err(wrong("resource is not https, nor http on a loopback host")),
+    }
+    if url.query().is_some() || url.fragment().is_some() || has_user(&url) {
+        return Err(wrong("resource has a query, a fragment or a user"));
+    }
+    if url.as_str() != text {
+        return Err(wrong("resource is not spelled as MCP clients spell it"));
+    }
+    Ok(url)
+}
+
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// Whether browsers could send this as `Origin`. Not `null`, which pages of many strangers share.
+fn is_origin(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
+    let origin = url.origin();
+    // A star stands for nothing here: whoever writes one should hear of it.
+    if origin.is_tuple() {
+        return origin.ascii_serialization() == text && !text.contains('*');
+    }
+    // Programs with pages inside have schemes of their own: `vscode-webview://…`.
+    url.has_host()
+        && url.as_str() == text
+        && url.path().is_empty()
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && !has_user(&url)
 }
 
 fn reachable(from: &str, implies: &BTreeMap<&str, &[String]>) -> BTreeSet<String> {
@@ -335,7 +370,8 @@ fn check_upstream(upstream: Option<&Upstream>) -> Result<(), PolicyError> {
             if url.scheme() == "http"
                 && url.has_host()
                 && url.query().is_none()
-                && url.username().is_empty() =>
+                && url.fragment().is_none()
+                && !has_user(&url) =>
         {
             Ok(())
         }

@@ -49,10 +49,12 @@ impl Place {
         }
     }
 
-    /// Whether a key here is not a known one, but some reader takes it for one: Go's `encoding/json` ignores case.
+    /// Whether a key here is not a known one, but some reader takes it for one: Go's `encoding/json` ignores case, and
+    /// text ends at NUL for what is written in C.
     fn is_disguised(self, key: &str) -> bool {
         let mut known = self.known().iter();
-        known.any(|known| *known != key && folds_to(key, known))
+        let until_nul = key.split('\0').next().unwrap_or_default();
+        known.any(|known| *known != key && folds_to(until_nul, known))
     }
 }
 
@@ -270,7 +272,7 @@ impl<'de> Seen<'de> {
 }
 
 /// Whether `key` is `known` (ASCII) to a reader that ignores case as Unicode does: K and ſ fold to letters of ASCII.
-fn folds_to(key: &str, known: &str) -> bool {
+pub(super) fn folds_to(key: &str, known: &str) -> bool {
     let fold = |c: char| match c {
         '\u{212a}' => 'k',
         '\u{17f}' => 's',

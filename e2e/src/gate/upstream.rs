@@ -1,0 +1,163 @@
+//! An MCP server that writes down every byte it gets, and answers as the request asks it to.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    task::JoinHandle,
+};
+
+use super::http1::{Message, Reader, Side};
+
+/// The header by which a request asks for an answer other than JSON: `events`, `session`, `silence`, `break`, `late`.
+pub const ANSWER: &str = "x-answer";
+
+/// When each event of a stream is sent, after the head.
+pub const EVENT_TIMES: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(700),
+    Duration::from_millis(1400),
+];
+
+/// The session id that it gives out when asked for one.
+pub const SESSION: &str = "session-of-the-server";
+
+/// The server. It ends when it is dropped.
+pub struct Upstream {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<Message>>>,
+    serving: JoinHandle<()>,
+}
+
+impl Upstream {
+    /// Starts one on a port of 127.0.0.1.
+    pub async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let requests = Arc::new(Mutex::default());
+        let shared = Arc::clone(&requests);
+        let serving = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Ok(Self {
+            address,
+            requests,
+            serving,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Every request so far, in the order of arrival.
+    pub fn requests(&self) -> Vec<Message> {
+        self.requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn serve(stream: TcpStream, requests: Arc<Mutex<Vec<Message>>>) {
+    let _ = stream.set_nodelay(true);
+    let (source, mut sink) = stream.into_split();
+    let mut reader = Reader::new(source);
+    let note = |message: Message| {
+        let mut all = requests.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(message);
+    };
+    loop {
+        match next(&mut reader).await {
+            Ok(Some(request)) => {
+                note(request.clone());
+                if answer(&request, &mut sink).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            // What cannot be read is written down too: nobody may have sent it.
+            Err(error) => {
+                let mut head = format!("unreadable: {error:#}\r\n").into_bytes();
+                head.extend_from_slice(reader.rest());
+                let first_line = "unreadable".to_owned();
+                note(Message {
+                    head,
+                    first_line,
+                    ..Message::default()
+                });
+                return;
+            }
+        }
+    }
+}
+
+async fn next(reader: &mut Reader<OwnedReadHalf>) -> anyhow::Result<Option<Message>> {
+    let Some(mut message) = reader.head().await? else {
+        return Ok(None);
+    };
+    reader.body(&mut message, Side::Requests).await?;
+    Ok(Some(message))
+}
+
+const JSON: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"from":"the server"}}"#;
+
+async fn answer(request: &Message, sink: &mut OwnedWriteHalf) -> anyhow::Result<()> {
+    let json = |more: &str| {
+        let length = JSON.len();
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{more}\r\n{JSON}"
+        )
+    };
+    match request.value(ANSWER).unwrap_or_default() {
+        "events" => return events(sink).await,
+        "session" => {
+            sink.write_all(json(&format!("mcp-session-id: {SESSION}\r\n")).as_bytes())
+                .await?
+        }
+        "silence" => std::future::pending::<()>().await,
+        "late" => {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            sink.write_all(json("").as_bytes()).await?;
+        }
+        "break" => {
+            sink.write_all(&json("").as_bytes()[..60]).await?;
+            sink.shutdown().await?;
+            anyhow::bail!("as it was asked to");
+        }
+        _ => sink.write_all(json("").as_bytes()).await?,
+    }
+    sink.flush().await.context("the connection broke")
+}
+
+async fn events(sink: &mut OwnedWriteHalf) -> anyhow::Result<()> {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
+                x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
+    sink.write_all(head.as_bytes()).await?;
+    let began = tokio::time::Instant::now();
+    for (number, at) in EVENT_TIMES.iter().enumerate() {
+        tokio::time::sleep_until(began + *at).await;
+        let event = format!("data: {{\"event\":{number}}}\n\n");
+        let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+        sink.write_all(chunk.as_bytes()).await?;
+    }
+    Ok(sink.write_all(b"0\r\n\r\n").await?)
+}

@@ -63,7 +63,7 @@ pub(in crate::controllers::mcp_server) fn stored(server: &McpServer) -> Report {
     let open = ways_in::OPEN.map(|reason| Report::no(type_, reason, ""));
     let known: Vec<_> = open
         .into_iter()
-        .chain([Report::yes(type_, ways_in::CLOSED, "")])
+        .chain([Report::yes(type_, "Closed", "")])
         .collect();
     probe::stored(server, type_, &known).unwrap_or_else(not_tried)
 }

@@ -22,8 +22,6 @@ use crate::kinds::PodFacts;
 
 /// The reasons of what is open.
 pub(super) const OPEN: [&str; 3] = ["OtherService", "PodsReachable", "TargetExposed"];
-/// The reason of what is closed.
-pub(super) const CLOSED: &str = "Closed";
 
 /// How many names a message lists.
 const MOST_NAMED: usize = 4;
@@ -111,7 +109,7 @@ pub(super) fn report(
         ),
         _ => Report::yes(
             type_,
-            CLOSED,
+            "Closed",
             format!("No pod of the server takes connections past the gate; tried: {tried}"),
         ),
     }

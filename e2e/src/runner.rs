@@ -12,7 +12,7 @@ use anyhow::Context;
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use tokio::runtime::{Handle, Runtime};
 
-use crate::{interrupt, leaks, process, progress, world::World};
+use crate::{interrupt, leaks, process, progress, run_folder::RunFolder, use_aws_lc, world::World};
 
 /// As many stories as run side by side unless `--test-threads` says otherwise. They mostly wait.
 const THREADS: usize = 4;
@@ -29,7 +29,15 @@ type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
 /// One thing that is shown to work.
 pub struct Story {
     name: &'static str,
-    run: Box<dyn FnOnce(Arc<World>) -> Running + Send>,
+    run: Run,
+}
+
+/// What a story runs on.
+enum Run {
+    /// A control plane and a Keycloak.
+    InWorld(Box<dyn FnOnce(Arc<World>) -> Running + Send>),
+    /// A folder, and what it starts by itself.
+    Alone(Box<dyn FnOnce(Arc<RunFolder>) -> Running + Send>),
 }
 
 impl Story {
@@ -40,8 +48,23 @@ impl Story {
     {
         Self {
             name,
-            run: Box::new(move |world| Box::pin(run(world))),
+            run: Run::InWorld(Box::new(move |world| Box::pin(run(world)))),
         }
+    }
+
+    /// A story that needs neither a control plane nor Keycloak: when only such stories are selected, none is started.
+    pub fn alone<F>(name: &'static str, run: impl FnOnce(Arc<RunFolder>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + 'static,
+    {
+        Self {
+            name,
+            run: Run::Alone(Box::new(move |folder| Box::pin(run(folder)))),
+        }
+    }
+
+    fn needs_world(&self) -> bool {
+        matches!(self.run, Run::InWorld(_))
     }
 }
 
@@ -49,6 +72,8 @@ impl Story {
 #[derive(Default)]
 struct Shared {
     world: OnceLock<Arc<World>>,
+    /// Of stories that run alone.
+    folder: OnceLock<Arc<RunFolder>>,
     durations: Mutex<Vec<(Duration, &'static str)>>,
 }
 
@@ -76,19 +101,34 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
         }
     });
     let shared = Arc::new(Shared::default());
+    let needs_world: Vec<bool> = stories.iter().map(Story::needs_world).collect();
     let trials: Vec<Trial> = stories
         .into_iter()
         .map(|story| trial(story, Arc::clone(&shared), runtime.handle().clone()))
         .collect();
-    if !arguments.list && trials.iter().any(|trial| !arguments.is_filtered_out(trial)) {
+    let selected = |world: bool| {
+        let mut all = trials.iter().zip(&needs_world);
+        !arguments.list
+            && all.any(|(trial, needs_world)| *needs_world == world && !arguments.is_filtered_out(trial))
+    };
+    // Both were empty until here.
+    if selected(true) {
         let world = runtime.block_on(World::start())?;
-        // It was empty until here.
         let _ = shared.world.set(Arc::new(world));
+    }
+    if selected(false) {
+        use_aws_lc();
+        let _ = shared.folder.set(Arc::new(RunFolder::create()?));
     }
     let began = Instant::now();
     let conclusion = libtest_mimic::run(arguments, trials);
     interrupt::let_it_finish();
+    if let Some(folder) = shared.folder.get().filter(|_| conclusion.has_failed()) {
+        folder.keep();
+    }
     let Some(world) = shared.world.get() else {
+        process::kill_everything();
+        sum_up(&conclusion, &shared, began.elapsed());
         return Ok(conclusion.exit_code());
     };
     let leaks = runtime.block_on(leaks::check(world));
@@ -98,17 +138,30 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
     if let Ok(line) = &leaks {
         world.note(line);
     }
-    finish(&runtime, world, &conclusion, &shared, began.elapsed());
+    if let Err(error) = runtime.block_on(world.stop()) {
+        progress::say(&format!("not everything stopped by itself: {error:#}"));
+    }
+    process::kill_everything();
+    for line in world.notes() {
+        progress::say(&line);
+    }
+    sum_up(&conclusion, &shared, began.elapsed());
     leaks.context("secrets were looked for")?;
     Ok(conclusion.exit_code())
 }
 
 fn trial(story: Story, shared: Arc<Shared>, runtime: Handle) -> Trial {
     Trial::test(story.name, move || {
-        let world = Arc::clone(shared.world.get().ok_or("there is no world")?);
         let began = Instant::now();
-        let outcome =
-            runtime.block_on(async { tokio::time::timeout(STORY_TIMEOUT, (story.run)(world)).await });
+        // Started on the runtime, so that a story may do so too before it first waits.
+        let outcome = runtime.block_on(async {
+            let running = match story.run {
+                Run::InWorld(run) => run(Arc::clone(shared.world.get().context("there is no world")?)),
+                Run::Alone(run) => run(Arc::clone(shared.folder.get().context("there is no folder")?)),
+            };
+            anyhow::Ok(tokio::time::timeout(STORY_TIMEOUT, running).await)
+        });
+        let outcome = outcome.map_err(|error| Failed::from(describe(&error)))?;
         let mut durations = shared.durations.lock().unwrap_or_else(PoisonError::into_inner);
         durations.push((began.elapsed(), story.name));
         match outcome {
@@ -134,13 +187,8 @@ fn describe(error: &anyhow::Error) -> String {
         .join("\n")
 }
 
-/// Stops the world and says how it went.
-fn finish(runtime: &Runtime, world: &World, conclusion: &Conclusion, shared: &Shared, took: Duration) {
-    if let Err(error) = runtime.block_on(world.stop()) {
-        progress::say(&format!("not everything stopped by itself: {error:#}"));
-    }
-    process::kill_everything();
-
+/// Says how it went.
+fn sum_up(conclusion: &Conclusion, shared: &Shared, took: Duration) {
     let mut durations = shared
         .durations
         .lock()
@@ -151,9 +199,6 @@ fn finish(runtime: &Runtime, world: &World, conclusion: &Conclusion, shared: &Sh
         .iter()
         .take(SLOWEST)
         .map(|(took, name)| format!("{name} {:.1} s", took.as_secs_f64()));
-    for line in world.notes() {
-        progress::say(&line);
-    }
     progress::say(&format!(
         "the slowest: {}",
         slowest.collect::<Vec<_>>().join(", ")

@@ -2,11 +2,15 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod arbiter;
 pub mod authorizer;
 pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod exchange;
+pub mod ext_authz;
+mod faces;
+pub mod forward_auth;
 pub mod handles;
 pub mod keys;
 pub mod metrics;

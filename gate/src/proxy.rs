@@ -20,6 +20,7 @@ use crate::{
     authorizer::Authorizer,
     config::{Limits, Timeouts},
     exchange::Exchanges,
+    handles::{HandleGuard, Handles},
     metrics::{Face, Metrics, UpstreamFailure},
     session::{Owner, Session, Sessions},
     shutdown::Shutdown,
@@ -45,6 +46,7 @@ use upstream::{Call, Upstream};
 pub struct Proxy {
     authorizer: Arc<Authorizer>,
     exchanges: Arc<Exchanges>,
+    handles: Option<Handles>,
     sessions: Arc<Sessions>,
     upstream: ArcSwapOption<Upstream>,
     upstream_at: Option<SocketAddr>,
@@ -99,6 +101,7 @@ impl Proxy {
         Self {
             authorizer,
             exchanges,
+            handles: None,
             sessions,
             upstream: ArcSwapOption::empty(),
             upstream_at: None,
@@ -115,6 +118,13 @@ impl Proxy {
     #[must_use]
     pub fn with_upstream_at(mut self, address: Option<SocketAddr>) -> Self {
         self.upstream_at = address;
+        self
+    }
+
+    /// Gives the server a handle with each request, where the policy sells tokens for handles.
+    #[must_use]
+    pub fn with_handles(mut self, handles: Option<Handles>) -> Self {
+        self.handles = handles;
         self
     }
 
@@ -158,7 +168,9 @@ impl Proxy {
             Err(answer) => return Err((answer, record)),
         };
         self.metrics.judged(record.started().elapsed());
-        let (response, lease) = match self.forward(parts, &judged).await {
+        let handles = self.handles.as_ref();
+        let handle = handles.and_then(|handles| handles.mint(&judged.policy, &judged.allowed));
+        let (response, lease) = match self.forward(parts, &judged, handle.as_ref()).await {
             Ok(answered) => answered,
             Err(answer) => return Err((answer, record)),
         };
@@ -168,6 +180,7 @@ impl Proxy {
             relay::Held {
                 record,
                 _place: place,
+                _handle: handle,
                 lease,
                 stream: None,
             },
@@ -211,6 +224,7 @@ impl Proxy {
         &self,
         parts: &request::Parts,
         judged: &Judged,
+        handle: Option<&HandleGuard>,
     ) -> Result<(Response<Incoming>, upstream::Lease), Box<Answer>> {
         let unreachable = |failure| self.upstream_failed(judged, failure);
         let upstream = self
@@ -224,7 +238,7 @@ impl Proxy {
         let added = Added {
             session,
             authorization: self.exchanged(judged).await?,
-            handle: None,
+            handle: handle.map(|handle| handle.header_value().clone()),
         };
         let call = Call {
             method: parts.method.clone(),

@@ -9,11 +9,14 @@ use tokio::net::TcpListener;
 use crate::{
     access_log::AccessLog,
     admin::Admin,
+    arbiter::Arbiter,
     authorizer::Authorizer,
     clock::SystemClock,
     config::Config,
     credentials::Credentials,
     exchange::Exchanges,
+    faces::Faces,
+    handles::Handles,
     keys::{KeyOptions, KeyStore},
     metrics::{Input, Metrics},
     outbound::Outbound,
@@ -43,6 +46,9 @@ pub enum RunError {
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Randomness,
+    /// No HTTP client can be made for the other replicas.
+    #[error("no HTTP client can be made")]
+    Client,
 }
 
 /// The parts that more than one other part needs.
@@ -51,7 +57,20 @@ struct Parts {
     exchanges: Arc<Exchanges>,
     sessions: Arc<Sessions>,
     metrics: Metrics,
+    access_log: Arc<AccessLog>,
     tls: Option<Tls>,
+}
+
+impl Parts {
+    fn arbiter(&self, config: &Config) -> Arbiter {
+        Arbiter {
+            authorizer: Arc::clone(&self.authorizer),
+            exchanges: Arc::clone(&self.exchanges),
+            metrics: self.metrics.clone(),
+            access_log: Arc::clone(&self.access_log),
+            largest_body: config.limits.body,
+        }
+    }
 }
 
 /// Runs the gate until it is asked to stop.
@@ -74,6 +93,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         authorizer: Arc::new(Authorizer::new(Arc::clone(&keys), clock)),
         sessions: Arc::new(Sessions::with_own_key().map_err(|_| RunError::Randomness)?),
         metrics: Metrics::new(&mut registry),
+        access_log: Arc::new(AccessLog::new(config.access_log)),
         tls: config.tls.as_ref().map(|_| Tls::default()),
     };
     parts.exchanges.register(&mut registry);
@@ -81,6 +101,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         listen(config.addresses.proxy).await?,
         listen(config.addresses.admin).await?,
     );
+    let faces = Faces::bind(&config, &parts.arbiter(&config), &mut registry).await?;
 
     let reports = Reports::default();
     let mut inputs = inputs(&config, &parts);
@@ -90,13 +111,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::spawn(watch::run(inputs, reports.clone(), parts.metrics.clone()));
     tokio::spawn(async move { keys.run().await });
     tokio::spawn(Admin::new(registry, reports, shutdown.clone()).run(admin));
-    let server = serve(&config, parts, proxy, &shutdown);
+    let proxy = serve(&config, parts, proxy, faces.handles(), &shutdown);
+    let server = tokio::spawn(faces.serve(shutdown.clone(), proxy));
     shutdown.requested().await;
     stop(server, &trigger, &shutdown, config.timeouts.drain).await;
     Ok(())
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|error| RunError::Listen { address, error })
 }
@@ -105,6 +127,7 @@ fn serve(
     config: &Config,
     parts: Parts,
     listener: TcpListener,
+    handles: Option<Handles>,
     shutdown: &Shutdown,
 ) -> tokio::task::JoinHandle<()> {
     let proxy = Proxy::new(
@@ -113,10 +136,11 @@ fn serve(
         parts.sessions,
         (config.limits, config.timeouts),
         parts.metrics,
-        Arc::new(AccessLog::new(config.access_log)),
+        parts.access_log,
         shutdown.clone(),
     )
-    .with_upstream_at(config.addresses.upstream);
+    .with_upstream_at(config.addresses.upstream)
+    .with_handles(handles);
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, tls = parts.tls.is_some(), "serving");
     }

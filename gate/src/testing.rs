@@ -16,7 +16,16 @@ use mcp_auth_gate_core::{
 };
 use serde_json::{Value, json};
 
-use crate::clock::Clock;
+use crate::{
+    access_log::{AccessLog, AccessLogForm},
+    arbiter::Arbiter,
+    authorizer::Authorizer,
+    clock::Clock,
+    exchange::Exchanges,
+    keys::{KeyOptions, KeyStore},
+    metrics::Metrics,
+    outbound::Outbound,
+};
 
 pub(crate) use authorization_server::{AuthorizationServer, Script};
 pub(crate) use signer::Signer;
@@ -149,4 +158,26 @@ pub(crate) fn issued(token: &str, lifetime: i64) -> Value {
         "expires_in": lifetime,
         "scope": "orders:read",
     })
+}
+
+/// What the faces for other proxies decide with, by a policy that names `server`; its keys are fetched.
+pub(crate) fn arbiter(server: &AuthorizationServer, changes: &Value) -> Arbiter {
+    let clock = ManualClock::at(NOW);
+    let outbound = Outbound::new(false);
+    let keys = Arc::new(KeyStore::new(
+        outbound.clone(),
+        KeyOptions::default(),
+        clock.clone(),
+    ));
+    let running = Arc::clone(&keys);
+    tokio::spawn(async move { running.run().await });
+    let arbiter = Arbiter {
+        authorizer: Arc::new(Authorizer::new(keys, clock.clone())),
+        exchanges: Arc::new(Exchanges::new(outbound, clock)),
+        metrics: Metrics::new(&mut Metrics::registry()),
+        access_log: Arc::new(AccessLog::new(AccessLogForm::Off)),
+        largest_body: 1024 * 1024,
+    };
+    arbiter.authorizer.set_policy(policy(server, changes));
+    arbiter
 }

@@ -203,7 +203,7 @@ fn traefik_routes(gate: Faces, server: SocketAddr) -> Value {
     let balanced =
         |address: SocketAddr| json!({"loadBalancer": {"servers": [{"url": format!("http://{address}")}]}});
     let auth = json!({"forwardAuth": {
-        "address": format!("http://{}/forward-auth/team-a/notes", gate.forward_auth),
+        "address": format!("http://{}/forward-auth", gate.forward_auth),
         "forwardBody": true,
         "maxBodySize": LARGEST_BODY,
         "preserveRequestMethod": true,
@@ -213,6 +213,7 @@ fn traefik_routes(gate: Faces, server: SocketAddr) -> Value {
     json!({"http": {
         "routers": {
             "metadata": {"rule": format!("PathPrefix(`{WELL_KNOWN}`)"), "entryPoints": ["web"], "service": "metadata"},
+            "preflights": {"rule": "Method(`OPTIONS`)", "entryPoints": ["web"], "service": "metadata"},
             "mcp": {"rule": "PathPrefix(`/`)", "entryPoints": ["web"], "middlewares": ["auth"], "service": "server"},
         },
         "middlewares": {"auth": auth},

@@ -153,13 +153,11 @@ impl Drop for TestIssuer {
 }
 
 /// Seconds of Unix time.
-pub fn now() -> anyhow::Result<u64> {
+pub fn now() -> anyhow::Result<i64> {
     #[expect(clippy::disallowed_methods, reason = "tokens of a test are for this moment")]
     let now = SystemTime::now();
-    Ok(now
-        .duration_since(UNIX_EPOCH)
-        .context("it is before 1970")?
-        .as_secs())
+    let since = now.duration_since(UNIX_EPOCH).context("it is before 1970")?;
+    Ok(i64::try_from(since.as_secs())?)
 }
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) -> anyhow::Result<()> {

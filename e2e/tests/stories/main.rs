@@ -13,6 +13,7 @@ mod drift;
 mod egress;
 mod exchange;
 mod fixtures;
+mod gate;
 mod harness;
 mod idle;
 mod inventory;
@@ -46,6 +47,7 @@ fn all() -> Vec<Story> {
     stories.extend(drift::stories());
     stories.extend(egress::stories());
     stories.extend(exchange::stories());
+    stories.extend(gate::stories());
     stories.extend(harness::stories());
     stories.extend(idle::stories());
     stories.extend(isolation::stories());

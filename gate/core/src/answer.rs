@@ -43,6 +43,8 @@ pub enum Reason {
     BodyPresence,
     /// The body is too large, or not all of it came.
     BodySize,
+    /// A head that cannot be read, or not be passed on as it must be.
+    Head,
     /// Not `application/json` without encoding.
     ContentType,
     /// The body was refused.
@@ -91,6 +93,7 @@ impl Reason {
             Self::Unmatched => "unmatched",
             Self::BodyPresence => "body_presence",
             Self::BodySize => "body_size",
+            Self::Head => "head",
             Self::ContentType => "content_type",
             Self::Body(error) => match error {
                 BodyError::NotJson => "body_not_json",
@@ -273,6 +276,11 @@ impl Answer {
     pub(crate) fn too_large() -> Self {
         let message = "The body is too large, or not all of it came";
         Self::refusal(Reason::BodySize, StatusCode::PAYLOAD_TOO_LARGE, message, None)
+    }
+
+    /// 400: what another proxy asked about makes no sense, or could not be passed on as it must be.
+    pub fn head_refused(message: &str) -> Self {
+        Self::bad_request(Reason::Head, message)
     }
 
     /// 403 without a challenge: the authorization server lets this caller's token not be exchanged, nor another one.

@@ -355,7 +355,7 @@ fn query_holds(query: Option<&str>, needle: &Needle<'_>) -> bool {
 }
 
 /// Headers by which credentials travel, and those that are ours to set: nobody may send them past a gate.
-const NEVER_FORWARDED: [&str; 10] = [
+pub const NEVER_FORWARDED: [&str; 10] = [
     "authorization",
     "proxy-authorization",
     "cookie",
@@ -383,9 +383,15 @@ fn removed(headers: &HeaderMap, wire: Wire, needle: Option<&Needle<'_>>) -> Vec<
                 .any(|value| needle.is_in(value.as_bytes()))
         })
     };
+    // Servers that hand headers on as variables (CGI, WSGI) cannot tell an underscore from a dash.
+    let is_forbidden = |name: &HeaderName| {
+        let text = name.as_str();
+        NEVER_FORWARDED.contains(&text)
+            || (text.contains('_') && NEVER_FORWARDED.contains(&text.replace('_', "-").as_str()))
+    };
     headers
         .keys()
-        .filter(|name| NEVER_FORWARDED.contains(&name.as_str()) || unchecked(name) || holds(name))
+        .filter(|name| is_forbidden(name) || unchecked(name) || holds(name))
         .cloned()
         .collect()
 }

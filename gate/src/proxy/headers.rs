@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use mcp_auth_gate_core::{decide::Allowed, wire};
 
-/// The handle by which the server gets exchanged tokens.
-pub(crate) static HANDLE: HeaderName = HeaderName::from_static("mcp-auth-handle");
+use crate::handles::HANDLE;
+
 static X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Headers of one connection (RFC 9110, 7.6.1), those of framing among them: each side has its own.

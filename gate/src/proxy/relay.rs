@@ -25,6 +25,7 @@ use tokio::{
 use super::{server::Busy, upstream::Lease};
 use crate::{
     access_log::Record,
+    handles::HandleGuard,
     metrics::{Metrics, UpstreamFailure},
 };
 
@@ -91,6 +92,8 @@ pub(crate) struct Held {
     pub(crate) record: Record,
     /// The place among the requests at a time.
     pub(crate) _place: Place,
+    /// The handle by which the server buys tokens for it.
+    pub(crate) _handle: Option<HandleGuard>,
     /// The address that works at it.
     pub(crate) lease: Lease,
     /// The count of open streams.

@@ -9,7 +9,6 @@
 mod client;
 mod conformance;
 mod front;
-mod gate;
 mod inspector;
 mod scripts;
 mod sdk;
@@ -18,7 +17,6 @@ mod server;
 pub use client::{Ended, Login, run_client};
 pub use conformance::{Check, Conformance, Verdicts};
 pub use front::{Front, Visit};
-pub use gate::Gate;
 pub use inspector::Inspector;
 pub use scripts::Scripts;
 pub use sdk::{Said, Sdk};

@@ -218,21 +218,16 @@ impl Operator {
 
 /// `$MCP_AUTH_OPERATOR_BIN`, or the binary that cargo built beside the running program.
 pub fn binary() -> anyhow::Result<PathBuf> {
-    built(BINARY, "MCP_AUTH_OPERATOR_BIN")
-}
-
-/// What the environment variable `chosen` names, or the binary that cargo built beside the running program.
-pub(crate) fn built(binary: &str, chosen: &str) -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(chosen) {
-        return Ok(PathBuf::from(path));
+    if let Some(chosen) = std::env::var_os("MCP_AUTH_OPERATOR_BIN") {
+        return Ok(PathBuf::from(chosen));
     }
     let this = std::env::current_exe().context("cannot find the running program")?;
     this.ancestors()
         .skip(1)
         .take(2)
-        .map(|folder| folder.join(binary))
+        .map(|folder| folder.join(BINARY))
         .find(|candidate| candidate.is_file())
         .with_context(|| {
-            format!("{binary} is not built: run `cargo build -p {binary}`, or set {chosen} to its path")
+            format!("{BINARY} is not built: run `cargo build -p {BINARY}`, or set MCP_AUTH_OPERATOR_BIN to its path")
         })
 }

@@ -47,6 +47,8 @@ pub enum Reason {
     Head,
     /// Not `application/json` without encoding.
     ContentType,
+    /// The message is of a method that the wire does not have.
+    MethodUnknown,
     /// The body was refused.
     Body(BodyError),
     /// The headers of the wire were refused.
@@ -95,6 +97,7 @@ impl Reason {
             Self::BodySize => "body_size",
             Self::Head => "head",
             Self::ContentType => "content_type",
+            Self::MethodUnknown => "method_unknown",
             Self::Body(error) => match error {
                 BodyError::NotJson => "body_not_json",
                 BodyError::AmbiguousKey => "body_ambiguous_key",
@@ -153,7 +156,18 @@ impl Answer {
 
     /// A refusal of the body or of headers of the wire.
     pub(crate) fn bad_request(reason: Reason, message: &str) -> Self {
-        Self::refusal(reason, StatusCode::BAD_REQUEST, message, None)
+        Self::bad_message(reason, message, None)
+    }
+
+    /// The same, of the message with this `id`.
+    pub(crate) fn bad_message(reason: Reason, message: &str, id: Option<&Value>) -> Self {
+        Self::refusal(reason, StatusCode::BAD_REQUEST, message, id)
+    }
+
+    /// 404: the wire does not have this method.
+    pub(crate) fn method_unknown(id: Option<&Value>) -> Self {
+        let message = "There is no such method in this version of the protocol";
+        Self::refusal(Reason::MethodUnknown, StatusCode::NOT_FOUND, message, id)
     }
 
     #[must_use]
@@ -329,6 +343,7 @@ fn code(reason: Reason) -> i32 {
     match reason {
         Reason::Body(BodyError::NotJson) => -32700,
         Reason::Body(BodyError::NoName) => -32602,
+        Reason::MethodUnknown => -32601,
         Reason::Wire(WireError::HeaderMismatch) => -32020,
         Reason::Wire(WireError::Version) => -32022,
         Reason::Body(_) | Reason::BodyPresence | Reason::BodySize | Reason::ContentType => -32600,

@@ -1,14 +1,20 @@
 //! A server behind a gate, set up by the operator: resource, scopes, rules and client at Keycloak, and the policy.
 
-use std::{collections::BTreeSet, fs, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use anyhow::{Context, ensure};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use mcp_auth_e2e::{
+    gate::{GateProcess, faces},
     leaks::Known,
-    mcp::{Front, Gate, Login, McpServer, Scripts, Visit},
+    mcp::{Front, Login, McpServer, Scripts, Visit},
     oauth::Browser,
     operator::Operator,
     ports,
@@ -44,7 +50,7 @@ pub(crate) struct Protected {
     pub(crate) scripts: Scripts,
     pub(crate) front: Front,
     pub(crate) server: McpServer,
-    pub(crate) gate: Gate,
+    pub(crate) gate: GateProcess,
     /// The public client `desktop`, and where its users come back to.
     pub(crate) client_id: String,
     pub(crate) callback: String,
@@ -73,9 +79,8 @@ impl Protected {
             machine(&env, "robot", &["lab"]),
         ];
         apply_all(&env, &objects).await?;
-        let policy = policy(&env).await?;
-        let gate = Gate::start(scripts.folder(), &policy, server.address()).await?;
-        front.lead_to(gate.address());
+        let gate = start_gate(&env, &scripts, server.address()).await?;
+        front.lead_to(gate.faces().proxy);
         for client in ["desktop", "robot"] {
             ready(&env, ("McpClient", env.namespace(), client), SOON).await?;
         }
@@ -109,7 +114,7 @@ impl Protected {
             known.add(&format!("token {number}"), token.expose_secret());
         }
         ensure!(!known.is_empty(), "no token came to the gate");
-        let log = fs::read(self.gate.process().log())?;
+        let log = self.gate.log()?;
         ensure!(!log.is_empty(), "the gate logs nothing");
         known.search()?.must_miss("the log of the gate", log)?;
         self.operator.stop().await
@@ -156,6 +161,17 @@ fn lab(env: &StoryEnv, resource: &str, rules: Value) -> Value {
             "enforcement": { "mode": "Gate" },
         },
     })
+}
+
+/// A gate by the very policy that the operator wrote, in front of a server that is not where the policy says.
+async fn start_gate(env: &StoryEnv, scripts: &Scripts, upstream: SocketAddr) -> anyhow::Result<GateProcess> {
+    let folder = scripts.folder();
+    fs::write(folder.join("policy.json"), policy(env).await?)?;
+    let upstream = format!("--upstream-address={upstream}");
+    let extra = [upstream.as_str(), "--log-level=debug"];
+    let gate = GateProcess::start(folder, faces()?, None, &BTreeMap::new(), &extra)?;
+    gate.wait_until_ready().await?;
+    Ok(gate)
 }
 
 /// The policy as the operator wrote it for the gate.

@@ -1,7 +1,9 @@
 //! A client of the TypeScript SDK.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::{Ended, Scripts, run_client};
@@ -30,7 +32,8 @@ pub enum Said {
     /// The user is to open this page.
     Open(String),
     /// It was granted these scopes.
-    Granted(String),
+    #[serde(deserialize_with = "words")]
+    Granted(BTreeSet<String>),
     /// What a step gave, or the words of the error.
     #[serde(untagged)]
     Step {
@@ -41,6 +44,11 @@ pub enum Said {
         /// Why it failed.
         error: Option<String>,
     },
+}
+
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 
 impl Sdk<'_> {
@@ -59,7 +67,10 @@ impl Sdk<'_> {
         }
         let mut command = self.scripts.command("clients/sdk.mjs");
         command.arg(plan.to_string());
-        let log = self.scripts.folder().join("sdk.log");
+        let log = self
+            .scripts
+            .folder()
+            .join(format!("sdk-of-{}.log", self.client.0));
         let ended = run_client("the SDK's client", &command, &log, self.login_page, browser).await?;
         let lines = ended.printed.lines().filter(|line| line.starts_with('{'));
         let said = lines

@@ -12,7 +12,7 @@ use http::StatusCode;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use mcp_auth_e2e::{
-    gate::{GateProcess, faces},
+    gate::process::{GateProcess, faces},
     leaks::Known,
     mcp::{Front, Login, McpServer, Scripts, Visit},
     oauth::Browser,
@@ -49,6 +49,7 @@ pub(crate) struct Protected {
     pub(crate) operator: Operator,
     pub(crate) scripts: Scripts,
     pub(crate) front: Front,
+    pub(crate) which: Which,
     pub(crate) server: McpServer,
     pub(crate) gate: GateProcess,
     /// The public client `desktop`, and where its users come back to.
@@ -91,6 +92,7 @@ impl Protected {
             operator,
             scripts,
             front,
+            which,
             server,
             gate,
         })

@@ -3,7 +3,12 @@
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::{body::BodyError, policy::Policy, token::TokenError, wire::WireError};
+use crate::{
+    body::{self, BodyError},
+    policy::Policy,
+    token::TokenError,
+    wire::{Wire, WireError},
+};
 
 /// Headers that pages may read (RFC 9728 needs the first).
 pub const EXPOSED: &str = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version";
@@ -164,10 +169,19 @@ impl Answer {
         Self::refusal(reason, StatusCode::BAD_REQUEST, message, id)
     }
 
-    /// 404: the wire does not have this method.
-    pub(crate) fn method_unknown(id: Option<&Value>) -> Self {
-        let message = "There is no such method in this version of the protocol";
-        Self::refusal(Reason::MethodUnknown, StatusCode::NOT_FOUND, message, id)
+    /// A refusal of this body. A call that does not say of what is a message all the same, and its answer names it; if
+    /// it is of a method that the wire does not have, 404: that is what is wrong with it.
+    pub(crate) fn body_refused(error: BodyError, body: &[u8], wire: Wire) -> Self {
+        let outline = (error == BodyError::NoName)
+            .then(|| body::outline(body))
+            .flatten();
+        let (method, id) = outline.unwrap_or_default();
+        let of_sessions = matches!(method.as_str(), "resources/subscribe" | "resources/unsubscribe");
+        if wire == Wire::Stateless && of_sessions {
+            let message = "There is no such method in this version of the protocol";
+            return Self::refusal(Reason::MethodUnknown, StatusCode::NOT_FOUND, message, id.as_ref());
+        }
+        Self::bad_message(Reason::Body(error), &error.to_string(), id.as_ref())
     }
 
     #[must_use]

@@ -10,7 +10,7 @@ use url::form_urlencoded;
 
 use crate::{
     answer::{Answer, Reason},
-    body::{self, BodyError, Message, Needle},
+    body::{self, Message, Needle},
     policy::Policy,
     token::{Claims, TokenError, Verifier},
     wire::{self, Wire},
@@ -240,27 +240,14 @@ impl Admitted {
             }
             Body::Whole(bytes) => bytes,
         };
-        let message = body::judge(bytes, needle).map_err(|error| self.refuse(error, bytes))?;
+        let message =
+            body::judge(bytes, needle).map_err(|error| Answer::body_refused(error, bytes, self.wire))?;
         if self.wire == Wire::Stateless {
             wire::compare(head.headers, &message).map_err(|error| {
                 Answer::bad_message(Reason::Wire(error), &error.to_string(), message.id.as_ref())
             })?;
         }
         Ok(message)
-    }
-
-    /// A call that does not say of what is a message all the same, and its answer names it. If it is of a method that
-    /// this wire does not have, that is what is wrong with it.
-    fn refuse(&self, error: BodyError, bytes: &[u8]) -> Answer {
-        let outline = (error == BodyError::NoName)
-            .then(|| body::outline(bytes))
-            .flatten();
-        let (method, id) = outline.unwrap_or_default();
-        let of_sessions = matches!(method.as_str(), "resources/subscribe" | "resources/unsubscribe");
-        if self.wire == Wire::Stateless && of_sessions {
-            return Answer::method_unknown(id.as_ref());
-        }
-        Answer::bad_message(Reason::Body(error), &error.to_string(), id.as_ref())
     }
 }
 

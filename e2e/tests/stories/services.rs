@@ -2,6 +2,7 @@
 
 mod changes;
 mod foreign;
+mod gate;
 mod refused;
 
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub(crate) fn stories() -> Vec<Story> {
             foreign::stay_untouched,
         ),
         Story::new("services::an_annotation_grants_nothing", foreign::grants_nothing),
+        Story::new("services::a_gate_is_what_absence_means", gate::is_the_default),
     ]
 }
 

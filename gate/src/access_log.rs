@@ -190,3 +190,6 @@ fn trace_id(headers: &HeaderMap) -> Option<String> {
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     is_id.then(|| id.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use mcp_auth_gate_core::{
     decide::{Allowed, Body, Head},
 };
 use secrecy::SecretString;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     access_log::{AccessLog, Record},
@@ -28,6 +29,8 @@ pub struct Arbiter {
     pub access_log: Arc<AccessLog>,
     /// The largest body of a request, in bytes.
     pub largest_body: usize,
+    /// Requests that are decided about at a time.
+    pub places: Arc<Semaphore>,
 }
 
 /// A request may reach the server.
@@ -40,6 +43,18 @@ pub(crate) struct Verdict {
 }
 
 impl Arbiter {
+    /// A place among the requests that are decided about at a time.
+    ///
+    /// # Errors
+    /// The answer when there is none.
+    pub(crate) fn place(&self, face: Face) -> Result<OwnedSemaphorePermit, Box<Answer>> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let answer = Answer::overloaded();
+            self.metrics.decided(face, answer.reason, answer.status.as_u16());
+            Box::new(answer)
+        })
+    }
+
     /// Decides about a whole request. `can_pass` says whether the proxy that asks can do what the decision demands.
     ///
     /// # Errors

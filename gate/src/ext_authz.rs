@@ -35,7 +35,7 @@ mod tests;
 /// What a message holds besides the body: headers of at most this many bytes.
 const HEADERS: usize = 1024 * 1024;
 /// A proxy has many requests open at a time.
-const MOST_STREAMS: u32 = 1024;
+const MOST_STREAMS: u32 = 256;
 const ALIVE: Duration = Duration::from_secs(30);
 
 /// Answers Envoy.
@@ -69,6 +69,7 @@ impl ExtAuthz {
     }
 
     async fn judge(&self, http: &HttpRequest) -> Result<Verdict, Box<Answer>> {
+        let _place = self.0.place(Face::ExtAuthz)?;
         let read = request::read(http).map_err(Answer::head_refused)?;
         let head = Head {
             method: &read.method,

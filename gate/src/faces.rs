@@ -13,6 +13,7 @@ use crate::{
     ext_authz::ExtAuthz,
     forward_auth::ForwardAuth,
     handles::Handles,
+    http_face::Bounds,
     run::{RunError, listen},
     shutdown::Shutdown,
     tokens_face::{Peers, TokensFace},
@@ -21,11 +22,15 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
+/// How many handles there are per request at a time: one, and those whose answers are just ending.
+const HANDLES_PER_REQUEST: usize = 2;
+
 /// The faces that are on, with their listeners.
 pub(crate) struct Faces {
     tokens: Option<(TokensFace, TcpListener)>,
     ext_authz: Option<(ExtAuthz, TcpListener)>,
     forward_auth: Option<(ForwardAuth, TcpListener)>,
+    bounds: Bounds,
 }
 
 impl Faces {
@@ -39,18 +44,24 @@ impl Faces {
             tokens: None,
             ext_authz: None,
             forward_auth: None,
+            bounds: Bounds {
+                connections: config.limits.connections,
+                header_read: config.timeouts.header_read,
+            },
         };
         if let Some(address) = config.addresses.tokens {
-            let listener = listen(address).await?;
+            let listener = listen("tokens", address).await?;
             let face = tokens(config, &listener, &arbiter.authorizer, &arbiter.exchanges)?;
             face.handles.register(registry);
             faces.tokens = Some((face, listener));
         }
         if let Some(address) = config.addresses.ext_authz {
-            faces.ext_authz = Some((ExtAuthz::new(arbiter.clone()), listen(address).await?));
+            let listener = listen("ext_authz", address).await?;
+            faces.ext_authz = Some((ExtAuthz::new(arbiter.clone()), listener));
         }
         if let Some(address) = config.addresses.forward_auth {
-            faces.forward_auth = Some((ForwardAuth::new(arbiter.clone()), listen(address).await?));
+            let listener = listen("forward_auth", address).await?;
+            faces.forward_auth = Some((ForwardAuth::new(arbiter.clone()), listener));
         }
         Ok(faces)
     }
@@ -79,7 +90,7 @@ impl Faces {
                 let stop = async {
                     let _ = ended.await;
                 };
-                report("tokens", face.serve(listener, stop).await);
+                report("tokens", face.serve(listener, self.bounds, stop).await);
             }
         };
         let ext_authz = async {
@@ -89,7 +100,10 @@ impl Faces {
         };
         let forward_auth = async {
             if let Some((face, listener)) = self.forward_auth {
-                report("forward_auth", face.serve(listener, requested()).await);
+                report(
+                    "forward_auth",
+                    face.serve(listener, self.bounds, requested()).await,
+                );
             }
         };
         tokio::join!(proxy, tokens, ext_authz, forward_auth);
@@ -119,8 +133,8 @@ fn tokens(
             Peers::new(&replicas.peers).map_err(|_| RunError::Client)?,
         ));
     }
-    // Every open request has at most one.
-    let handles = Handles::new(own, config.limits.requests, Arc::clone(authorizer.clock()));
+    let most = config.limits.requests.saturating_mul(HANDLES_PER_REQUEST);
+    let handles = Handles::new(own, most, Arc::clone(authorizer.clock()));
     Ok(TokensFace {
         authorizer: Arc::clone(authorizer),
         exchanges: Arc::clone(exchanges),

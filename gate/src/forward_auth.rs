@@ -7,6 +7,8 @@
 //! the answer has under that name: so the answer names only what may stay or is new. Such a proxy removes nothing else,
 //! and a request that holds the token elsewhere is refused.
 
+use std::{convert::Infallible, time::Duration};
+
 use axum::{
     Router,
     body::Body as HttpBody,
@@ -21,10 +23,11 @@ use mcp_auth_gate_core::{
     wire,
 };
 use secrecy::{ExposeSecret as _, zeroize::Zeroizing};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     arbiter::{Arbiter, Verdict},
+    http_face::{self, Bounds},
     metrics::Face,
 };
 
@@ -33,6 +36,9 @@ mod tests;
 
 static METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 static URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+
+/// How long a body may take that the proxy has in its memory.
+const BODY_READ: Duration = Duration::from_secs(10);
 
 /// Answers Traefik.
 #[derive(Clone, Debug)]
@@ -61,18 +67,18 @@ impl ForwardAuth {
     /// Serves until `stop` completes, and finishes what is running then.
     ///
     /// # Errors
-    /// When the listener fails.
+    /// Never.
     pub async fn serve(
         self,
         listener: TcpListener,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
-        axum::serve(listener, self.router())
-            .with_graceful_shutdown(stop)
-            .await
+        bounds: Bounds,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Infallible> {
+        http_face::serve(listener, self.router(), bounds, stop).await
     }
 
     async fn judge(&self, headers: &HeaderMap, body: HttpBody) -> Result<Verdict, Box<Answer>> {
+        let _place = self.0.place(Face::ForwardAuth)?;
         let described = described(headers).map_err(Answer::head_refused)?;
         let head = Head {
             method: &described.method,
@@ -82,10 +88,10 @@ impl ForwardAuth {
         };
         // The proxy has read the body already, and sends it from memory: it costs little to have it before it is known
         // who calls.
-        let bytes = axum::body::to_bytes(body, self.0.largest_body).await;
+        let bytes = timeout(BODY_READ, axum::body::to_bytes(body, self.0.largest_body)).await;
         let body = match &bytes {
-            Ok(bytes) => Body::Whole(bytes),
-            Err(_) => Body::Partial,
+            Ok(Ok(bytes)) => Body::Whole(bytes),
+            _ => Body::Partial,
         };
         self.0.judge(Face::ForwardAuth, &head, body, can_remove).await
     }

@@ -12,6 +12,7 @@ pub mod ext_authz;
 mod faces;
 pub mod forward_auth;
 pub mod handles;
+pub mod http_face;
 pub mod keys;
 pub mod metrics;
 pub mod outbound;

@@ -28,6 +28,7 @@ use crate::{
 
 mod answer;
 mod body;
+mod budget;
 mod connect;
 mod headers;
 mod relay;
@@ -37,25 +38,44 @@ mod tests;
 pub mod tls;
 mod upstream;
 
+use body::Unread;
+use budget::{Budget, Share};
 use headers::Added;
 use relay::{Counted, Place, ReplyBody};
 use upstream::{Call, Upstream};
 
+/// What a proxy is made of.
+#[derive(Debug)]
+pub struct ProxyParts {
+    /// Decides.
+    pub authorizer: Arc<Authorizer>,
+    /// Exchanges tokens that go into the header of requests.
+    pub exchanges: Arc<Exchanges>,
+    /// Mints handles for those that do not; none where nobody could buy anything for them.
+    pub handles: Option<Handles>,
+    /// Where the MCP server is, whatever its host resolves to.
+    pub upstream: Option<SocketAddr>,
+    /// Seals ids of sessions.
+    pub sessions: Arc<Sessions>,
+    /// What a client gets at most.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Writes a line for each request.
+    pub access_log: Arc<AccessLog>,
+    /// Says when to stop.
+    pub shutdown: Shutdown,
+}
+
 /// The proxy. Shared by all connections.
 #[derive(Debug)]
 pub struct Proxy {
-    authorizer: Arc<Authorizer>,
-    exchanges: Arc<Exchanges>,
-    handles: Option<Handles>,
-    sessions: Arc<Sessions>,
+    parts: ProxyParts,
     upstream: ArcSwapOption<Upstream>,
-    upstream_at: Option<SocketAddr>,
-    limits: Limits,
-    timeouts: Timeouts,
     places: Arc<Semaphore>,
-    metrics: Metrics,
-    access_log: Arc<AccessLog>,
-    shutdown: Shutdown,
+    budget: Budget,
 }
 
 /// A request that may reach the server.
@@ -63,6 +83,8 @@ struct Judged {
     policy: Arc<Policy>,
     allowed: Allowed,
     body: Bytes,
+    /// The memory for the body, and for what has to be kept of the answer.
+    share: Share,
 }
 
 impl Judged {
@@ -89,53 +111,28 @@ impl Judged {
 
 impl Proxy {
     /// A proxy that serves once the authorizer has a policy.
-    pub fn new(
-        authorizer: Arc<Authorizer>,
-        exchanges: Arc<Exchanges>,
-        sessions: Arc<Sessions>,
-        (limits, timeouts): (Limits, Timeouts),
-        metrics: Metrics,
-        access_log: Arc<AccessLog>,
-        shutdown: Shutdown,
-    ) -> Self {
+    pub fn new(parts: ProxyParts) -> Self {
         Self {
-            authorizer,
-            exchanges,
-            handles: None,
-            sessions,
             upstream: ArcSwapOption::empty(),
-            upstream_at: None,
-            limits,
-            timeouts,
-            places: Arc::new(Semaphore::new(limits.requests)),
-            metrics,
-            access_log,
-            shutdown,
+            places: Arc::new(Semaphore::new(parts.limits.requests)),
+            budget: Budget::new(parts.limits.buffered),
+            parts,
         }
-    }
-
-    /// The same with the MCP server at this address, whatever its host resolves to.
-    #[must_use]
-    pub fn with_upstream_at(mut self, address: Option<SocketAddr>) -> Self {
-        self.upstream_at = address;
-        self
-    }
-
-    /// Gives the server a handle with each request, where the policy sells tokens for handles.
-    #[must_use]
-    pub fn with_handles(mut self, handles: Option<Handles>) -> Self {
-        self.handles = handles;
-        self
     }
 
     /// Answers a request. `connection` lasts as long as the answer.
     async fn serve(&self, request: Request<Incoming>, connection: server::Busy) -> Response<ReplyBody> {
         let (parts, mut body) = request.into_parts();
-        let record = Record::new(&self.access_log, &parts.method, parts.uri.path(), &parts.headers);
+        let record = Record::new(
+            &self.parts.access_log,
+            &parts.method,
+            parts.uri.path(),
+            &parts.headers,
+        );
         let answered = if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
             let place = Place {
                 _permit: permit,
-                _counted: Counted::new(&self.metrics.requests),
+                _counted: Counted::new(&self.parts.metrics.requests),
                 _connection: connection,
             };
             self.pass(&parts, &mut body, record, place).await
@@ -147,9 +144,10 @@ impl Proxy {
             Err(refused) => refused,
         };
         body::drain(parts.version, &parts.headers, &mut body).await;
-        self.metrics
+        self.parts
+            .metrics
             .decided(Face::Proxy, answer.reason, answer.status.as_u16());
-        self.metrics.answered(record.started().elapsed());
+        self.parts.metrics.answered(record.started().elapsed());
         record.reason = Some(answer.reason);
         record.status = Some(answer.status.as_u16());
         reply(*answer)
@@ -167,15 +165,15 @@ impl Proxy {
             Ok(judged) => judged,
             Err(answer) => return Err((answer, record)),
         };
-        self.metrics.judged(record.started().elapsed());
-        let handles = self.handles.as_ref();
+        self.parts.metrics.judged(record.started().elapsed());
+        let handles = self.parts.handles.as_ref();
         let handle = handles.and_then(|handles| handles.mint(&judged.policy, &judged.allowed));
         let (response, lease) = match self.forward(parts, &judged, handle.as_ref()).await {
             Ok(answered) => answered,
             Err(answer) => return Err((answer, record)),
         };
         self.answer(
-            &judged,
+            judged,
             response,
             relay::Held {
                 record,
@@ -201,9 +199,14 @@ impl Proxy {
             query: parts.uri.query(),
             headers: &parts.headers,
         };
-        let (policy, admitted) = self.authorizer.admit(&head).await?;
+        let (policy, admitted) = self.parts.authorizer.admit(&head).await?;
         record.admitted(&admitted);
-        let read = body::read(body, self.limits.body, self.timeouts.body_read).await;
+        let mut share = self.budget.share();
+        let (most, within) = (self.parts.limits.body, self.parts.timeouts.body_read);
+        let read = body::read(body, most, within, &mut share).await;
+        if read == Err(Unread::Exhausted) {
+            return Err(overloaded().for_origin(admitted.origin.as_deref()).into());
+        }
         let whole = match &read {
             Ok(bytes) => Body::Whole(bytes),
             Err(_) => Body::Partial,
@@ -216,6 +219,7 @@ impl Proxy {
             policy,
             allowed,
             body: read.unwrap_or_default(),
+            share,
         })
     }
 
@@ -252,6 +256,7 @@ impl Proxy {
     /// The token that the server gets instead of the caller's, if it gets one with the request.
     async fn exchanged(&self, judged: &Judged) -> Result<Option<HeaderValue>, Box<Answer>> {
         let token = self
+            .parts
             .exchanges
             .header_token(&judged.policy, &judged.allowed)
             .await?;
@@ -279,7 +284,11 @@ impl Proxy {
         let Some(sealed) = headers::single(&parts.headers, &wire::SESSION_ID).map_err(|()| gone())? else {
             return Ok(None);
         };
-        let session = self.sessions.open(judged.owner(), sealed).ok_or_else(gone)?;
+        let session = self
+            .parts
+            .sessions
+            .open(judged.owner(), sealed)
+            .ok_or_else(gone)?;
         if upstream.has(session.address).await {
             Ok(Some(session))
         } else {
@@ -295,14 +304,14 @@ impl Proxy {
         {
             return Some(upstream);
         }
-        let upstream = Arc::new(Upstream::new(wanted, self.timeouts, self.upstream_at)?);
+        let upstream = Arc::new(Upstream::new(wanted, self.parts.timeouts, self.parts.upstream)?);
         self.upstream.store(Some(Arc::clone(&upstream)));
         Some(upstream)
     }
 
     /// 502, or 504 when the server was too slow.
     fn upstream_failed(&self, judged: &Judged, failure: UpstreamFailure) -> Answer {
-        self.metrics.upstream_failed(failure);
+        self.parts.metrics.upstream_failed(failure);
         tracing::warn!(
             failure = failure.as_str(),
             "the server did not answer as it should"

@@ -4,14 +4,14 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use mcp_auth_gate_core::{document::Document, policy::Policy};
 use secrecy::ExposeSecret as _;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{
     access_log::AccessLog,
     admin::Admin,
     arbiter::Arbiter,
     authorizer::Authorizer,
-    clock::SystemClock,
+    clock::{SharedClock, SystemClock},
     config::Config,
     credentials::Credentials,
     exchange::Exchanges,
@@ -20,7 +20,7 @@ use crate::{
     keys::{KeyOptions, KeyStore},
     metrics::{Input, Metrics},
     outbound::Outbound,
-    proxy::{Proxy, server, tls, tls::Tls},
+    proxy::{Proxy, ProxyParts, server, tls, tls::Tls},
     session::Sessions,
     shutdown::{Shutdown, ShutdownTrigger},
     watch::{self, Place, Reports, Watched},
@@ -43,12 +43,12 @@ pub enum RunError {
     /// Signals cannot be listened for.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
+    /// No HTTP client can be made.
+    #[error("no HTTP client can be made for the other replicas")]
+    Client,
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Randomness,
-    /// No HTTP client can be made for the other replicas.
-    #[error("no HTTP client can be made")]
-    Client,
 }
 
 /// The parts that more than one other part needs.
@@ -69,6 +69,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             access_log: Arc::clone(&self.access_log),
             largest_body: config.limits.body,
+            places: Arc::new(Semaphore::new(config.limits.requests)),
         }
     }
 }
@@ -80,7 +81,7 @@ impl Parts {
 pub async fn run(config: Config) -> Result<(), RunError> {
     let (trigger, shutdown) = Shutdown::on_signals().map_err(RunError::Signals)?;
     let mut registry = Metrics::registry();
-    let clock: crate::clock::SharedClock = Arc::new(SystemClock);
+    let clock: SharedClock = Arc::new(SystemClock);
     let outbound = Outbound::new(config.insecure_allow_http);
     let keys = Arc::new(KeyStore::new(
         outbound.clone(),
@@ -98,8 +99,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     };
     parts.exchanges.register(&mut registry);
     let (proxy, admin) = (
-        listen(config.addresses.proxy).await?,
-        listen(config.addresses.admin).await?,
+        listen("proxy", config.addresses.proxy).await?,
+        listen("admin", config.addresses.admin).await?,
     );
     let faces = Faces::bind(&config, &parts.arbiter(&config), &mut registry).await?;
 
@@ -118,9 +119,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+pub(crate) async fn listen(face: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| RunError::Listen { address, error })
+    let listener = bound.map_err(|error| RunError::Listen { address, error })?;
+    // With port 0 it is a free one.
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(face, %address, "listening");
+    Ok(listener)
 }
 
 fn serve(
@@ -130,20 +135,18 @@ fn serve(
     handles: Option<Handles>,
     shutdown: &Shutdown,
 ) -> tokio::task::JoinHandle<()> {
-    let proxy = Proxy::new(
-        parts.authorizer,
-        parts.exchanges,
-        parts.sessions,
-        (config.limits, config.timeouts),
-        parts.metrics,
-        parts.access_log,
-        shutdown.clone(),
-    )
-    .with_upstream_at(config.addresses.upstream)
-    .with_handles(handles);
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, tls = parts.tls.is_some(), "serving");
-    }
+    let proxy = Proxy::new(ProxyParts {
+        authorizer: parts.authorizer,
+        exchanges: parts.exchanges,
+        handles,
+        upstream: config.addresses.upstream,
+        sessions: parts.sessions,
+        limits: config.limits,
+        timeouts: config.timeouts,
+        metrics: parts.metrics,
+        access_log: parts.access_log,
+        shutdown: shutdown.clone(),
+    });
     tokio::spawn(server::run(
         Arc::new(proxy),
         listener,

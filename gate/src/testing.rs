@@ -3,9 +3,12 @@
 mod authorization_server;
 mod signer;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -15,6 +18,7 @@ use mcp_auth_gate_core::{
     token::Keys,
 };
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::{
     access_log::{AccessLog, AccessLogForm},
@@ -22,6 +26,7 @@ use crate::{
     authorizer::Authorizer,
     clock::Clock,
     exchange::Exchanges,
+    http_face::Bounds,
     keys::{KeyOptions, KeyStore},
     metrics::Metrics,
     outbound::Outbound,
@@ -36,6 +41,12 @@ pub(crate) const RESOURCE: &str = "https://mcp.example.com/mcp";
 pub(crate) const TARGET: &str = "https://orders.example.com";
 /// The time of the tests.
 pub(crate) const NOW: i64 = 1_800_000_000;
+
+/// What the faces of the tests bear.
+pub(crate) const BOUNDS: Bounds = Bounds {
+    connections: 100,
+    header_read: Duration::from_secs(10),
+};
 
 /// A clock that a test sets by hand.
 #[derive(Debug)]
@@ -177,6 +188,7 @@ pub(crate) fn arbiter(server: &AuthorizationServer, changes: &Value) -> Arbiter 
         metrics: Metrics::new(&mut Metrics::registry()),
         access_log: Arc::new(AccessLog::new(AccessLogForm::Off)),
         largest_body: 1024 * 1024,
+        places: Arc::new(Semaphore::new(100)),
     };
     arbiter.authorizer.set_policy(policy(server, changes));
     arbiter

@@ -5,7 +5,7 @@
 //! exchange that was taken away, is refused although the handle lives. A handle of another replica is shown to that
 //! replica, once, and only if it is one of the peers.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Router,
@@ -26,6 +26,7 @@ use crate::{
     authorizer::Authorizer,
     exchange::{ExchangeError, Exchanges, Issued, Subject},
     handles::{HANDLE, Handles, Presented, Record},
+    http_face::{self, Bounds},
 };
 
 mod peers;
@@ -74,15 +75,14 @@ impl TokensFace {
     /// Serves until `stop` completes, and finishes what is running then.
     ///
     /// # Errors
-    /// When the listener fails.
+    /// Never.
     pub async fn serve(
         self,
         listener: TcpListener,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
-        axum::serve(listener, self.router())
-            .with_graceful_shutdown(stop)
-            .await
+        bounds: Bounds,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Infallible> {
+        http_face::serve(listener, self.router(), bounds, stop).await
     }
 
     async fn sell(&self, name: &str, headers: &HeaderMap) -> Result<Response, Refusal> {

@@ -324,6 +324,13 @@ impl Answer {
             .with(header::RETRY_AFTER, "5")
     }
 
+    /// 503: more requests at a time than are served.
+    pub fn overloaded() -> Self {
+        let message = "Too many requests at a time";
+        Self::refusal(Reason::Overload, StatusCode::SERVICE_UNAVAILABLE, message, None)
+            .with(header::RETRY_AFTER, "1")
+    }
+
     /// 503: nothing is let through before there is a policy.
     pub fn not_ready() -> Self {
         let message = "The gate has no policy yet";

@@ -11,7 +11,7 @@ use crate::{
     credentials::ClientCredentials,
     handles::HANDLE,
     metrics::Metrics,
-    proxy::{Proxy, server},
+    proxy::{Proxy, ProxyParts, server},
     session::Sessions,
     shutdown::ShutdownTrigger,
     testing::{self, AuthorizationServer, CALL, NOW, Script, Signer, TARGET, exchange, issued},
@@ -107,16 +107,18 @@ async fn stage() -> Stage {
     *upstream.0.tokens.lock().unwrap() = faces.handles().map(|handles| handles.own());
 
     let (trigger, shutdown) = Shutdown::new();
-    let proxy = Proxy::new(
-        Arc::clone(&arbiter.authorizer),
-        Arc::clone(&arbiter.exchanges),
-        Arc::new(Sessions::with_own_key().unwrap()),
-        (config.limits, config.timeouts),
-        arbiter.metrics.clone(),
-        Arc::new(AccessLog::new(AccessLogForm::Off)),
-        shutdown.clone(),
-    )
-    .with_handles(faces.handles());
+    let proxy = Proxy::new(ProxyParts {
+        authorizer: Arc::clone(&arbiter.authorizer),
+        exchanges: Arc::clone(&arbiter.exchanges),
+        handles: faces.handles(),
+        upstream: None,
+        sessions: Arc::new(Sessions::with_own_key().unwrap()),
+        limits: config.limits,
+        timeouts: config.timeouts,
+        metrics: arbiter.metrics.clone(),
+        access_log: Arc::new(AccessLog::new(AccessLogForm::Off)),
+        shutdown: shutdown.clone(),
+    });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gate = listener.local_addr().unwrap();
     let proxy = tokio::spawn(server::run(Arc::new(proxy), listener, None, shutdown.clone()));

@@ -32,7 +32,10 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/forward-auth", listener.local_addr().unwrap());
         let face = ForwardAuth::new(arbiter.clone());
-        let task = tokio::spawn(async move { face.serve(listener, std::future::pending()).await.unwrap() });
+        let task = tokio::spawn(async move {
+            let stop = std::future::pending();
+            face.serve(listener, crate::testing::BOUNDS, stop).await.unwrap();
+        });
         Self {
             server,
             signer,

@@ -1,3 +1,5 @@
+mod tls;
+
 use super::*;
 
 #[test]
@@ -61,4 +63,12 @@ fn one_client_is_kept_and_replaced_with_the_bundle() {
     outbound.client(Some(&bundle)).unwrap();
     assert_eq!(kept(&outbound), Some(Some(bundle)));
     assert!(outbound.client(Some("")).is_err(), "and a broken one never");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_waited_for_for_ever() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let reply = Outbound::new(false).get(&url, None, 100).await;
+    assert_eq!(reply.map(drop), Err(OutboundError::Timeout));
 }

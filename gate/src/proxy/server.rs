@@ -35,7 +35,7 @@ const WINDOW: u32 = 256 << 10;
 
 /// Serves connections until asked to stop, and then those that are open until they end or their time is up.
 pub async fn run(proxy: Arc<Proxy>, listener: TcpListener, tls: Option<Tls>, shutdown: Shutdown) {
-    let most = proxy.limits.connections;
+    let most = proxy.parts.limits.connections;
     let places = Arc::new(Semaphore::new(most));
     loop {
         let accepted = tokio::select! {
@@ -51,7 +51,7 @@ pub async fn run(proxy: Arc<Proxy>, listener: TcpListener, tls: Option<Tls>, shu
             }
         };
         let Ok(permit) = Arc::clone(&places).try_acquire_owned() else {
-            proxy.metrics.connections_refused.inc();
+            proxy.parts.metrics.connections_refused.inc();
             continue;
         };
         let (proxy, tls, shutdown) = (Arc::clone(&proxy), tls.clone(), shutdown.clone());
@@ -72,14 +72,14 @@ async fn start(
     _place: OwnedSemaphorePermit,
     shutdown: Shutdown,
 ) {
-    let _counted = Counted::new(&proxy.metrics.connections);
+    let _counted = Counted::new(&proxy.parts.metrics.connections);
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%error, "a connection was gone at once");
         return;
     }
     match tls {
         None => serve(proxy, stream, shutdown).await,
-        Some(tls) => match tls.accept(stream, proxy.timeouts.header_read).await {
+        Some(tls) => match tls.accept(stream, proxy.parts.timeouts.header_read).await {
             Ok(stream) => serve(proxy, stream, shutdown).await,
             Err(error) => tracing::debug!(%error, "no TLS connection came about"),
         },
@@ -128,17 +128,17 @@ where
 }
 
 fn builder(proxy: &Proxy) -> (auto::Builder<TokioExecutor>, Duration) {
-    let Timeouts { header_read, .. } = proxy.timeouts;
+    let Timeouts { header_read, .. } = proxy.parts.timeouts;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(header_read)
-        .max_buf_size(proxy.limits.header);
+        .max_buf_size(proxy.parts.limits.header);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(proxy.limits.header).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(proxy.parts.limits.header).unwrap_or(u32::MAX))
         .max_concurrent_streams(MOST_STREAMS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)

@@ -4,6 +4,7 @@ mod answers;
 mod fixture;
 mod forwarding;
 mod framing;
+mod http2;
 mod limits;
 mod lists;
 mod server;

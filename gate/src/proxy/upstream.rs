@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, uri::Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, uri::Scheme};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper_util::{
@@ -204,10 +204,11 @@ impl Upstream {
         *request.method_mut() = call.method.clone();
         *request.uri_mut() = Uri::from_parts(uri).ok()?;
         *request.headers_mut() = call.headers.clone();
-        *request.version_mut() = match self.of.protocol {
-            Protocol::Http1 => Version::HTTP_11,
-            Protocol::H2c => Version::HTTP_2,
-        };
+        if self.of.protocol == Protocol::H2c {
+            // It is in the URL there.
+            request.headers_mut().remove(header::HOST);
+            *request.version_mut() = Version::HTTP_2;
+        }
         Some(request)
     }
 

@@ -96,7 +96,10 @@ impl Stage {
             }));
         let serving = face.clone();
         let task = tokio::spawn(async move {
-            serving.serve(listener, std::future::pending()).await.unwrap();
+            serving
+                .serve(listener, crate::testing::BOUNDS, std::future::pending())
+                .await
+                .unwrap();
         });
         Replica { face, task }
     }

@@ -17,10 +17,11 @@ use crate::{
     authorizer::Authorizer,
     config::{Limits, Timeouts},
     exchange::Exchanges,
+    handles::Handles,
     keys::{KeyOptions, KeyStore},
     metrics::{self, Metrics},
     outbound::Outbound,
-    proxy::{Proxy, server, tls::Tls},
+    proxy::{Proxy, ProxyParts, server, tls::Tls},
     session::Sessions,
     shutdown::{Shutdown, ShutdownTrigger},
     testing::{self, AuthorizationServer, ManualClock, NOW, Signer},
@@ -45,6 +46,7 @@ impl Setup {
             policy: json!({"upstream": {"url": upstream}}),
             limits: Limits {
                 body: 1 << 20,
+                buffered: 64 << 20,
                 header: 32 << 10,
                 requests: 1000,
                 connections: 1000,
@@ -80,6 +82,7 @@ pub(super) struct Gate {
     pub(super) trigger: ShutdownTrigger,
     pub(super) clock: Arc<ManualClock>,
     pub(super) exchanges: Arc<Exchanges>,
+    pub(super) handles: Handles,
     pub(super) policy: Arc<Policy>,
     signer: Signer,
     registry: prometheus_client::registry::Registry,
@@ -111,15 +114,20 @@ impl Gate {
         authorizer.set_policy(Arc::clone(&policy));
         let (trigger, shutdown) = Shutdown::new();
         let mut registry = Metrics::registry();
-        let proxy = Proxy::new(
+        let own = "127.0.0.1:8082".parse().unwrap();
+        let handles = Handles::new(own, 100, clock.clone());
+        let proxy = Proxy::new(ProxyParts {
             authorizer,
-            Arc::clone(&exchanges),
-            setup.sessions,
-            (setup.limits, setup.timeouts),
-            Metrics::new(&mut registry),
-            Arc::new(AccessLog::new(AccessLogForm::Off)),
-            shutdown.clone(),
-        );
+            exchanges: Arc::clone(&exchanges),
+            handles: Some(handles.clone()),
+            upstream: None,
+            sessions: setup.sessions,
+            limits: setup.limits,
+            timeouts: setup.timeouts,
+            metrics: Metrics::new(&mut registry),
+            access_log: Arc::new(AccessLog::new(AccessLogForm::Off)),
+            shutdown: shutdown.clone(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::spawn(server::run(Arc::new(proxy), listener, setup.tls, shutdown));
@@ -132,6 +140,7 @@ impl Gate {
             trigger,
             clock,
             exchanges,
+            handles,
             policy,
             signer,
             registry,

@@ -4,10 +4,11 @@ use serde_json::json;
 
 use super::{
     fixture::{CALL, Gate, Setup, get, post},
-    server::{Part, Server},
+    server::{Part, Server, events, text},
 };
 use crate::{
     credentials::ClientCredentials,
+    handles::Presented,
     testing::{self, Script},
 };
 
@@ -271,6 +272,34 @@ async fn an_exchanged_token_takes_the_place_of_the_callers() {
     let received = &server.received()[0];
     assert_eq!(received.all("authorization"), [format!("Bearer {exchanged}")]);
     assert!(!received.head.contains(&gate.token()));
+}
+
+#[tokio::test]
+async fn a_handle_is_good_until_the_answer_has_ended() {
+    let server = Server::start(|_| {
+        let mut parts = events(&[text(": hello\n\n")]);
+        parts.push(Part::Hang);
+        parts
+    })
+    .await;
+    let mut setup = Setup::before(&server);
+    setup.policy["exchanges"] = json!([testing::exchange("orders", "Endpoint")]);
+    let gate = setup.start().await;
+    let mut client = gate.connect().await;
+    client.send(gate.post(CALL, "Mcp-Auth-Handle: forged\r\n")).await;
+    client.head().await.unwrap();
+    let received = &server.received()[0];
+    let [handle] = received.all("mcp-auth-handle")[..] else {
+        panic!("{}", received.head)
+    };
+    let presented = Presented::parse(&handle.parse().unwrap()).unwrap();
+    assert!(gate.handles.find(&presented).is_some());
+    assert!(received.all("authorization").is_empty());
+    drop(client);
+    server.left(1).await;
+    while gate.handles.find(&presented).is_some() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

@@ -242,9 +242,11 @@ async fn another_address_means_other_keys_and_another_bundle_does_not() {
     assert_eq!(verify(&running.store, &token, &server), Ok(()), "the same keys");
     fetched(&running.store, 2).await;
     assert_eq!(server.jwks_fetches(), 2, "fetched anew");
+    assert_eq!(running.store.metrics.fetched_at(), NOW);
     let moved = json!({"authorizationServer": {"jwksUri": format!("{}/jwks", next.url())}});
     running.store.follow(&policy(&server, &moved));
     assert_eq!(verify(&running.store, &token, &server), Err(TokenError::NoKeys));
+    assert_eq!(running.store.metrics.fetched_at(), 0);
     fetched(&running.store, 3).await;
     assert_eq!(
         verify(&running.store, &token, &server),

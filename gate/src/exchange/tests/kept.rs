@@ -226,3 +226,16 @@ async fn nothing_prints_a_token_or_a_secret() {
     let value = basic(&client("s3cret")).unwrap();
     assert_eq!(format!("{value:?}"), "Sensitive");
 }
+
+#[tokio::test]
+async fn what_has_ended_is_forgotten() {
+    let stage = Stage::new().await;
+    for name in ["alice", "bob", "carol"] {
+        stage.header_token(&of(name)).await.unwrap();
+    }
+    let kept = || stage.exchanges.era.load().kept.len();
+    assert_eq!(kept(), 3);
+    stage.clock.advance(SWEEP + 60);
+    stage.header_token(&of("dave")).await.unwrap();
+    assert_eq!(kept(), 1);
+}

@@ -42,7 +42,7 @@ fuzz: ## Five minutes of random bodies: what a gate lets through must mean one t
 
 stories: ## The stories on a real API server and a real Keycloak
 	@echo "==> stories"
-	cargo build --quiet -p mcp-auth-operator
+	cargo build --quiet -p mcp-auth-operator -p mcp-auth-gate
 	cargo test --quiet -p mcp-auth-e2e --test stories
 
 crds: ## Generate crds/yaml from the types

@@ -14,8 +14,11 @@ use envoy_types::{
     },
     pb::{envoy::service::auth::v3::attribute_context::HttpRequest, google::rpc},
 };
-use http::header;
-use mcp_auth_gate_core::{answer::Answer, decide::Head};
+use http::{HeaderName, HeaderValue, header};
+use mcp_auth_gate_core::{
+    answer::{self, Answer},
+    decide::Head,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tonic::{
@@ -114,9 +117,12 @@ fn allow(verdict: &Verdict) -> CheckResponse {
         }
         None => {}
     }
+    // What the server says of pages does not count: it was the gate that looked where this one is from.
+    let cors = answer::cors(verdict.allowed.caller.origin.as_deref());
     let ok = OkHttpResponse {
         headers,
         headers_to_remove: remove,
+        response_headers_to_add: cors.iter().filter_map(text).collect(),
         ..OkHttpResponse::default()
     };
     response(Code::Ok, HttpResponse::OkResponse(ok))
@@ -128,18 +134,19 @@ fn bearer(token: &SecretString) -> HeaderValueOption {
 }
 
 fn deny(answer: Answer) -> CheckResponse {
-    let headers = answer.headers.iter();
-    // The gate writes no header that is not text.
-    let headers =
-        headers.filter_map(|(name, value)| Some(set(name.as_str(), value.to_str().ok()?.to_owned())));
     let denied = DeniedHttpResponse {
         status: Some(HttpStatus {
             code: i32::from(answer.status.as_u16()),
         }),
-        headers: headers.collect(),
+        headers: answer.headers.iter().filter_map(text).collect(),
         body: answer.body,
     };
     response(Code::PermissionDenied, HttpResponse::DeniedResponse(denied))
+}
+
+/// A header of the gate, which writes none that is not text.
+fn text((name, value): &(HeaderName, HeaderValue)) -> Option<HeaderValueOption> {
+    Some(set(name.as_str(), value.to_str().ok()?.to_owned()))
 }
 
 /// One value, whatever was there.

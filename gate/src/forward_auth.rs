@@ -171,9 +171,9 @@ fn is_taken(name: &HeaderName) -> bool {
     NEVER_FORWARDED.contains(&name.as_str()) || is_of_wire(name)
 }
 
-/// The old wire does not have them, so the proxy has to take them; on the new one the answer gives them back.
+/// Each belongs to one wire, so the proxy has to take them all; the answer gives back those of the request's own.
 fn is_of_wire(name: &HeaderName) -> bool {
-    *name == wire::METHOD || *name == wire::NAME
+    *name == wire::METHOD || *name == wire::NAME || *name == wire::SESSION_ID
 }
 
 fn can_remove(allowed: &Allowed) -> Result<(), Answer> {

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, request};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::{Bytes, Incoming};
 use mcp_auth_gate_core::{
     answer::{Answer, Reason},
@@ -193,6 +193,10 @@ impl Proxy {
         body: &mut Incoming,
         record: &mut Record,
     ) -> Result<Judged, Box<Answer>> {
+        if !names_one_host(parts) {
+            let message = "A request names its host, once";
+            return Err(Box::new(Answer::head_refused(message)));
+        }
         let head = Head {
             method: &parts.method,
             path: parts.uri.path(),
@@ -331,6 +335,14 @@ impl Proxy {
             ),
         };
         judged.refuse(Reason::Upstream, status, message)
+    }
+}
+
+/// RFC 9112, 3.2: two hosts, or none in HTTP/1.1, are a sign of readers that disagree.
+fn names_one_host(parts: &request::Parts) -> bool {
+    match parts.headers.get_all(header::HOST).iter().count() {
+        0 => parts.version != Version::HTTP_11,
+        count => count == 1,
     }
 }
 

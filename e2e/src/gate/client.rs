@@ -9,7 +9,7 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 use super::http1::{Message, Reader, Side};
@@ -67,11 +67,10 @@ async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// An answer that is read piece by piece, with the time of each.
+/// An answer that is read piece by piece.
 pub struct Stream {
     /// The head.
     pub head: Message,
-    began: Instant,
     reader: Reader<OwnedReadHalf>,
     _sink: OwnedWriteHalf,
 }
@@ -79,7 +78,6 @@ pub struct Stream {
 impl Stream {
     /// Sends a request and waits for the head of its answer.
     pub async fn open(address: SocketAddr, bytes: &[u8]) -> anyhow::Result<Self> {
-        let began = Instant::now();
         let (source, mut sink) = connect(address).await?.into_split();
         sink.write_all(bytes).await?;
         let mut reader = Reader::new(source);
@@ -88,27 +86,24 @@ impl Stream {
             .context("no head in time")??;
         Ok(Self {
             head: head.context("the connection was closed")?,
-            began,
             reader,
             _sink: sink,
         })
     }
 
-    /// The next piece and how long after the request it came; `None` at the end.
-    pub async fn next(&mut self) -> anyhow::Result<Option<(Duration, Vec<u8>)>> {
-        let piece = timeout(PATIENCE, self.reader.next_chunk())
-            .await
-            .context("nothing came in time")?;
-        Ok(piece?.map(|piece| (self.began.elapsed(), piece)))
+    /// The next piece; `None` at the end.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        let piece = timeout(PATIENCE, self.reader.next_chunk()).await;
+        piece.context("nothing came in time")?
     }
 
-    /// Waits for a piece that holds this text, and says how long after the request it came.
-    pub async fn wait_for(&mut self, text: &str) -> anyhow::Result<Duration> {
+    /// Waits for pieces that together hold this text.
+    pub async fn wait_for(&mut self, text: &str) -> anyhow::Result<()> {
         let mut seen = Vec::new();
-        while let Some((at, piece)) = self.next().await? {
+        while let Some(piece) = self.next().await? {
             seen.extend_from_slice(&piece);
             if String::from_utf8_lossy(&seen).contains(text) {
-                return Ok(at);
+                return Ok(());
             }
         }
         anyhow::bail!("the answer ended without {text:?}")

@@ -148,12 +148,14 @@ fn connection_manager() -> Value {
     })
 }
 
-/// Starts Traefik with the forward-auth face of a gate before a server.
+/// Starts Traefik with the forward-auth face of a gate before a server. Pages of these origins can read its answers:
+/// Traefik adds to an answer of the server only what its own configuration says.
 pub async fn traefik(
     tools: &EngineTools,
     folder: &Path,
     gate: Faces,
     server: SocketAddr,
+    pages: &[&str],
 ) -> anyhow::Result<Engine> {
     let address = free_address()?;
     let (static_file, dynamic_file) = (folder.join("traefik.yaml"), folder.join("traefik-routes.yaml"));
@@ -164,7 +166,7 @@ pub async fn traefik(
         "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
     });
     fs::write(&static_file, config.to_string())?;
-    fs::write(&dynamic_file, traefik_routes(gate, server).to_string())?;
+    fs::write(&dynamic_file, traefik_routes(gate, server, pages).to_string())?;
     let mut command = Command::new(tools.traefik());
     command.arg(format!("--configFile={}", static_file.display()));
     let engine = Engine::start("Traefik", &command, &folder.join("traefik.log"), address).await?;
@@ -184,7 +186,7 @@ pub async fn traefik(
 }
 
 /// Headers of requests that the gate decides on: Traefik takes the client's away, and puts there what the gate says.
-const DECIDED: [&str; 12] = [
+const DECIDED: [&str; 13] = [
     "Authorization",
     "Proxy-Authorization",
     "Cookie",
@@ -197,9 +199,10 @@ const DECIDED: [&str; 12] = [
     "X-Mcp-Scopes",
     "Mcp-Method",
     "Mcp-Name",
+    "Mcp-Session-Id",
 ];
 
-fn traefik_routes(gate: Faces, server: SocketAddr) -> Value {
+fn traefik_routes(gate: Faces, server: SocketAddr, pages: &[&str]) -> Value {
     let balanced =
         |address: SocketAddr| json!({"loadBalancer": {"servers": [{"url": format!("http://{address}")}]}});
     let auth = json!({"forwardAuth": {
@@ -210,13 +213,18 @@ fn traefik_routes(gate: Faces, server: SocketAddr) -> Value {
         "trustForwardHeader": false,
         "authResponseHeaders": DECIDED,
     }});
+    let cors = json!({"headers": {
+        "accessControlAllowOriginList": pages,
+        "accessControlExposeHeaders": ["WWW-Authenticate", "Mcp-Session-Id", "MCP-Protocol-Version"],
+        "addVaryHeader": true,
+    }});
     json!({"http": {
         "routers": {
             "metadata": {"rule": format!("PathPrefix(`{WELL_KNOWN}`)"), "entryPoints": ["web"], "service": "metadata"},
             "preflights": {"rule": "Method(`OPTIONS`)", "entryPoints": ["web"], "service": "metadata"},
-            "mcp": {"rule": "PathPrefix(`/`)", "entryPoints": ["web"], "middlewares": ["auth"], "service": "server"},
+            "mcp": {"rule": "PathPrefix(`/`)", "entryPoints": ["web"], "middlewares": ["cors", "auth"], "service": "server"},
         },
-        "middlewares": {"auth": auth},
+        "middlewares": {"cors": cors, "auth": auth},
         "services": {"metadata": balanced(gate.proxy), "server": balanced(server)},
     }})
 }

@@ -180,9 +180,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     async fn more(&mut self) -> anyhow::Result<usize> {
-        let mut buffer = [0; 16 * 1024];
-        let read = self.source.read(&mut buffer).await?;
-        self.pending.extend_from_slice(&buffer[..read]);
-        Ok(read)
+        self.pending.reserve(16 * 1024);
+        Ok(self.source.read_buf(&mut self.pending).await?)
     }
 }

@@ -192,7 +192,8 @@ impl Shared {
         Ok(json!({"keys": [keys.rsa.public_jwk()?, keys.ec.public_jwk()?]}))
     }
 
-    /// RFC 8693: a token for the audience that was asked for, with the same subject.
+    /// RFC 8693: a token for the audience that the scopes belong to, as Keycloak does it: `reports:read` is of
+    /// `https://reports.example`.
     fn exchange(&self, form: &[u8]) -> anyhow::Result<Value> {
         let form: Vec<(String, String)> = form_urlencoded::parse(form).into_owned().collect();
         let field = |name: &str| {
@@ -201,7 +202,7 @@ impl Shared {
         };
         let now = now()?;
         let claims = json!({
-            "aud": field("audience"),
+            "aud": format!("https://{}.example", field("scope").split(':').next().unwrap_or_default()),
             "scope": field("scope"),
             "exp": now + 300,
             "jti": format!("{:x}", rand::random::<u128>()),

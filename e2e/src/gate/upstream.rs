@@ -13,20 +13,17 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::Semaphore,
     task::JoinHandle,
 };
 
 use super::http1::{Message, Reader, Side};
 
-/// The header by which a request asks for an answer other than JSON: `events`, `session`, `silence`, `break`, `late`.
+/// The header by which a request asks for an answer other than JSON: `events` (one for each [`Upstream::send_event`]), `endless` (events without end), `session`, `silence`, `break`, `late`.
 pub const ANSWER: &str = "x-answer";
 
-/// When each event of a stream is sent, after the head.
-pub const EVENT_TIMES: [Duration; 3] = [
-    Duration::ZERO,
-    Duration::from_millis(700),
-    Duration::from_millis(1400),
-];
+/// How many events an answer of events has.
+pub const EVENTS: usize = 3;
 
 /// The session id that it gives out when asked for one.
 pub const SESSION: &str = "session-of-the-server";
@@ -35,6 +32,7 @@ pub const SESSION: &str = "session-of-the-server";
 pub struct Upstream {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Message>>>,
+    events: Arc<Semaphore>,
     serving: JoinHandle<()>,
 }
 
@@ -43,16 +41,18 @@ impl Upstream {
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let requests = Arc::new(Mutex::default());
-        let shared = Arc::clone(&requests);
+        let (requests, events) = (Arc::new(Mutex::default()), Arc::new(Semaphore::new(0)));
+        let shared = (Arc::clone(&requests), Arc::clone(&events));
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                let (requests, events) = shared.clone();
+                tokio::spawn(async move { serve(stream, &requests, &events).await });
             }
         });
         Ok(Self {
             address,
             requests,
+            events,
             serving,
         })
     }
@@ -60,6 +60,11 @@ impl Upstream {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Sends the next event of an answer that consists of them.
+    pub fn send_event(&self) {
+        self.events.add_permits(1);
     }
 
     /// Every request so far, in the order of arrival.
@@ -77,7 +82,7 @@ impl Drop for Upstream {
     }
 }
 
-async fn serve(stream: TcpStream, requests: Arc<Mutex<Vec<Message>>>) {
+async fn serve(stream: TcpStream, requests: &Mutex<Vec<Message>>, events: &Semaphore) {
     let _ = stream.set_nodelay(true);
     let (source, mut sink) = stream.into_split();
     let mut reader = Reader::new(source);
@@ -89,7 +94,7 @@ async fn serve(stream: TcpStream, requests: Arc<Mutex<Vec<Message>>>) {
         match next(&mut reader).await {
             Ok(Some(request)) => {
                 note(request.clone());
-                if answer(&request, &mut sink).await.is_err() {
+                if answer(&request, &mut sink, events).await.is_err() {
                     return;
                 }
             }
@@ -100,8 +105,8 @@ async fn serve(stream: TcpStream, requests: Arc<Mutex<Vec<Message>>>) {
                 head.extend_from_slice(reader.rest());
                 let first_line = "unreadable".to_owned();
                 note(Message {
-                    head,
                     first_line,
+                    head,
                     ..Message::default()
                 });
                 return;
@@ -120,7 +125,7 @@ async fn next(reader: &mut Reader<OwnedReadHalf>) -> anyhow::Result<Option<Messa
 
 const JSON: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"from":"the server"}}"#;
 
-async fn answer(request: &Message, sink: &mut OwnedWriteHalf) -> anyhow::Result<()> {
+async fn answer(request: &Message, sink: &mut OwnedWriteHalf, events: &Semaphore) -> anyhow::Result<()> {
     let json = |more: &str| {
         let length = JSON.len();
         format!(
@@ -128,10 +133,11 @@ async fn answer(request: &Message, sink: &mut OwnedWriteHalf) -> anyhow::Result<
         )
     };
     match request.value(ANSWER).unwrap_or_default() {
-        "events" => return events(sink).await,
+        "events" => return stepwise(sink, events).await,
+        "endless" => return endless(sink).await,
         "session" => {
             sink.write_all(json(&format!("mcp-session-id: {SESSION}\r\n")).as_bytes())
-                .await?
+                .await?;
         }
         "silence" => std::future::pending::<()>().await,
         "late" => {
@@ -148,13 +154,21 @@ async fn answer(request: &Message, sink: &mut OwnedWriteHalf) -> anyhow::Result<
     sink.flush().await.context("the connection broke")
 }
 
-async fn events(sink: &mut OwnedWriteHalf) -> anyhow::Result<()> {
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
-                x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
-    sink.write_all(head.as_bytes()).await?;
-    let began = tokio::time::Instant::now();
-    for (number, at) in EVENT_TIMES.iter().enumerate() {
-        tokio::time::sleep_until(began + *at).await;
+const EVENT_STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
+                      x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
+
+async fn endless(sink: &mut OwnedWriteHalf) -> anyhow::Result<()> {
+    sink.write_all(EVENT_STREAM.as_bytes()).await?;
+    loop {
+        sink.write_all(b"8\r\n: still\n\r\n").await?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn stepwise(sink: &mut OwnedWriteHalf, events: &Semaphore) -> anyhow::Result<()> {
+    sink.write_all(EVENT_STREAM.as_bytes()).await?;
+    for number in 0..EVENTS {
+        events.acquire().await?.forget();
         let event = format!("data: {{\"event\":{number}}}\n\n");
         let chunk = format!("{:x}\r\n{event}\r\n", event.len());
         sink.write_all(chunk.as_bytes()).await?;

@@ -28,10 +28,10 @@ pub(crate) struct Case {
 pub(crate) enum Token {
     /// A good one with these scopes.
     With(&'static str),
-    /// The claims of a good one for reading, changed.
-    Claims(fn(&Scene, &mut Value)),
-    /// Signed by the ordinary key under a changed header.
-    Header(fn(&mut Value)),
+    /// One for reading of which this claim is changed; null takes it away.
+    Claim(&'static str, fn(&Scene) -> Value),
+    /// One for reading of which this field of the header is changed; null takes it away.
+    Header(&'static str, Value),
     /// Anything else.
     Made(fn(&Scene) -> anyhow::Result<String>),
 }
@@ -77,6 +77,8 @@ pub(crate) enum Expect {
     },
     /// The metadata.
     Metadata,
+    /// Leave to send the request on.
+    Leave,
     /// Whoever stands in front answers with one of these, and the server gets nothing.
     Front(&'static [u16]),
     /// Answers with these statuses in their order, of which the good ones came from the server.
@@ -106,12 +108,23 @@ pub(crate) enum Difference {
     NormalPath,
     /// A body that is too large is refused by the engine, without the gate's headers.
     TooLarge,
-    /// The engine joins or drops headers before it asks.
+    /// An engine is content with bytes in a head that are no header, and sends on what it made of them.
+    OwnReading,
+    /// Sessions are the server's own: nobody seals their ids.
+    Sessions,
+    /// An engine joins headers of one name before it asks.
     HeadersJoined,
+    /// An engine takes away what `Connection` names before it asks.
+    ConnectionHeaders,
     /// The engine cannot take away a header that it does not know of, so the request is refused.
     HoldsToken,
-    /// Sessions are the server's own: nobody wraps them.
-    Sessions,
+}
+
+impl Difference {
+    /// Whether it lies in the face of the gate, and not in the engine before it.
+    pub(crate) fn is_of_the_face(self) -> bool {
+        matches!(self, Self::HoldsToken | Self::Sessions)
+    }
 }
 
 impl Case {
@@ -125,7 +138,7 @@ impl Case {
         ];
         Self {
             why,
-            token: Token::With("mcp:use notes:read"),
+            token: Token::With(READER),
             request: Request {
                 method: "POST",
                 target: "/a/mcp".to_owned(),
@@ -280,6 +293,9 @@ impl Case {
     }
 }
 
+/// The scopes of somebody who may read notes and not write them.
+const READER: &str = "mcp:use notes:read";
+
 pub(crate) const PING: &str = r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#;
 /// The code of refusals that are not about the message.
 pub(crate) const REFUSED: i32 = -32001;
@@ -306,23 +322,26 @@ impl Token {
         let issuer = &scene.issuer;
         match self {
             Self::With(scopes) => issuer.sign(&issuer.claims(RESOURCE, scopes)?),
-            Self::Claims(change) => {
-                let mut claims = issuer.claims(RESOURCE, "mcp:use notes:read")?;
-                change(scene, &mut claims);
-                claims
-                    .as_object_mut()
-                    .map(|claims| claims.retain(|_, value| !value.is_null()));
-                issuer.sign(&claims)
+            Self::Claim(claim, value) => {
+                let claims = issuer.claims(RESOURCE, READER)?;
+                issuer.sign(&changed(claims, claim, value(scene)))
             }
-            Self::Header(change) => {
+            Self::Header(field, value) => {
                 let key = issuer.ec_key();
-                let mut header = key.header();
-                change(&mut header);
-                key.sign(&header, &issuer.claims(RESOURCE, "mcp:use notes:read")?)
+                let header = changed(key.header(), field, value.clone());
+                key.sign(&header, &issuer.claims(RESOURCE, READER)?)
             }
             Self::Made(make) => make(scene),
         }
     }
+}
+
+fn changed(mut object: Value, field: &str, value: Value) -> Value {
+    object[field] = value;
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    object
 }
 
 /// A token that nobody signed.

@@ -16,6 +16,8 @@ use mcp_auth_e2e::{
 };
 use serde_json::{Value, json};
 
+use super::case::OWN_PAGE;
+
 /// The resource that the gate protects.
 pub(crate) const RESOURCE: &str = "https://mcp.example/a/mcp";
 /// Where its metadata are.
@@ -37,6 +39,8 @@ pub(crate) enum Face {
     Proxy,
     Envoy,
     Traefik,
+    /// The face that Traefik asks, without Traefik: nothing is put into another form on the way.
+    ForwardAuth,
 }
 
 /// A face that is up.
@@ -59,11 +63,23 @@ impl Scene {
         changes: &Value,
         flags: &[&str],
     ) -> anyhow::Result<Self> {
+        Self::start_as(run, name, changes, flags, &BTreeMap::new()).await
+    }
+
+    /// The same with more credentials.
+    pub(crate) async fn start_as(
+        run: &Arc<RunFolder>,
+        name: &str,
+        changes: &Value,
+        flags: &[&str],
+        more: &BTreeMap<&'static str, String>,
+    ) -> anyhow::Result<Self> {
         let folder = run.subfolder(name)?;
         let (issuer, upstream) = (TestIssuer::start().await?, Upstream::start().await?);
         let policy = policy(&issuer, upstream.address(), changes);
         let key = STANDARD.encode(rand::random::<[u8; 32]>());
-        let credentials = BTreeMap::from([("session-keys", key)]);
+        let mut credentials = BTreeMap::from([("session-keys", key)]);
+        credentials.extend(more.clone());
         let gate = GateProcess::start(&folder, process::faces()?, Some(&policy), &credentials, flags)?;
         gate.wait_until_ready().await?;
         Ok(Self {
@@ -84,19 +100,23 @@ impl Scene {
     pub(crate) async fn front(&self, face: Face) -> anyhow::Result<Front> {
         let (gate, server) = (self.gate.faces(), self.upstream.address());
         let engine = match face {
-            Face::Proxy => None,
+            Face::Proxy | Face::ForwardAuth => None,
             Face::Envoy => {
                 let tools = EngineTools::prepare(&self.folder).await?;
                 Some(engines::envoy(&tools, &self.folder, gate, server).await?)
             }
             Face::Traefik => {
                 let tools = EngineTools::prepare(&self.folder).await?;
-                Some(engines::traefik(&tools, &self.folder, gate, server).await?)
+                Some(engines::traefik(&tools, &self.folder, gate, server, &[OWN_PAGE]).await?)
             }
+        };
+        let own = match face {
+            Face::ForwardAuth => gate.forward_auth,
+            _ => gate.proxy,
         };
         Ok(Front {
             face,
-            address: engine.as_ref().map_or(gate.proxy, Engine::address),
+            address: engine.as_ref().map_or(own, Engine::address),
             _engine: engine,
         })
     }

@@ -20,6 +20,8 @@ use super::{
 
 /// Rows at a time.
 const AT_A_TIME: usize = 8;
+/// So many problems are shown.
+const SHOWN: usize = 40;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The header by which requests are told apart at the server.
 pub(crate) const CASE: &str = "x-case";
@@ -32,23 +34,49 @@ pub(crate) struct Sent {
 }
 
 /// What a row expects of a face, and why it is another thing than of the proxy.
-pub(crate) fn expected(case: &Case, face: Face) -> (&Expect, Option<Difference>) {
+pub(crate) fn expected(case: &Case, face: Face) -> (Expect, Option<Difference>) {
     let other = match face {
-        Face::Proxy => &None,
-        Face::Envoy => &case.envoy,
-        Face::Traefik => &case.traefik,
+        Face::Proxy => None,
+        Face::Envoy => case.envoy.as_ref(),
+        Face::Traefik => case.traefik.as_ref(),
+        Face::ForwardAuth => case
+            .traefik
+            .as_ref()
+            .filter(|(_, difference)| difference.is_of_the_face()),
     };
-    match other {
+    let (expect, difference) = match other {
         Some((expect, difference)) => (expect, Some(*difference)),
         None => (&case.expect, None),
-    }
+    };
+    let expect = match (face, expect) {
+        (Face::ForwardAuth, Expect::Passes { .. }) => Expect::Leave,
+        // A success would be leave to send the request on.
+        (Face::ForwardAuth, Expect::Metadata | Expect::Answers { status: 204, .. }) => Expect::Front(&[400]),
+        _ => expect.clone(),
+    };
+    (expect, difference)
+}
+
+/// Whether a row says anything of this face: framing, and what Traefik overwrites or never tells, is no affair of the
+/// face that it asks.
+fn concerns(case: &Case, face: Face) -> bool {
+    let request = &case.request;
+    let is_framing = matches!(request.framing, Framing::As(_) | Framing::Raw);
+    let overwritten = ["x-forwarded-method", "x-forwarded-uri"];
+    let is_overwritten = request
+        .headers
+        .iter()
+        .any(|(name, _)| overwritten.contains(&name.as_str()));
+    let is_path = request.target.starts_with('/') && !request.target.contains('#');
+    face != Face::ForwardAuth || (!is_framing && !is_overwritten && is_path)
 }
 
 /// All rows through one face. Fails with a line for each that went wrong.
 pub(crate) async fn run(scene: &Scene, front: &Front) -> anyhow::Result<usize> {
-    let cases = cases::all();
+    let mut cases = cases::all();
     let names: BTreeSet<&str> = cases.iter().map(|case| case.why).collect();
     ensure!(names.len() == cases.len(), "two rows have one name");
+    cases.retain(|case| concerns(case, front.face));
     let before = scene.upstream.requests().len();
     let sent: Vec<anyhow::Result<Sent>> = futures::stream::iter(cases.iter().enumerate())
         .map(|(number, case)| send(scene, front, number, case))
@@ -62,7 +90,7 @@ pub(crate) async fn run(scene: &Scene, front: &Front) -> anyhow::Result<usize> {
         let (expect, _) = expected(case, front.face);
         let outcome = sent.and_then(|sent| {
             tokens.add(case.why, &sent.token);
-            check::row(scene, case, expect, &sent, &requests)
+            check::row(scene, case, &expect, &sent, &requests)
         });
         if let Err(error) = outcome {
             problems.push(format!("{}: {error:#}", case.why));
@@ -70,10 +98,13 @@ pub(crate) async fn run(scene: &Scene, front: &Front) -> anyhow::Result<usize> {
     }
     problems.extend(strangers(&requests, cases.len()));
     problems.extend(canary(&tokens, &requests)?);
+    let logs = tokens.search()?.must_miss_logs(&scene.folder);
+    problems.extend(logs.err().map(|error| error.to_string()));
+    let failed = problems.len();
+    problems.truncate(SHOWN);
     if !problems.is_empty() {
         bail!(
-            "{} of {} rows through {:?}:\n{}",
-            problems.len(),
+            "{failed} problems with {} rows through {:?}:\n{}",
             cases.len(),
             front.face,
             problems.join("\n")
@@ -129,7 +160,7 @@ fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
 
 async fn send(scene: &Scene, front: &Front, number: usize, case: &Case) -> anyhow::Result<Sent> {
     let token = case.token.mint(scene)?;
-    let bytes = written(case, number, &token);
+    let bytes = written(case, front.face, number, &token);
     let replies = client::exchange(front.address, &bytes, PATIENCE)
         .await
         .context("no answer")?;
@@ -141,14 +172,22 @@ async fn send(scene: &Scene, front: &Front, number: usize, case: &Case) -> anyho
 }
 
 /// The bytes of a row.
-fn written(case: &Case, number: usize, token: &str) -> Vec<u8> {
+fn written(case: &Case, face: Face, number: usize, token: &str) -> Vec<u8> {
     let request = &case.request;
     let body = filled(&request.body, number, token);
     if matches!(request.framing, Framing::Raw) {
         return body;
     }
-    let mut head = format!("{} {} HTTP/1.1\r\n", request.method, request.target);
-    let mut line = |name: &str, value: &str| head.push_str(&format!("{name}: {value}\r\n"));
+    let target = match face {
+        Face::ForwardAuth => "/forward-auth",
+        _ => &request.target,
+    };
+    let mut lines = vec![format!("{} {target} HTTP/1.1", request.method)];
+    let mut line = |name: &str, value: &str| lines.push(format!("{name}: {value}"));
+    if face == Face::ForwardAuth {
+        line("x-forwarded-method", request.method);
+        line("x-forwarded-uri", &request.target);
+    }
     for (name, value) in &request.headers {
         line(name, value);
     }
@@ -171,7 +210,8 @@ fn written(case: &Case, number: usize, token: &str) -> Vec<u8> {
         }
         Framing::Nothing | Framing::Raw => body,
     };
-    let head = filled((head + "\r\n").as_bytes(), number, token);
+    let head = lines.join("\r\n") + "\r\n\r\n";
+    let head = filled(head.as_bytes(), number, token);
     [head, body].concat()
 }
 

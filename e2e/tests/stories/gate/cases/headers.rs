@@ -1,9 +1,9 @@
 //! Headers that speak of the body, headers that carry credentials, and headers that are the gate's own.
 
-use crate::gate::case::{Case, Difference, Expect, MISMATCH, VERSION, call};
+use crate::gate::case::{Case, Challenge, Difference, Expect, MISMATCH, REFUSED, VERSION, call};
 
 pub(crate) fn cases() -> Vec<Case> {
-    [stateless(), sessions(), credentials()]
+    [stateless(), sessions(), forged(), credentials()]
         .into_iter()
         .flatten()
         .collect()
@@ -94,7 +94,15 @@ fn sessions() -> Vec<Case> {
         lies.iter()
             .fold(case, |case, (name, value)| case.header(name, value))
     };
+    let own = Expect::Passes {
+        gone: Vec::new(),
+        kept: vec![("mcp-session-id", "of-the-server")],
+    };
+    let foreign = Case::new("a session that the gate did not seal").header("mcp-session-id", "of-the-server");
     vec![
+        foreign
+            .answers(404, Challenge::Absent, REFUSED)
+            .engines(Difference::Sessions, &own),
         with(Case::new("lies about a forbidden call on the old wire").call("write_note"))
             .needs("notes:write mcp:use"),
         with(
@@ -115,12 +123,45 @@ fn sessions() -> Vec<Case> {
     ]
 }
 
+/// What proxies tell each other, said by a client.
+fn forged() -> Vec<Case> {
+    let forbidden = |why, name: &str, value: &str| {
+        let case = Case::new(why).call("write_note").header(name, value);
+        case.needs("notes:write mcp:use")
+    };
+    vec![
+        forbidden(
+            "another target, as Traefik tells it",
+            "x-forwarded-uri",
+            "/.well-known/oauth-protected-resource",
+        ),
+        forbidden(
+            "another method, as Traefik tells it",
+            "x-forwarded-method",
+            "OPTIONS",
+        ),
+        forbidden("another target, as Envoy tells it", "x-envoy-original-path", "/"),
+        forbidden("another target, as other proxies tell it", "x-original-url", "/"),
+        forbidden(
+            "a whole body, as Envoy tells it",
+            "x-envoy-auth-partial-body",
+            "false",
+        ),
+        forbidden(
+            "another method, as old clients tell it",
+            "x-http-method-override",
+            "OPTIONS",
+        ),
+        forbidden("the length of another body", "x-original-content-length", "2"),
+    ]
+}
+
 /// What must not reach the server, and what must.
 fn credentials() -> Vec<Case> {
     let refused = Expect::Answers {
         status: 400,
-        challenge: crate::gate::case::Challenge::Place,
-        code: Some(crate::gate::case::REFUSED),
+        challenge: Challenge::Absent,
+        code: Some(REFUSED),
     };
     let gone =
         |why, name: &'static str, value: &str| Case::new(why).header(name, value).passes_without(&[name]);
@@ -131,6 +172,10 @@ fn credentials() -> Vec<Case> {
         gone("a cookie", "cookie", "session=x"),
         gone("a password for a proxy", "proxy-authorization", "Basic YTpi"),
         gone("a handle for tokens", "mcp-auth-handle", "x"),
+        gone("a handle for tokens, as CGI spells it", "mcp_auth_handle", "x")
+            .traefik(Difference::HoldsToken, refused.clone()),
+        gone("a subject, as CGI spells it", "x_mcp_subject", "admin")
+            .traefik(Difference::HoldsToken, refused.clone()),
         gone("a subject that the caller made up", "x-mcp-subject", "admin"),
         gone("a client that the caller made up", "x-mcp-client", "admin"),
         gone("scopes that the caller made up", "x-mcp-scopes", "notes:admin"),
@@ -169,10 +214,6 @@ fn credentials() -> Vec<Case> {
         Case::bare("a forged host without a token", "POST", "/a/mcp")
             .set("host", "evil.example")
             .header("x-forwarded-host", "evil.example")
-            .answers(
-                401,
-                crate::gate::case::Challenge::Missing,
-                crate::gate::case::REFUSED,
-            ),
+            .answers(401, Challenge::Missing, REFUSED),
     ]
 }

@@ -61,7 +61,7 @@ fn metadata() -> Vec<Case> {
 /// With a good token; the body is a call that may be made.
 fn paths() -> Vec<Case> {
     let normal = |why, target| Case::new(why).target(target).not_found();
-    let (refused, both) = (Expect::Front(&[400, 404]), passes());
+    let both = passes();
     vec![
         normal("a path in other case", "/A/mcp"),
         normal("a path with a slash", "/a/mcp/"),
@@ -69,14 +69,25 @@ fn paths() -> Vec<Case> {
         normal("a path above", "/a"),
         normal("the root", "/"),
         normal("a path with a parameter", "/a/mcp;x=1"),
-        normal("a letter in percent", "/a/%6dcp"),
+        normal("a letter in percent", "/a/%6dcp").engines(Difference::NormalPath, &both),
         normal("a slash in percent", "/a%2fmcp"),
+        normal("NUL in percent", "/a/mcp%00").envoy(Difference::OwnRefusal, Expect::Front(&[400])),
+        Case::new("a fragment")
+            .target("/a/mcp#x")
+            .engines(Difference::OwnRefusal, &Expect::Front(&[400, 404])),
+        Case::new("the whole address").target("http://mcp.example/a/mcp"),
+        Case::new("the whole address of somebody else").target("http://evil.example/a/mcp"),
+        Case::new("no path at all")
+            .target("*")
+            .expect(Expect::Front(&[400, 404])),
         normal("two slashes", "//a/mcp").engines(Difference::NormalPath, &both),
         normal("two slashes inside", "/a//mcp").engines(Difference::NormalPath, &both),
         normal("a dot segment", "/a/./mcp").engines(Difference::NormalPath, &both),
         normal("a step up", "/a/x/../mcp").engines(Difference::NormalPath, &both),
         normal("a step up in percent", "/a/x/%2e%2e/mcp").engines(Difference::NormalPath, &both),
-        normal("a backslash", "/a\\mcp").engines(Difference::OwnRefusal, &refused),
+        normal("a backslash", "/a\\mcp")
+            .envoy(Difference::NormalPath, both.clone())
+            .traefik(Difference::OwnRefusal, Expect::Front(&[400, 404])),
     ]
 }
 

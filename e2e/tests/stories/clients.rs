@@ -50,7 +50,7 @@ fn rules(read: &str, write: &str) -> Value {
 /// leaves out. A prompt it asks for without that.
 async fn inspector(world: Arc<World>) -> anyhow::Result<()> {
     let rules = rules("echo", "get-sum");
-    let lab = Protected::new(&world, "clients-inspector", Which::Everything, rules).await?;
+    let lab = Protected::new(&world, "clients-inspector", Which::Everything, &rules).await?;
     let browser = lab.browser()?;
     let (url, login_page) = (lab.front.resource(), lab.login_page());
     let client = (lab.client_id.as_str(), lab.callback.as_str());
@@ -145,7 +145,13 @@ fn consented(login: &Login) -> Vec<&str> {
 }
 
 async fn sdk(world: Arc<World>) -> anyhow::Result<()> {
-    let lab = Protected::new(&world, "clients-sdk", Which::Everything, rules("echo", "get-sum")).await?;
+    let lab = Protected::new(
+        &world,
+        "clients-sdk",
+        Which::Everything,
+        &rules("echo", "get-sum"),
+    )
+    .await?;
     let steps = json!([
         ["list"],
         ["call", "echo", { "message": "hello" }],
@@ -168,7 +174,7 @@ async fn sdk(world: Arc<World>) -> anyhow::Result<()> {
 
 async fn sdk_stateless(world: Arc<World>) -> anyhow::Result<()> {
     let rules = rules("test_simple_text", "test_logging_tool");
-    let lab = Protected::new(&world, "clients-sdk-stateless", Which::BothWires, rules).await?;
+    let lab = Protected::new(&world, "clients-sdk-stateless", Which::BothWires, &rules).await?;
     let steps = json!([
         ["list"],
         ["call", "test_simple_text", {}],

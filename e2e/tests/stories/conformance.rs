@@ -66,13 +66,13 @@ async fn reference_server(world: Arc<World>) -> anyhow::Result<()> {
         ),
         better("tasks-request-headers", "tasks-headers-reject-mismatched-method"),
     ];
-    let lab = Protected::new(&world, "conformance-reference", Which::Everything, json!([])).await?;
+    let lab = Protected::new(&world, "conformance-reference", Which::Everything, &json!([])).await?;
     same_through_the_gate(&lab, &["--suite", "all"], &changes).await?;
     lab.finish().await
 }
 
 async fn both_wires(world: Arc<World>) -> anyhow::Result<()> {
-    let lab = Protected::new(&world, "conformance-both-wires", Which::BothWires, json!([])).await?;
+    let lab = Protected::new(&world, "conformance-both-wires", Which::BothWires, &json!([])).await?;
     for revision in ["2025-11-25", "2026-07-28"] {
         same_through_the_gate(&lab, &["--requirements", revision], &[ORIGIN]).await?;
     }

@@ -159,7 +159,7 @@ impl Answer {
             .with(header::CACHE_CONTROL, "no-store")
     }
 
-    /// A refusal of the body or of headers of the wire.
+    /// A refusal of what a request is made of.
     pub(crate) fn bad_request(reason: Reason, message: &str) -> Self {
         Self::bad_message(reason, message, None)
     }
@@ -167,6 +167,11 @@ impl Answer {
     /// The same, of the message with this `id`.
     pub(crate) fn bad_message(reason: Reason, message: &str, id: Option<&Value>) -> Self {
         Self::refusal(reason, StatusCode::BAD_REQUEST, message, id)
+    }
+
+    /// A refusal of the headers of the wire.
+    pub(crate) fn wire_refused(error: WireError, id: Option<&Value>) -> Self {
+        Self::bad_message(Reason::Wire(error), &error.to_string(), id)
     }
 
     /// A refusal of this body. A call that does not say of what is a message all the same, and its answer names it; if

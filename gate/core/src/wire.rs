@@ -54,7 +54,9 @@ pub fn wire(headers: &HeaderMap) -> Result<Wire, WireError> {
             b.is_ascii_digit()
         }
     };
-    if version.is_empty() || !version.bytes().all(|b| b.is_ascii_graphic()) {
+    // Some proxies make one header of two, with a comma.
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if version.is_empty() || !version.bytes().all(is_word) {
         return Err(WireError::Version);
     }
     let is_date = version.len() == FIRST_STATELESS.len() && version.bytes().enumerate().all(shape);
@@ -141,6 +143,7 @@ mod tests {
                 vec![(V, "2025-06-18"), (V, "2026-07-28")],
                 Err(WireError::Version),
             ),
+            (vec![(V, "2025-06-18,2026-07-28")], Err(WireError::Version)),
             (vec![(V, "draft")], Ok(Wire::Stateless)),
             (vec![(V, "v999.0.0")], Ok(Wire::Stateless)),
             (vec![(V, "2025-11-2x")], Ok(Wire::Stateless)),

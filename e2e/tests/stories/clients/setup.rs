@@ -63,7 +63,7 @@ impl Protected {
         world: &Arc<World>,
         story: &str,
         which: Which,
-        rules: Value,
+        rules: &Value,
     ) -> anyhow::Result<Self> {
         let env = StoryEnv::new(world, story).await?;
         alice(&env).await?;
@@ -147,7 +147,7 @@ fn service(env: &StoryEnv) -> Value {
     })
 }
 
-fn lab(env: &StoryEnv, resource: &str, rules: Value) -> Value {
+fn lab(env: &StoryEnv, resource: &str, rules: &Value) -> Value {
     json!({
         "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer",
         "metadata": { "namespace": env.namespace(), "name": "lab" },

@@ -211,7 +211,7 @@ async fn old_sdk(world: Arc<World>) -> anyhow::Result<()> {
         &world,
         "clients-sdk-old",
         Which::Everything,
-        rules("echo", "get-sum"),
+        &rules("echo", "get-sum"),
     )
     .await?;
     let (list, sum) = (json!(["list"]), json!(["call", "get-sum", { "a": 2, "b": 3 }]));

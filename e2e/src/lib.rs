@@ -24,6 +24,7 @@ pub mod keycloak;
 pub mod kubectl;
 pub mod leaks;
 pub mod lengths;
+pub mod mcp;
 pub mod node;
 pub mod oauth;
 pub mod operator;

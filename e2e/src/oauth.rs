@@ -1,5 +1,6 @@
 //! OAuth as clients and browsers do it: real token requests, real login and consent pages, real signatures.
 
+mod browser;
 mod login;
 mod token;
 mod verify;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 
 use crate::pki::{Authority, Trust};
 
+pub use browser::{Arrival, Browser};
 pub use login::{Authorization, Code, LoginRequest, Pkce};
 pub use token::{Answer, Exchange, OAuthError, Tokens};
 pub use verify::VerifiedToken;

@@ -1,20 +1,15 @@
-//! A login as a browser does it: redirects, cookies, Keycloak's own login and consent pages.
+//! A login for a client that the story itself is.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::header::LOCATION;
-use scraper::{ElementRef, Html, Selector};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{Issuer, OAuthClient, OAuthError};
+use super::{Browser, Issuer, OAuthClient, OAuthError};
 use crate::secrets;
-
-/// More pages than any login has.
-const MOST_PAGES: usize = 12;
 
 /// What a client sends a user to do.
 #[derive(Clone, Debug)]
@@ -74,18 +69,6 @@ impl Authorization {
     }
 }
 
-/// What the browser has in front of it.
-enum Page {
-    /// A form to send, and the consent that it asks for.
-    Form {
-        action: Url,
-        fields: BTreeMap<String, String>,
-        consent: Option<Vec<String>>,
-    },
-    /// Nothing to go on with; the text that the user reads.
-    DeadEnd(String),
-}
-
 impl Issuer {
     /// Signs a user in for a client, with PKCE (S256) and a fresh `state`, giving consent when asked. Checks `state`
     /// and `iss` of the answer (RFC 9207).
@@ -106,50 +89,17 @@ impl Issuer {
     ) -> anyhow::Result<Authorization> {
         let verifier = secrets::random();
         let state = secrets::random_text();
-        let browser = self.browser()?;
         let start = self.authorization_url(client, request, challenge(pkce, &verifier), &state)?;
-        let mut next = browser.get(start);
-        let mut consent = None;
-        for _ in 0..MOST_PAGES {
-            let response = next
-                .send()
-                .await
-                .context("the authorization server does not answer")?;
-            let here = response.url().clone();
-            if let Some(location) = response.headers().get(LOCATION) {
-                let target = here.join(location.to_str()?)?;
-                if target.as_str().starts_with(&request.redirect_uri) {
-                    let code = Code {
-                        value: SecretString::default(),
-                        verifier,
-                        redirect_uri: request.redirect_uri.clone(),
-                        resource: request.resource.clone(),
-                        consent,
-                    };
-                    return self.read_answer(&target, &state, code);
-                }
-                next = browser.get(target);
-                continue;
-            }
-            let status = response.status();
-            match read_page(&here, &response.text().await?, request)? {
-                Page::Form {
-                    action,
-                    fields,
-                    consent: asked,
-                } => {
-                    consent = asked.or(consent);
-                    next = browser.post(action).form(&fields);
-                }
-                Page::DeadEnd(text) => bail!("the login ends at a page ({status}) that says: {text}"),
-            }
-        }
-        bail!("the login is not over after {MOST_PAGES} pages")
-    }
-
-    /// A browser that nobody has signed in with yet.
-    fn browser(&self) -> anyhow::Result<reqwest::Client> {
-        Ok(self.trust.http_client()?.cookie_store(true).build()?)
+        let browser = Browser::new(&self.trust, &request.username, &request.password)?;
+        let arrival = browser.walk(start, &request.redirect_uri).await?;
+        let code = Code {
+            value: SecretString::default(),
+            verifier,
+            redirect_uri: request.redirect_uri.clone(),
+            resource: request.resource.clone(),
+            consent: arrival.consent,
+        };
+        self.read_answer(&arrival.url, &state, code)
     }
 
     fn authorization_url(
@@ -214,78 +164,4 @@ fn challenge(pkce: Pkce, verifier: &SecretString) -> Option<(&'static str, Strin
         Pkce::Plain => Some(("plain", verifier.to_owned())),
         Pkce::Missing => None,
     }
-}
-
-/// Finds the form that a user would send next, and fills it in.
-fn read_page(here: &Url, html: &str, request: &LoginRequest) -> anyhow::Result<Page> {
-    let page = Html::parse_document(html);
-    let problem = texts(&page, "#input-error, .kc-feedback-text, #kc-error-message")?;
-    let (login, consent) = (
-        select("form#kc-form-login")?,
-        select("input[name=accept], button[name=accept]")?,
-    );
-    if let Some(form) = page.select(&login).next() {
-        if !problem.is_empty() {
-            return Ok(Page::DeadEnd(problem.join(" ")));
-        }
-        let mut fields = hidden_fields(form)?;
-        fields.insert("username".to_owned(), request.username.clone());
-        fields.insert("password".to_owned(), request.password.expose_secret().to_owned());
-        return Ok(Page::Form {
-            action: action(here, form)?,
-            fields,
-            consent: None,
-        });
-    }
-    if let Some(form) = page.select(&consent).next().and_then(enclosing_form) {
-        let mut fields = hidden_fields(form)?;
-        fields.insert("accept".to_owned(), "Yes".to_owned());
-        let consent = Some(texts(&page, "#kc-oauth li")?);
-        return Ok(Page::Form {
-            action: action(here, form)?,
-            fields,
-            consent,
-        });
-    }
-    let text = if problem.is_empty() {
-        texts(&page, "title")?
-    } else {
-        problem
-    };
-    Ok(Page::DeadEnd(text.join(" ")))
-}
-
-fn enclosing_form(element: ElementRef<'_>) -> Option<ElementRef<'_>> {
-    element
-        .ancestors()
-        .filter_map(ElementRef::wrap)
-        .find(|ancestor| ancestor.value().name() == "form")
-}
-
-fn action(here: &Url, form: ElementRef<'_>) -> anyhow::Result<Url> {
-    Ok(here.join(form.attr("action").context("a form without an action")?)?)
-}
-
-fn hidden_fields(form: ElementRef<'_>) -> anyhow::Result<BTreeMap<String, String>> {
-    let hidden = select("input[type=hidden]")?;
-    let fields = form.select(&hidden).filter_map(|input| {
-        Some((
-            input.attr("name")?.to_owned(),
-            input.attr("value").unwrap_or_default().to_owned(),
-        ))
-    });
-    Ok(fields.collect())
-}
-
-fn texts(page: &Html, selector: &str) -> anyhow::Result<Vec<String>> {
-    let selector = select(selector)?;
-    let texts = page.select(&selector).map(|element| {
-        let words: Vec<&str> = element.text().flat_map(str::split_whitespace).collect();
-        words.join(" ")
-    });
-    Ok(texts.filter(|text| !text.is_empty()).collect())
-}
-
-fn select(selector: &str) -> anyhow::Result<Selector> {
-    Selector::parse(selector).map_err(|error| anyhow!("{error}"))
 }

@@ -4,7 +4,9 @@
 //! things. `cargo test -p mcp-auth-e2e --test stories -- NAME` runs those whose name contains NAME.
 
 mod admission;
+mod clients;
 mod command_line;
+mod conformance;
 mod deletion;
 mod demo;
 mod drift;
@@ -37,7 +39,9 @@ use mcp_auth_e2e::runner::{self, Story};
 fn all() -> Vec<Story> {
     let mut stories = Vec::new();
     stories.extend(admission::stories());
+    stories.extend(clients::stories());
     stories.extend(command_line::stories());
+    stories.extend(conformance::stories());
     stories.extend(deletion::stories());
     stories.extend(demo::stories());
     stories.extend(drift::stories());

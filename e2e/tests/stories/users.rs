@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, ensure};
 use mcp_auth_e2e::{
-    oauth::{Answer, Code, Issuer, LoginRequest, OAuthClient, OAuthError, Tokens, VerifiedToken},
+    oauth::{Answer, Browser, Code, Issuer, LoginRequest, OAuthClient, OAuthError, Tokens, VerifiedToken},
     story::StoryEnv,
 };
 use secrecy::SecretString;
@@ -17,6 +17,17 @@ const PASSWORD: &str = "correct horse battery staple";
 /// Makes the user who signs in. Gives the `sub` of her tokens.
 pub(crate) async fn alice(env: &StoryEnv) -> anyhow::Result<String> {
     env.realm().create_user(ALICE, PASSWORD).await
+}
+
+/// A browser with alice in front of it.
+pub(crate) fn browser(env: &StoryEnv) -> anyhow::Result<Browser> {
+    let trust = env.world().authority().trust();
+    Browser::new(trust, ALICE, &SecretString::from(PASSWORD))
+}
+
+/// How the addresses begin that clients send their users to.
+pub(crate) fn login_page(env: &StoryEnv) -> String {
+    format!("{}/protocol/openid-connect/auth?", env.realm().issuer())
 }
 
 /// The resource of a server that the fixtures declare.

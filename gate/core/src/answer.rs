@@ -3,7 +3,12 @@
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::{body::BodyError, policy::Policy, token::TokenError, wire::WireError};
+use crate::{
+    body::{self, BodyError},
+    policy::Policy,
+    token::TokenError,
+    wire::{Wire, WireError},
+};
 
 /// Headers that pages may read (RFC 9728 needs the first).
 pub const EXPOSED: &str = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version";
@@ -47,6 +52,8 @@ pub enum Reason {
     Head,
     /// Not `application/json` without encoding.
     ContentType,
+    /// The message is of a method that the wire does not have.
+    MethodUnknown,
     /// The body was refused.
     Body(BodyError),
     /// The headers of the wire were refused.
@@ -95,6 +102,7 @@ impl Reason {
             Self::BodySize => "body_size",
             Self::Head => "head",
             Self::ContentType => "content_type",
+            Self::MethodUnknown => "method_unknown",
             Self::Body(error) => match error {
                 BodyError::NotJson => "body_not_json",
                 BodyError::AmbiguousKey => "body_ambiguous_key",
@@ -151,9 +159,34 @@ impl Answer {
             .with(header::CACHE_CONTROL, "no-store")
     }
 
-    /// A refusal of the body or of headers of the wire.
+    /// A refusal of what a request is made of.
     pub(crate) fn bad_request(reason: Reason, message: &str) -> Self {
-        Self::refusal(reason, StatusCode::BAD_REQUEST, message, None)
+        Self::bad_message(reason, message, None)
+    }
+
+    /// The same, of the message with this `id`.
+    pub(crate) fn bad_message(reason: Reason, message: &str, id: Option<&Value>) -> Self {
+        Self::refusal(reason, StatusCode::BAD_REQUEST, message, id)
+    }
+
+    /// A refusal of the headers of the wire.
+    pub(crate) fn wire_refused(error: WireError, id: Option<&Value>) -> Self {
+        Self::bad_message(Reason::Wire(error), &error.to_string(), id)
+    }
+
+    /// A refusal of this body. A call that does not say of what is a message all the same, and its answer names it; if
+    /// it is of a method that the wire does not have, 404: that is what is wrong with it.
+    pub(crate) fn body_refused(error: BodyError, body: &[u8], wire: Wire) -> Self {
+        let outline = (error == BodyError::NoName)
+            .then(|| body::outline(body))
+            .flatten();
+        let (method, id) = outline.unwrap_or_default();
+        let of_sessions = matches!(method.as_str(), "resources/subscribe" | "resources/unsubscribe");
+        if wire == Wire::Stateless && of_sessions {
+            let message = "There is no such method in this version of the protocol";
+            return Self::refusal(Reason::MethodUnknown, StatusCode::NOT_FOUND, message, id.as_ref());
+        }
+        Self::bad_message(Reason::Body(error), &error.to_string(), id.as_ref())
     }
 
     #[must_use]
@@ -336,6 +369,7 @@ fn code(reason: Reason) -> i32 {
     match reason {
         Reason::Body(BodyError::NotJson) => -32700,
         Reason::Body(BodyError::NoName) => -32602,
+        Reason::MethodUnknown => -32601,
         Reason::Wire(WireError::HeaderMismatch) => -32020,
         Reason::Wire(WireError::Version) => -32022,
         Reason::Body(_) | Reason::BodyPresence | Reason::BodySize | Reason::ContentType => -32600,

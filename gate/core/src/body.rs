@@ -44,6 +44,8 @@ pub struct Message {
     pub id: Option<Value>,
     /// What it is about, by the rules: nothing for most methods.
     pub subjects: Vec<(Kind, String)>,
+    /// The task that it is about, which no rule knows.
+    pub task: Option<String>,
 }
 
 /// The three kinds of messages.
@@ -64,6 +66,12 @@ impl Message {
             MessageKind::Request(method) | MessageKind::Notification(method) => Some(method),
             MessageKind::Response => None,
         }
+    }
+
+    /// Whether it is about what has this name, URI or id.
+    pub fn is_about(&self, name: &str) -> bool {
+        let named = self.subjects.iter().any(|(_, subject)| subject == name);
+        named || self.task.as_deref() == Some(name)
     }
 
     /// What `Mcp-Name` has to say: name or URI of the calls that must carry it.
@@ -104,6 +112,7 @@ pub fn judge(body: &[u8], needle: Option<&Needle<'_>>) -> Result<Message, BodyEr
                 kind: MessageKind::Response,
                 id,
                 subjects: Vec::new(),
+                task: None,
             });
         }
         _ => return Err(BodyError::NotAMessage),
@@ -114,11 +123,31 @@ pub fn judge(body: &[u8], needle: Option<&Needle<'_>>) -> Result<Message, BodyEr
         Some(_) => return Err(BodyError::NotAMessage),
     };
     let subjects = subjects(&method, &params)?;
+    let task = method
+        .starts_with("tasks/")
+        .then(|| params["taskId"].as_str().map(str::to_owned))
+        .flatten();
     let kind = match id {
         Some(_) => MessageKind::Request(method),
         None => MessageKind::Notification(method),
     };
-    Ok(Message { kind, id, subjects })
+    Ok(Message {
+        kind,
+        id,
+        subjects,
+        task,
+    })
+}
+
+/// The method and the `id` of a message that was refused with [`BodyError::NoName`], for the answer to it.
+pub fn outline(body: &[u8]) -> Option<(String, Option<Value>)> {
+    let Value::Object(mut root) = strict::parse(body, None).ok()? else {
+        return None;
+    };
+    match root.remove("method") {
+        Some(Value::String(method)) => Some((method, root.remove("id"))),
+        _ => None,
+    }
 }
 
 /// What a call is about.

@@ -167,8 +167,7 @@ pub fn admit(
     };
     let refused = |error| answered(Answer::token_refused(policy, error));
     claims.check(policy, now).map_err(refused)?;
-    let wire = wire::wire(head.headers)
-        .map_err(|error| answered(Answer::bad_request(Reason::Wire(error), &error.to_string())))?;
+    let wire = wire::wire(head.headers).map_err(|error| answered(Answer::wire_refused(error, None)))?;
     check_method(head, wire).map_err(answered)?;
     Ok(Admitted {
         held: policy.held(claims.scopes.iter().map(String::as_str)),
@@ -240,11 +239,11 @@ impl Admitted {
             }
             Body::Whole(bytes) => bytes,
         };
-        let message = body::judge(bytes, needle)
-            .map_err(|error| Answer::bad_request(Reason::Body(error), &error.to_string()))?;
+        let message =
+            body::judge(bytes, needle).map_err(|error| Answer::body_refused(error, bytes, self.wire))?;
         if self.wire == Wire::Stateless {
-            wire::compare(head.headers, &message)
-                .map_err(|error| Answer::bad_request(Reason::Wire(error), &error.to_string()))?;
+            let id = message.id.as_ref();
+            wire::compare(head.headers, &message).map_err(|error| Answer::wire_refused(error, id))?;
         }
         Ok(message)
     }

@@ -93,7 +93,17 @@ impl Filter<'_> {
     }
 
     fn result(&self, result: &RawValue) -> Option<String> {
+        let lists = members(result)?
+            .iter()
+            .any(|(key, _)| text(key).is_some_and(|field| self.listing.kind_of(&field).is_some()));
+        let instead = |value: &RawValue, fresh: &str| (value.get() != fresh).then(|| fresh.to_owned());
         change_members(result, |field, value| {
+            // With another token the list is another one, so that nobody may keep it, and for others least of all.
+            match field {
+                "ttlMs" if lists => return instead(value, "0"),
+                "cacheScope" if lists => return instead(value, "\"private\""),
+                _ => {}
+            }
             let (kind, key) = self.listing.kind_of(field)?;
             let entries: Vec<&RawValue> = serde_json::from_str(value.get()).ok()?;
             let kept = entries.iter().filter(|entry| self.may(kind, key, entry));
@@ -119,7 +129,7 @@ impl Filter<'_> {
 
 /// An object in which `change` may give another value for a member; `None` when it changes none, or this is no object.
 fn change_members(object: &RawValue, change: impl Fn(&str, &RawValue) -> Option<String>) -> Option<String> {
-    let Members(members) = serde_json::from_str(object.get()).ok()?;
+    let members = members(object)?;
     let changed: Vec<Option<String>> = members
         .iter()
         .map(|(key, value)| change(&text(key)?, value))
@@ -136,6 +146,11 @@ fn change_members(object: &RawValue, change: impl Fn(&str, &RawValue) -> Option<
     }
     out.push('}');
     Some(out)
+}
+
+fn members(object: &RawValue) -> Option<Vec<(&RawValue, &RawValue)>> {
+    let Members(members) = serde_json::from_str(object.get()).ok()?;
+    Some(members)
 }
 
 fn array<'a>(values: impl Iterator<Item = &'a str>) -> String {

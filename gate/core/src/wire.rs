@@ -30,15 +30,16 @@ pub enum Wire {
 /// Why the headers of a request cannot be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// The version is there twice, or is no date.
-    #[error("MCP-Protocol-Version is not the date of a version")]
+    /// The version is there twice, or is no word.
+    #[error("MCP-Protocol-Version does not name one version")]
     Version,
     /// `Mcp-Method` or `Mcp-Name` is missing, there twice, or not what the body says.
     #[error("Mcp-Method or Mcp-Name do not say what the body says")]
     HeaderMismatch,
 }
 
-/// The wire by the version that the request names.
+/// The wire by the version that the request names. One that is not known counts as new, so that the server can say
+/// which ones it knows: on that wire a request is looked at most closely.
 ///
 /// # Errors
 /// [`WireError::Version`].
@@ -53,10 +54,13 @@ pub fn wire(headers: &HeaderMap) -> Result<Wire, WireError> {
             b.is_ascii_digit()
         }
     };
-    if version.len() != FIRST_STATELESS.len() || !version.bytes().enumerate().all(shape) {
+    // Some proxies make one header of two, with a comma.
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if version.is_empty() || !version.bytes().all(is_word) {
         return Err(WireError::Version);
     }
-    Ok(if version < FIRST_STATELESS {
+    let is_date = version.len() == FIRST_STATELESS.len() && version.bytes().enumerate().all(shape);
+    Ok(if is_date && version < FIRST_STATELESS {
         Wire::Sessions
     } else {
         Wire::Stateless
@@ -74,7 +78,7 @@ pub fn compare(headers: &HeaderMap, message: &Message) -> Result<(), WireError> 
     // An answer to the server has no method, and so nothing to repeat.
     let name_fits = match message.header_name() {
         Some(wanted) => name.as_deref() == Some(wanted),
-        None => name.is_none_or(|name| message.subjects.iter().any(|(_, subject)| *subject == name)),
+        None => name.is_none_or(|name| message.is_about(&name)),
     };
     if method == message.method() && name_fits {
         Ok(())
@@ -139,7 +143,10 @@ mod tests {
                 vec![(V, "2025-06-18"), (V, "2026-07-28")],
                 Err(WireError::Version),
             ),
-            (vec![(V, "draft")], Err(WireError::Version)),
+            (vec![(V, "2025-06-18,2026-07-28")], Err(WireError::Version)),
+            (vec![(V, "draft")], Ok(Wire::Stateless)),
+            (vec![(V, "v999.0.0")], Ok(Wire::Stateless)),
+            (vec![(V, "2025-11-2x")], Ok(Wire::Stateless)),
             (vec![(V, "")], Err(WireError::Version)),
             (vec![(V, "2026-07-28 ")], Err(WireError::Version)),
             (vec![(V, "２026-07-28")], Err(WireError::Version)),
@@ -153,6 +160,7 @@ mod tests {
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "größe"}});
         let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
         let answer = json!({"jsonrpc": "2.0", "id": 1, "result": {}});
+        let task = json!({"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"taskId": "t1"}});
         let (m, n) = ("mcp-method", "mcp-name");
         let encoded = "=?base64?Z3LDtsOfZQ==?=";
         for (body, given, fits) in [
@@ -171,6 +179,9 @@ mod tests {
             (&list, vec![(m, "tools/list")], true),
             (&list, vec![(m, "tools/list"), (n, "x")], false),
             (&list, vec![], false),
+            (&task, vec![(m, "tasks/get"), (n, "t1")], true),
+            (&task, vec![(m, "tasks/get"), (n, "t2")], false),
+            (&task, vec![(m, "tasks/get")], true),
             (&answer, vec![], true),
             (&answer, vec![(m, "tools/call")], false),
         ] {

@@ -29,7 +29,15 @@ impl Place {
     fn known(self) -> &'static [&'static str] {
         match self {
             Self::Root => &["jsonrpc", "id", "method", "params", "result", "error"],
-            Self::Params => &["name", "uri", "ref", "notifications", "arguments", "_meta"],
+            Self::Params => &[
+                "name",
+                "uri",
+                "ref",
+                "notifications",
+                "arguments",
+                "taskId",
+                "_meta",
+            ],
             Self::Reference => &["type", "name", "uri"],
             Self::Notifications => &["resourceSubscriptions"],
             Self::Leaf | Self::Elsewhere => &[],
@@ -42,7 +50,7 @@ impl Place {
             (Self::Params, "ref") => Self::Reference,
             (Self::Params, "notifications") => Self::Notifications,
             (Self::Root, "jsonrpc" | "id" | "method")
-            | (Self::Params, "name" | "uri")
+            | (Self::Params, "name" | "uri" | "taskId")
             | (Self::Reference, _)
             | (Self::Notifications, "resourceSubscriptions") => Self::Leaf,
             _ => Self::Elsewhere,

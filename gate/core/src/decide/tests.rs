@@ -176,14 +176,14 @@ fn checks_have_an_order() {
             "token before method",
         ),
         (
-            post("x", "[").with("mcp-protocol-version", "draft"),
+            post("x", "[").with("mcp-protocol-version", "a b"),
             401,
             "token_malformed",
             "token before wire",
         ),
         (post(&expired, "["), 401, "token_expired", "token before body"),
         (
-            post(&good, "[").with("mcp-protocol-version", "draft"),
+            post(&good, "[").with("mcp-protocol-version", "a b"),
             400,
             "protocol_version",
             "wire before body",
@@ -191,7 +191,7 @@ fn checks_have_an_order() {
         (
             bare("PATCH", "/a/mcp")
                 .with("authorization", &format!("Bearer {good}"))
-                .with("mcp-protocol-version", "x"),
+                .with("mcp-protocol-version", "a b"),
             400,
             "protocol_version",
             "wire before method",

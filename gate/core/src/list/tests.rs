@@ -35,6 +35,36 @@ fn filtered(message: &str, listing: Listing) -> Result<Option<String>, Unreadabl
 const TOOLS: Listing = Listing::Of(Kind::Tool);
 
 #[test]
+fn lists_that_depend_on_the_token_are_not_kept() {
+    for (result, expected, why) in [
+        (
+            r#"{"tools":[{"name":"read_a"}],"ttlMs":60000,"cacheScope":"public"}"#,
+            Some(r#"{"tools":[{"name":"read_a"}],"ttlMs":0,"cacheScope":"private"}"#),
+            "nothing is left out for this caller, but for others",
+        ),
+        (
+            r#"{"ttlMs":6e4,"tools":[{"name":"write_a"}],"cacheScope":"private"}"#,
+            Some(r#"{"ttlMs":0,"tools":[],"cacheScope":"private"}"#),
+            "their own scopes may grow",
+        ),
+        (
+            r#"{"tools":[{"name":"read_a"}],"ttlMs":0,"cacheScope":"private"}"#,
+            None,
+            "as it is to be",
+        ),
+        (
+            r#"{"contents":[],"ttlMs":60000,"cacheScope":"public"}"#,
+            None,
+            "no list",
+        ),
+    ] {
+        let message = |result: &str| format!(r#"{{"id":1,"result":{result}}}"#);
+        let out = filtered(&message(result), TOOLS).unwrap();
+        assert_eq!(out, expected.map(message), "{why}");
+    }
+}
+
+#[test]
 fn what_may_not_be_called_is_left_out_and_all_else_keeps_its_bytes() {
     for (message, expected, why) in [
         (

@@ -72,8 +72,9 @@ fn stateless() -> Vec<Case> {
             Case::new("a name where none is due").stateless(&[("mcp-method", "ping"), ("mcp-name", "x")]),
         ),
         mismatch(Case::new("a newer version").header("mcp-protocol-version", "2027-01-01")),
-        Case::new("no date for a version")
-            .header("mcp-protocol-version", "draft")
+        mismatch(Case::new("no date for a version").header("mcp-protocol-version", "draft")),
+        Case::new("no word for a version")
+            .header("mcp-protocol-version", "2026 07 28")
             .bad(VERSION),
         Case::new("two versions")
             .header("mcp-protocol-version", "2025-11-25")

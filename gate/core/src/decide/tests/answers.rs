@@ -100,6 +100,9 @@ fn a_step_up_names_every_scope_of_the_call() {
     );
 }
 
+/// Of a method that is gone from the stateless wire, without saying of what.
+const SUBSCRIBE: &str = r#"{"jsonrpc":"2.0","id":7,"method":"resources/subscribe","params":{}}"#;
+
 #[test]
 fn refusals_are_errors_of_the_message() {
     for (request, code, id) in [
@@ -134,18 +137,29 @@ fn refusals_are_errors_of_the_message() {
                 r#"{"jsonrpc":"2.0","id":7,"method":"tools/call"}"#,
             ),
             -32602,
-            json!(null),
+            json!(7),
         ),
         (
             post(&token("mcp:use"), PING).with("mcp-protocol-version", "2026-07-28"),
             -32020,
-            json!(null),
+            json!(7),
         ),
         (
             post(&token("mcp:use"), PING).with("mcp-protocol-version", "draft"),
+            -32020,
+            json!(7),
+        ),
+        (
+            post(&token("mcp:use"), PING).with("mcp-protocol-version", "a b"),
             -32022,
             json!(null),
         ),
+        (
+            post(&token("mcp:use"), SUBSCRIBE).with("mcp-protocol-version", "2026-07-28"),
+            -32601,
+            json!(7),
+        ),
+        (post(&token("mcp:use"), SUBSCRIBE), -32602, json!(7)),
     ] {
         let answer = request.answer();
         let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();

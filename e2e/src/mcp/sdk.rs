@@ -1,0 +1,83 @@
+//! A client of the TypeScript SDK.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+
+use super::{Ended, Scripts, run_client};
+use crate::oauth::Browser;
+
+/// A client that is told where the server is and who it is itself, and what to do. See `npm/clients/sdk.mjs`.
+pub struct Sdk<'a> {
+    /// Where it runs.
+    pub scripts: &'a Scripts,
+    /// The major version of the SDK.
+    pub version: u8,
+    /// The only revision of the protocol that it may speak, if it is not to begin with `initialize`.
+    pub pin: Option<&'a str>,
+    /// The address of the MCP endpoint.
+    pub url: &'a str,
+    /// The client id, and where the user comes back to.
+    pub client: (&'a str, &'a str),
+    /// How the addresses begin at which users sign in.
+    pub login_page: &'a str,
+}
+
+/// What a client says while it works.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Said {
+    /// The user is to open this page.
+    Open(String),
+    /// It was granted these scopes.
+    #[serde(deserialize_with = "words")]
+    Granted(BTreeSet<String>),
+    /// What a step gave, or the words of the error.
+    #[serde(untagged)]
+    Step {
+        /// The step.
+        step: String,
+        /// What it gave.
+        result: Option<Value>,
+        /// Why it failed.
+        error: Option<String>,
+    },
+}
+
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+impl Sdk<'_> {
+    /// Takes these steps, for example `["call", "echo", {"message": "hello"}]`. Gives also all that it said, but for
+    /// the pages to open.
+    pub async fn run(&self, steps: &Value, browser: &Browser) -> anyhow::Result<(Ended, Vec<Said>)> {
+        let mut plan = json!({
+            "sdk": self.version,
+            "url": self.url,
+            "clientId": self.client.0,
+            "callback": self.client.1,
+            "steps": steps,
+        });
+        if let Some(pin) = self.pin {
+            plan["pin"] = json!(pin);
+        }
+        let mut command = self.scripts.command("clients/sdk.mjs");
+        command.arg(plan.to_string());
+        let log = self
+            .scripts
+            .folder()
+            .join(format!("sdk-of-{}.log", self.client.0));
+        let ended = run_client("the SDK's client", &command, &log, self.login_page, browser).await?;
+        let lines = ended.printed.lines().filter(|line| line.starts_with('{'));
+        let said = lines
+            .map(|line| serde_json::from_str(line).with_context(|| format!("the client said {line}")))
+            .collect::<anyhow::Result<Vec<Said>>>()?;
+        let said = said.into_iter().filter(|said| !matches!(said, Said::Open(_)));
+        let said = said.collect();
+        Ok((ended, said))
+    }
+}

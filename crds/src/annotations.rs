@@ -32,6 +32,14 @@ pub const SERVICE_ALL: [&str; 6] = [
     SERVICE_ENFORCEMENT,
 ];
 
+/// On pods of a gate: the policy and credentials that they are to have. A change of it lets the kubelet refresh what is
+/// mounted at once.
+pub const GATE_VERSION: &str = "mcpauth.dev/gate-version";
+/// On pods of a gate: the certificate with which they were started.
+pub const GATE_CERTIFICATE: &str = "mcpauth.dev/gate-certificate";
+/// Label on what belongs to the gate of an McpServer: its name.
+pub const SERVER: &str = "mcpauth.dev/server";
+
 /// Finalizer on each of our kinds: there may be something at the authorization server to clean up.
 pub const FINALIZER: &str = "mcpauth.dev/cleanup";
 

@@ -27,6 +27,10 @@ pub mod types {
     pub const CREDENTIALS_VALID: &str = "CredentialsValid";
     /// The RFC 9728 document and the variables for the workload are published.
     pub const METADATA_PUBLISHED: &str = "MetadataPublished";
+    /// Every pod of the gate has the policy and credentials of this generation.
+    pub const GATE_READY: &str = "GateReady";
+    /// No way leads to the server past its gate.
+    pub const BYPASS_CLOSED: &str = "BypassClosed";
     /// Requests without a valid token are refused.
     pub const ENFORCED: &str = "Enforced";
     /// The client can get tokens for everything that it asked for.
@@ -133,7 +137,7 @@ pub fn summarize(parts: Vec<Report>, advisory: &[&str], ready: &str) -> Vec<Repo
 }
 
 /// The types that this project sets; a condition of any other type belongs to somebody else and is kept.
-const OURS: [&str; 12] = [
+const OURS: [&str; 14] = [
     types::READY,
     types::RECONCILING,
     types::STALLED,
@@ -142,7 +146,9 @@ const OURS: [&str; 12] = [
     types::METADATA_DISCOVERED,
     types::CREDENTIALS_VALID,
     types::METADATA_PUBLISHED,
+    types::GATE_READY,
     types::ENFORCED,
+    types::BYPASS_CLOSED,
     types::ACCESS_GRANTED,
     types::CREDENTIALS_READY,
     types::PROGRAMMED,

@@ -181,6 +181,21 @@ impl Cluster {
         Ok(())
     }
 
+    /// Sets an annotation of an object. It being gone is fine.
+    pub async fn annotate<K: Owned>(&self, object: &K, key: &str, value: &str) -> Result<(), Error> {
+        self.fence()?;
+        let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
+        let patch = json!({"metadata": {"uid": object.uid(), "annotations": {key: value}}});
+        match api
+            .patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Asks whether the API server would take an object if nothing of its name were there. Nothing is written.
     pub async fn try_create<K: Owned>(&self, object: &K) -> Result<(), Error> {
         self.fence()?;

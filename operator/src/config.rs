@@ -20,9 +20,12 @@ use crate::{
     watch::WatchScope,
 };
 
+mod gate;
 mod parse;
 #[cfg(test)]
 mod tests;
+
+pub use gate::GateConfig;
 
 /// Where Kubernetes puts the namespace of a pod's service account.
 const SERVICE_ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -170,6 +173,9 @@ pub struct Flags {
         default_value = "false", default_missing_value = "true", action = ArgAction::Set,
         value_parser = BoolishValueParser::new(), hide_possible_values = true, value_name = "BOOL")]
     insecure_allow_loopback: bool,
+
+    #[command(flatten)]
+    gate: gate::GateFlags,
 }
 
 /// What the operator was told, checked.
@@ -201,6 +207,8 @@ pub struct Config {
     pub authorization_server_rate: NonZeroU32,
     /// What URLs that users choose may lead to.
     pub egress: EgressPolicy,
+    /// How gates are run.
+    pub gate: GateConfig,
 }
 
 /// The Lease by which replicas agree on a leader.
@@ -357,6 +365,7 @@ impl Config {
                 allow_private_for_tenants: flags.allow_private_addresses,
                 insecure_allow_loopback: flags.insecure_allow_loopback,
             },
+            gate: flags.gate.read(&mut problems),
         };
         problems.none_or(config)
     }

@@ -31,6 +31,8 @@ pub struct Connection {
     pub grant_types: BTreeSet<String>,
     /// What the operator may do there.
     pub access: Access,
+    /// Authorities that are trusted for it besides the built-in ones, in PEM.
+    pub ca_bundle: Option<String>,
     /// What the connection was made from: while it stays the same, so does the connection.
     pub made_from: String,
     /// When metadata and access were checked last.

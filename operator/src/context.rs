@@ -3,7 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Namespace, Secret, Service},
+    api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Namespace, Secret, Service},
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
+    },
     jiff::Timestamp,
 };
 use kube::{
@@ -21,6 +26,7 @@ use crate::{
     controllers::{mcp_server::Probes, settle::Applied},
     egress::Egress,
     events::Recorder,
+    kinds::{PodFacts, SliceFacts},
     lease::Leadership,
     metrics::Metrics,
     provider::RealmRegistry,
@@ -75,8 +81,24 @@ pub struct Feeds {
     pub secrets: Feed<PartialObjectMeta<Secret>>,
     /// Metadata of ConfigMaps.
     pub config_maps: Feed<PartialObjectMeta<ConfigMap>>,
+    /// What belongs to gates.
+    pub gates: GateFeeds,
     /// Metadata of namespaces.
     pub namespaces: Feed<PartialObjectMeta<Namespace>>,
+}
+
+/// What belongs to gates, by its labels.
+pub struct GateFeeds {
+    /// Deployments of gates.
+    pub deployments: Feed<Deployment>,
+    /// Pods of gates.
+    pub pods: Feed<PodFacts>,
+    /// Where the pods of servers behind gates listen.
+    pub slices: Feed<SliceFacts>,
+    /// NetworkPolicies around gates and the servers behind them.
+    pub network_policies: Feed<NetworkPolicy>,
+    /// Disruption budgets of gates.
+    pub disruption_budgets: Feed<PodDisruptionBudget>,
 }
 
 impl Context {

@@ -60,6 +60,8 @@ pub enum Audience {
     AuthorizationServer,
     /// A tenant wrote it.
     Tenant,
+    /// The operator made it of the address of a pod, as the pod's status says it.
+    Pod,
 }
 
 /// The addresses of the cluster's nodes and API server, which no URL may lead to. A clone shares the set.
@@ -99,6 +101,11 @@ struct Rules {
 }
 
 impl Rules {
+    /// Whether plain http will do: what a pod of ours says has no secrets, and no certificate could name its address.
+    fn allows_http(&self) -> bool {
+        self.policy.allow_http || self.audience == Audience::Pod
+    }
+
     /// Whether a connection to `address` is allowed.
     fn check_address(&self, address: IpAddr) -> Result<(), Refusal> {
         let class = classify(address);
@@ -109,8 +116,7 @@ impl Rules {
         if self.cluster.contains(address) && !development {
             return Err(Refusal::Cluster);
         }
-        let private_allowed =
-            self.audience == Audience::AuthorizationServer || self.policy.allow_private_for_tenants;
+        let private_allowed = self.audience != Audience::Tenant || self.policy.allow_private_for_tenants;
         match class {
             AddressClass::Public => Ok(()),
             AddressClass::Private if private_allowed => Ok(()),
@@ -122,7 +128,7 @@ impl Rules {
     fn check_url(&self, url: &Url) -> Result<(), Refusal> {
         match url.scheme() {
             "https" => {}
-            "http" if self.policy.allow_http => {}
+            "http" if self.allows_http() => {}
             _ => return Err(Refusal::Scheme),
         }
         if !url.username().is_empty() || url.password().is_some() {
@@ -159,6 +165,19 @@ impl Egress {
         &self.cluster
     }
 
+    /// Whether a connection to `address` is allowed on behalf of `audience`.
+    pub fn allows(&self, audience: Audience, address: IpAddr) -> bool {
+        self.rules(audience).check_address(address).is_ok()
+    }
+
+    fn rules(&self, audience: Audience) -> Rules {
+        Rules {
+            policy: self.policy,
+            audience,
+            cluster: self.cluster.clone(),
+        }
+    }
+
     /// A client for URLs of `audience`, which trusts the platform's authorities and those in `ca_bundle` (PEM).
     ///
     /// It keeps connections: make it once per authorization server and bundle, not once per call.
@@ -176,15 +195,11 @@ impl Egress {
         ca_bundle: Option<&[u8]>,
         timeout: Duration,
     ) -> Result<EgressClient, EgressError> {
-        let rules = Rules {
-            policy: self.policy,
-            audience,
-            cluster: self.cluster.clone(),
-        };
+        let rules = self.rules(audience);
         let authorities = ca_bundle.map_or(Ok(Vec::new()), authorities)?;
         let http = reqwest::Client::builder()
             .user_agent(concat!("mcp-auth-operator/", env!("CARGO_PKG_VERSION")))
-            .https_only(!self.policy.allow_http)
+            .https_only(!rules.allows_http())
             .redirect(redirect::Policy::none())
             .referer(false)
             .no_proxy()

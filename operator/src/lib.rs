@@ -25,6 +25,7 @@ pub mod credential;
 pub mod egress;
 pub mod error;
 pub mod events;
+pub mod kinds;
 pub mod lease;
 pub mod metrics;
 pub mod policy;

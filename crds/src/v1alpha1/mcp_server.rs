@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::{DurationText, NamespaceSelection, ObjectReference, ScopeName},
+    enforcement::{Enforcement, EnforcementMode},
     rules,
 };
 
@@ -22,6 +23,7 @@ use super::{
     doc = "An MCP server as an OAuth 2.1 protected resource.",
     printcolumn(name = "READY", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "REASON", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "MODE", type_ = "string", json_path = ".status.enforcement"),
     printcolumn(name = "RESOURCE", type_ = "string", json_path = ".spec.resource"),
     printcolumn(name = "SCOPES", type_ = "string", json_path = ".status.scopes", priority = 1),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -40,7 +42,9 @@ use super::{
         .field_path(".scopes"),
     validation = Rule::new("!has(self.allowedClients) || self.allowedClients.all(c, !has(c.scopes) || (has(self.scopes) && sets.contains(self.scopes.map(s, s.name), c.scopes)))")
         .message("allowedClients names a scope that is not declared in scopes")
-        .field_path(".allowedClients")
+        .field_path(".allowedClients"),
+    validation = Rule::new("has(self.target) || (has(self.enforcement) && has(self.enforcement.mode) && self.enforcement.mode == 'External')")
+        .message("say in target where the server listens, for the gate that the operator puts in front of it; or set enforcement.mode to External")
 )]
 pub struct McpServerSpec {
     /// The AuthorizationServer at which this server is registered. Immutable.
@@ -87,12 +91,13 @@ pub struct McpServerSpec {
     #[schemars(length(min = 1, max = 16))]
     pub default_scopes: Option<Vec<ScopeName>>,
 
-    /// Where the MCP server itself listens.
+    /// Where the MCP server itself listens. A gate needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
 
-    /// Who validates tokens in front of the server.
-    pub enforcement: Enforcement,
+    /// Who validates tokens in front of the server; a gate of the operator's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
 
     /// Who may call this server, with which scopes. Absent: the clients of its own namespace, with all scopes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,21 +176,18 @@ pub struct Target {
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("self.matches('^/[^?#\\\\x00-\\\\x20\\\\x7F]*$')").message("path begins with a slash and has no query or fragment"))]
     pub path: Option<String>,
+    /// Http1, which is meant when absent: HTTP/1.1. H2c: HTTP/2 without TLS, by prior knowledge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<TargetProtocol>,
 }
 
-/// Who validates tokens.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Enforcement {
-    /// External: the server, or something of yours in front of it, validates tokens with what the ConfigMaps say.
-    pub mode: EnforcementMode,
-}
-
-/// The ways to enforce.
+/// How an MCP server is spoken to.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EnforcementMode {
-    /// The server validates by itself.
-    External,
+pub enum TargetProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge.
+    H2c,
 }
 
 /// Clients that may call the server.
@@ -226,8 +228,8 @@ pub struct McpServerStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, Registered, MetadataPublished, CredentialsReady (while a policy makes the server exchange tokens by
-    /// itself), Enforced and, as their summary, Ready.
+    /// Accepted, Registered, MetadataPublished, CredentialsReady (while a policy lets the server exchange tokens),
+    /// GateReady and BypassClosed (in mode Gate), Enforced and, as their summary, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -237,6 +239,12 @@ pub struct McpServerStatus {
     /// Those of them that the challenge and the metadata name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub challenge_scopes: Vec<String>,
+    /// Who validates tokens: Gate or External.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<EnforcementMode>,
+    /// The gate, in mode Gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateStatus>,
     /// Where the metadata document (RFC 9728) has to be served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_url: Option<String>,
@@ -253,6 +261,18 @@ pub struct McpServerStatus {
     /// Changes when the content of that Secret does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_hash: Option<String>,
+}
+
+/// The gate of a server.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GateStatus {
+    /// The Service to which requests for `resource` are to be routed.
+    pub service: String,
+    /// Its port.
+    pub port: i32,
+    /// Changes when the policy of the gate does.
+    pub policy_hash: String,
 }
 
 /// Whose tokens can be exchanged for a scope.

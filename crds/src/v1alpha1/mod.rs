@@ -2,6 +2,7 @@
 
 mod authorization_server;
 mod common;
+mod enforcement;
 mod mcp_client;
 mod mcp_server;
 mod rules;
@@ -9,6 +10,7 @@ mod token_exchange_policy;
 
 pub use authorization_server::*;
 pub use common::*;
+pub use enforcement::*;
 pub use mcp_client::*;
 pub use mcp_server::*;
 pub use token_exchange_policy::*;

@@ -192,6 +192,19 @@ pub(super) fn private_schemes_are_native() -> Rule {
     .field_path(".redirectUris")
 }
 
+/// Origins as browsers send them (RFC 6454 section 6.2), which are compared byte for byte.
+pub(super) fn origins() -> Rule {
+    let host = format!(r"({LABEL}([.]{LABEL})*|\\[[0-9a-f:.]+\\])");
+    Rule::new(format!(
+        "self.all(o, o.matches('^[a-z][a-z0-9+.-]*://{host}(:[1-9][0-9]{{0,4}})?$') \
+         && !o.matches('^https://.*[^:]:443$') && !o.matches('^http://.*[^:]:80$'))"
+    ))
+    .message(
+        "an origin is a scheme, a host in lower case and a port other than the default, without a path, such as \
+         https://app.example.com",
+    )
+}
+
 /// The keys of a Secret after renaming. The list stands in another list, because CEL has no other way to name it.
 pub(super) fn secret_keys_differ() -> Rule {
     let values = [

@@ -36,7 +36,10 @@ use super::{
         .message("serverRef and mcpServerRef name the same server: exchange is for tokens of another one"),
     validation = Rule::new("!has(self.subjectClients) || self.subjectClients.all(a, self.subjectClients.exists_one(b, b == a))")
         .message("subjectClients names each client once")
-        .field_path(".subjectClients")
+        .field_path(".subjectClients"),
+    validation = Rule::new("self.delivery != 'Secret' || self.scopes.all(s, !has(s.requires))")
+        .message("requires goes with the deliveries Header and Endpoint: a server that exchanges by itself is not asked")
+        .field_path(".scopes")
 )]
 pub struct TokenExchangePolicySpec {
     /// The McpServer that exchanges, in the same namespace.
@@ -58,7 +61,10 @@ pub struct TokenExchangePolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub subject_clients: Option<Vec<ObjectReference>>,
-    /// Secret: the server exchanges by itself, with the credentials in the Secret `<server>-mcp-auth`.
+    /// Header: the gate of the server puts the exchanged token into the Authorization header of the request; one policy of a
+    /// server at most. Endpoint: the server buys it from the gate with the handle that came with the request, and never
+    /// sees its caller's token. Secret: the server exchanges by itself, with the credentials in the Secret
+    /// `<server>-mcp-auth`.
     pub delivery: Delivery,
 }
 
@@ -88,11 +94,20 @@ pub struct ApiReference {
 pub struct ExchangeScope {
     /// Name of the scope.
     pub name: ScopeName,
+    /// Scopes of the server that exchanges. A gate asks for this scope only where the caller holds all of them; absent: for
+    /// every caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub requires: Option<Vec<ScopeName>>,
 }
 
 /// How a server gets exchanged tokens.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
+    /// In the `Authorization` header of the request, put there by its gate.
+    Header,
+    /// By asking its gate.
+    Endpoint,
     /// By exchanging itself, with credentials from a Secret.
     Secret,
 }

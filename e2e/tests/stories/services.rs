@@ -2,6 +2,7 @@
 
 mod changes;
 mod foreign;
+mod gate;
 mod refused;
 
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub(crate) fn stories() -> Vec<Story> {
             foreign::stay_untouched,
         ),
         Story::new("services::an_annotation_grants_nothing", foreign::grants_nothing),
+        Story::new("services::a_gate_is_what_absence_means", gate::is_the_default),
     ]
 }
 
@@ -199,12 +201,11 @@ async fn becomes_a_server(world: Arc<World>) -> anyhow::Result<()> {
     let before = prepare(&env).await?;
     let space = env.namespace();
     let orders = service(space, "orders", &annotations("orders"));
-    // The least that works: a Service with one port, and two annotations.
-    let mut least = service(
-        space,
-        "least",
-        &json!({ AUTHORIZATION_SERVER: format!("{space}/main"), RESOURCE: "https://least.example.com/" }),
-    );
+    // The least that works without a gate: a Service with one port, and three annotations.
+    let least = json!({
+        AUTHORIZATION_SERVER: format!("{space}/main"), RESOURCE: "https://least.example.com/", ENFORCEMENT: "External",
+    });
+    let mut least = service(space, "least", &least);
     least["spec"]["ports"] = json!([{ "port": 80 }]);
     apply_all(&env, &[orders, least]).await?;
     let (orders, least) = (stored(&env, "orders").await?, stored(&env, "least").await?);

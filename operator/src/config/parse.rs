@@ -142,3 +142,23 @@ fn is_dns_label(text: &str) -> bool {
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
+
+/// A key of labels and taints: a name of at most 63 characters, with or without a DNS name before a slash.
+pub(super) fn is_qualified_name(text: &str) -> bool {
+    let (prefix, name) = text
+        .rsplit_once('/')
+        .map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    !name.is_empty() && is_label_value(name) && prefix.is_none_or(|prefix| dns_subdomain(prefix).is_ok())
+}
+
+/// A value of labels and taints: at most 63 letters, digits, dashes, dots and underscores.
+pub(super) fn is_label_value(text: &str) -> bool {
+    let ends = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    bytes.len() <= 63
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte))
+        && ends(bytes.first())
+        && ends(bytes.last())
+}

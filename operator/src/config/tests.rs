@@ -65,6 +65,14 @@ fn every_flag_is_understood() {
         "--allow-http",
         "--allow-private-addresses=yes",
         "--insecure-allow-loopback=true",
+        "--gate-image=registry.example.com/gate:1",
+        "--gate-image-pull-policy=Never",
+        "--gate-image-pull-secrets=a, b",
+        "--gate-node-selector=disk=fast",
+        "--gate-tolerations=edge:NoSchedule",
+        "--gate-labels=example.com/team=platform",
+        "--gate-max-cpu=500m",
+        "--gate-max-memory=512Mi",
     ];
     let config = load(&arguments, &Surroundings::default()).unwrap();
     assert_eq!(config.namespace, "mine");
@@ -74,6 +82,21 @@ fn every_flag_is_understood() {
     );
     assert_eq!(config.installation.as_deref(), Some("blue"));
     assert_eq!(config.resync_interval, Duration::from_secs(1));
+    let gate = &config.gate;
+    assert_eq!(gate.image.as_deref(), Some("registry.example.com/gate:1"));
+    assert_eq!(
+        (gate.image_pull_policy.as_str(), gate.image_pull_secrets.len()),
+        ("Never", 2)
+    );
+    assert_eq!(
+        (
+            gate.node_selector.len(),
+            gate.tolerations.len(),
+            gate.labels.len()
+        ),
+        (1, 1, 1)
+    );
+    assert_eq!((gate.max_cpu_millis, gate.max_memory_bytes), (500, 512 << 20));
     assert_eq!(config.max_backoff, Duration::from_mins(90));
     assert_eq!(
         config.lease,

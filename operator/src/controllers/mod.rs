@@ -8,6 +8,7 @@ pub mod halt;
 pub mod home;
 pub mod mcp_client;
 pub mod mcp_server;
+pub mod owned;
 pub mod pass;
 mod run;
 pub mod service;

@@ -14,13 +14,15 @@ use kube::{
     runtime::{events::Reporter, watcher},
 };
 use mcp_auth_crds::{
-    annotations::MANAGER,
+    annotations::{MANAGER, SERVER},
     v1alpha1::{AuthorizationServer, McpClient, McpServer, ObjectReference, TokenExchangePolicy},
 };
 use tokio::sync::oneshot;
 
 use super::{
-    authorization_server, mcp_client, mcp_server, pass, service, token_exchange_policy, triggers, upkeep,
+    authorization_server, mcp_client,
+    mcp_server::{self, COMPONENT, GATE, ORIGIN},
+    pass, service, token_exchange_policy, triggers, upkeep,
 };
 use crate::{
     admin::Health,
@@ -29,7 +31,7 @@ use crate::{
     cluster::Cluster,
     config::Config,
     connections::Connections,
-    context::{Context, Feeds, find},
+    context::{Context, Feeds, GateFeeds, find},
     egress::Egress,
     events::Recorder,
     lease::Leadership,
@@ -216,8 +218,23 @@ fn feeds(client: &Client, scope: &WatchScope, health: &Health) -> Feeds {
         services: feed!(scope.of::<Service>(client, &config), going),
         secrets: feed!(scope.of(client, &config), going),
         config_maps: feed!(scope.of(client, &config), going),
+        gates: GateFeeds {
+            deployments: feed!(scope.of(client, &of_gates(GATE)), going),
+            pods: feed!(scope.of(client, &of_gates(GATE)), going),
+            slices: feed!(scope.of(client, &of_gates(ORIGIN)), going),
+            network_policies: feed!(
+                scope.of(client, &watcher::Config::default().labels(SERVER)),
+                going
+            ),
+            disruption_budgets: feed!(scope.of(client, &of_gates(GATE)), going),
+        },
         namespaces,
     }
+}
+
+/// Selects what belongs to gates, by the part that it plays.
+fn of_gates(component: &str) -> watcher::Config {
+    watcher::Config::default().labels(&format!("{SERVER},{COMPONENT}={component}"))
 }
 
 /// Warns of each namespace that should be served and does not exist, which may be a typing error.
@@ -240,9 +257,15 @@ async fn ready(feeds: &Feeds) -> Result<(), FeedStopped> {
         services,
         secrets,
         config_maps,
+        gates,
         namespaces,
     } = feeds;
     try_join!(
+        gates.deployments.wait_until_ready(),
+        gates.pods.wait_until_ready(),
+        gates.slices.wait_until_ready(),
+        gates.network_policies.wait_until_ready(),
+        gates.disruption_budgets.wait_until_ready(),
         authorization_servers.wait_until_ready(),
         servers.wait_until_ready(),
         clients.wait_until_ready(),
@@ -265,9 +288,15 @@ async fn stopped(feeds: &Feeds) -> FeedStopped {
         services,
         secrets,
         config_maps,
+        gates,
         namespaces,
     } = feeds;
     tokio::select! {
+        stopped = gates.deployments.stopped() => stopped,
+        stopped = gates.pods.stopped() => stopped,
+        stopped = gates.slices.stopped() => stopped,
+        stopped = gates.network_policies.stopped() => stopped,
+        stopped = gates.disruption_budgets.stopped() => stopped,
         stopped = authorization_servers.stopped() => stopped,
         stopped = servers.stopped() => stopped,
         stopped = clients.stopped() => stopped,

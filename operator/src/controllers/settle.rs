@@ -26,7 +26,7 @@ use crate::{
 const ROUNDS: u32 = 3;
 
 /// Between the key of an object and the name of a part of it, such as a ConfigMap. No name holds it.
-const PART: char = '#';
+pub const PART: char = '#';
 
 /// What was last found in force, by object: a difference from *this* is drift, any other is a change of mind.
 #[derive(Debug, Default)]

@@ -14,16 +14,21 @@ use mcp_auth_crds::v1alpha1::{
 };
 
 use self::{
+    gates::{Census, Denials, labelled, uses},
     homes::Homes,
-    relations::{contend, exchanges, holds, names},
+    relations::{contend, exchanges, holds, is_of_the_same_server, names},
 };
 use super::mcp_client;
 use crate::{
     context::Context,
-    policy::names::{server_auth, server_metadata},
+    policy::{
+        enforcement, hosts,
+        names::{server_auth, server_metadata},
+    },
     watch::{Feed, Touch},
 };
 
+mod gates;
 mod homes;
 mod relations;
 
@@ -235,18 +240,49 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
         }),
         on(&feeds.secrets, move |touch| {
             by_owner_or_name(&by_secret, &*touch.object, |server, name| {
-                server_auth(&server.name_any()) == name
+                server_auth(&server.name_any()) == name || uses(server, name)
             })
         }),
         on(&feeds.config_maps, move |touch| {
             by_owner_or_name(&by_map, &*touch.object, |server, name| {
-                let server = server.name_any();
-                server_auth(&server) == name || server_metadata(&server) == name
+                let own = server.name_any();
+                server_auth(&own) == name || server_metadata(&own) == name || uses(server, name)
             })
         }),
         on(&feeds.namespaces, move |touch| {
             all(&by_namespace, |server| {
                 server.metadata.namespace == touch.object.metadata.name
+            })
+        }),
+        gates(ctx).boxed(),
+    ])
+}
+
+/// What concerns the gates of McpServers.
+fn gates(ctx: &Arc<Context>) -> Queue<McpServer> {
+    let feeds = &ctx.feeds;
+    let (by_service, by_host) = (feeds.servers.clone(), feeds.servers.clone());
+    let (mut denials, mut census) = (Denials::default(), Census::default());
+    stream::select_all([
+        on(&feeds.gates.deployments, |touch| labelled(&*touch.object)),
+        on(&feeds.gates.pods, |touch| labelled(&*touch.object)),
+        on(&feeds.gates.slices, |touch| labelled(&*touch.object)),
+        on(&feeds.gates.network_policies, |touch| labelled(&*touch.object)),
+        on(&feeds.gates.disruption_budgets, |touch| labelled(&*touch.object)),
+        // Any Service can lead to a server, past its gate.
+        on(&feeds.services, move |touch| {
+            all(&by_service, |server| {
+                server.metadata.namespace == touch.object.metadata.namespace && enforcement::has_gate(server)
+            })
+        }),
+        on(&feeds.clients, move |touch| denials.changed(touch)),
+        // Where the metadata stand depends on who else is at the host.
+        on(&feeds.servers, move |touch| {
+            if !census.is_news(touch) {
+                return Vec::new();
+            }
+            all(&by_host, |server| {
+                enforcement::has_gate(server) && hosts::share(server, &touch.object)
             })
         }),
     ])
@@ -307,9 +343,17 @@ pub fn policies(ctx: &Arc<Context>) -> Queue<TokenExchangePolicy> {
         feeds.policies.clone(),
         feeds.policies.clone(),
     );
-    let by_connection = feeds.policies.clone();
+    let (by_connection, by_policy) = (feeds.policies.clone(), feeds.policies.clone());
     stream::select_all([
         own(&feeds.policies),
+        // What one leaves behind, such as the one header of its server, another can have.
+        on(&feeds.policies, move |touch| {
+            if touch.deleted {
+                all(&by_policy, |policy| is_of_the_same_server(policy, &touch.object))
+            } else {
+                Vec::new()
+            }
+        }),
         // What the operator may do at the authorization server decides whether subjects can be told apart.
         on_connection(
             ctx.connections.subscribe(),

@@ -1,8 +1,12 @@
 //! Pure decisions over Kubernetes objects: who may do what with what. No I/O, no clock, no randomness.
 
 pub mod access;
+pub mod delivery;
+pub mod denial;
+pub mod enforcement;
 pub mod exchange;
 pub mod grants;
+pub mod hosts;
 pub mod names;
 pub mod scopes;
 

@@ -8,6 +8,9 @@ use url::Url;
 /// The longest installation name that client ids carry as it is.
 const SHORT_INSTALLATION: usize = 20;
 
+/// The longest DNS label.
+const LONGEST_LABEL: usize = 63;
+
 /// The installation as client ids carry it: itself when short, else eight hex digits of its SHA-256.
 ///
 /// It distinguishes the clusters that share a realm for people who look at client ids. Ownership is decided by
@@ -48,6 +51,28 @@ pub fn server_auth(server: &str) -> String {
 /// ConfigMap with the metadata document of an McpServer.
 pub fn server_metadata(server: &str) -> String {
     format!("{server}-mcp-metadata")
+}
+
+/// Deployment, Service, ConfigMap and Secret of the gate of an McpServer.
+pub fn gate(server: &str) -> String {
+    format!("{server}-gate")
+}
+
+/// Headless Service of the pods of a gate.
+pub fn gate_peers(server: &str) -> String {
+    format!("{server}-gate-peers")
+}
+
+/// Headless Service by which a gate finds the pods of its McpServer. Only the longest names of McpServers have to be cut
+/// for it: a Service has a DNS label.
+pub fn gate_origin(server: &str) -> String {
+    const END: &str = "-gate-origin";
+    if server.len() + END.len() <= LONGEST_LABEL {
+        return format!("{server}{END}");
+    }
+    // Names are ASCII, and longer than what is left of them.
+    let start: String = server.chars().take(42).collect();
+    format!("{start}-{}{END}", hash(server.as_bytes(), 4))
 }
 
 /// Where the metadata document of `resource` has to be served: the well-known path inserted before the path of
@@ -91,6 +116,18 @@ mod tests {
             short_installation(uid),
             short_installation("3f1c6d0e-7a60-4c59-9e64-0c6f8f1f6a56")
         );
+    }
+
+    #[test]
+    fn the_objects_of_a_gate_have_names_that_kubernetes_takes() {
+        assert_eq!(gate_origin("orders"), "orders-gate-origin");
+        let longest = |last: &str| format!("{}{last}", "a".repeat(51));
+        for server in [longest(""), longest("b"), longest("c")] {
+            for name in [gate(&server), gate_peers(&server), gate_origin(&server)] {
+                assert!(name.len() <= LONGEST_LABEL, "{name}");
+            }
+        }
+        assert_ne!(gate_origin(&longest("b")), gate_origin(&longest("c")));
     }
 
     #[test]

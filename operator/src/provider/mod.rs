@@ -19,6 +19,7 @@ use std::{
 
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
+use mcp_auth_gate_core::document::TokenType;
 
 pub use error::ProviderError;
 pub use model::{
@@ -82,6 +83,9 @@ pub struct Access {
 pub trait Provider: Send + Sync {
     /// Signs in and finds out what the credential may do. Always asks the server.
     async fn check_access(&self) -> Result<Access, ProviderError>;
+
+    /// What access tokens of this server call themselves, and nothing else that it issues does.
+    fn token_types(&self) -> Vec<TokenType>;
 
     /// The client id of the operator's own credential: never adopted, changed or deleted.
     fn own_client_id(&self) -> &str;

@@ -22,6 +22,8 @@ pub(crate) struct FakeCluster {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Value>,
+    /// What was applied last: what is not applied again goes.
+    applied: BTreeMap<String, Value>,
     version: u64,
 }
 
@@ -46,7 +48,9 @@ impl FakeCluster {
 
     /// Removes the object at a path, as a user would.
     pub(crate) fn remove(&self, path: &str) {
-        self.lock().objects.remove(path);
+        let mut state = self.lock();
+        state.applied.remove(path);
+        state.objects.remove(path);
     }
 
     /// A client of this server.
@@ -95,6 +99,7 @@ impl FakeCluster {
         Some(match parts.method {
             Method::POST => state.create(&path, sent),
             Method::PUT => state.replace(&path, sent),
+            Method::PATCH if is_apply(&parts.headers) => state.apply(&path, &sent),
             Method::PATCH => state.patch(&path, &sent),
             Method::DELETE => state.delete(&path),
             method => panic!("{method} {path}"),
@@ -169,7 +174,18 @@ impl State {
         (200, self.store(path, object))
     }
 
+    /// Server-side apply, with one manager for the object and one for its status.
+    fn apply(&mut self, path: &str, sent: &Value) -> (u16, Value) {
+        let before = self.applied.insert(path.to_owned(), sent.clone());
+        let of_object = path.strip_suffix("/status").is_none();
+        if let Some(object) = self.objects.get_mut(path).filter(|_| of_object) {
+            give_up(object, &before.unwrap_or_default(), sent);
+        }
+        self.patch(path, sent)
+    }
+
     fn delete(&mut self, path: &str) -> (u16, Value) {
+        self.applied.remove(path);
         match self.objects.remove(path) {
             Some(object) => (200, object),
             None => failure(404, "NotFound"),
@@ -187,6 +203,27 @@ fn merge(into: &mut Value, from: &Value) {
         merge(target.entry(key).or_insert(Value::Null), value);
     }
     target.retain(|_, value| !value.is_null());
+}
+
+fn is_apply(headers: &http::HeaderMap) -> bool {
+    let type_ = headers.get(http::header::CONTENT_TYPE);
+    type_
+        .and_then(|type_| type_.to_str().ok())
+        .is_some_and(|type_| type_.contains("apply-patch"))
+}
+
+/// Takes out of an object what was applied before and is not any more.
+fn give_up(object: &mut Value, before: &Value, now: &Value) {
+    let (Some(object), Some(before)) = (object.as_object_mut(), before.as_object()) else {
+        return;
+    };
+    for (key, before) in before {
+        match (object.get_mut(key), now.get(key)) {
+            (Some(inner), Some(now)) => give_up(inner, before, now),
+            (Some(_), None) => drop(object.remove(key)),
+            (None, _) => {}
+        }
+    }
 }
 
 fn failure(code: u16, reason: &str) -> (u16, Value) {

@@ -28,7 +28,7 @@ use crate::{
     cluster::Cluster,
     config::{Config, Surroundings},
     connections::{Connection, Connections},
-    context::{Context, Feeds},
+    context::{Context, Feeds, GateFeeds},
     controllers::{mcp_server::Probes, settle::Applied},
     egress::Egress,
     events::Recorder,
@@ -126,6 +126,7 @@ fn connect(ctx: &Context, server: &FakeServer) {
         metadata,
         grant_types: [].into(),
         access: Access::default(),
+        ca_bundle: None,
         made_from: String::new(),
         checked: std::sync::Mutex::new(ctx.clock.instant()),
     };
@@ -155,6 +156,13 @@ async fn context(client: Client, clock: Arc<ManualClock>) -> Context {
         services: feed!(),
         secrets: feed!(),
         config_maps: feed!(),
+        gates: GateFeeds {
+            deployments: feed!(),
+            pods: feed!(),
+            slices: feed!(),
+            network_policies: feed!(),
+            disruption_budgets: feed!(),
+        },
         namespaces: Feed::start(config.watch.namespaces(&client)),
     };
     let reporter = Reporter {

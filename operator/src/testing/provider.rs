@@ -10,6 +10,8 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Writes, resources};
+use mcp_auth_gate_core::document::TokenType;
+
 use crate::provider::{
     Access, Call, Change, ClientSpec, Conflict, Credential, Holder, Mark, ObservedClient, ObservedLimits,
     ObservedResource, ObservedScopes, Plan, Presence, Proof, Provider, ProviderError, Read, ResourceSpec,
@@ -124,6 +126,10 @@ fn revocation(want: &ClientSpec, raw: &Value) -> Option<Call> {
 impl Provider for FakeServer {
     async fn check_access(&self) -> Result<Access, ProviderError> {
         Ok(Access::default())
+    }
+
+    fn token_types(&self) -> Vec<TokenType> {
+        Vec::new()
     }
 
     fn own_client_id(&self) -> &'static str {

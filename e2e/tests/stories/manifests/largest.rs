@@ -140,6 +140,7 @@ fn server(schema: &Schema) -> anyhow::Result<Value> {
         "namespaces": { "from": "All" }, "exchange": true, "scopes": some("allowedClients.scopes")?,
         "names": schema.full("allowedClients.names", "n")?,
     });
+    let origins = schema.full("enforcement.gate.allowedOrigins", "https://app.example.com")?;
     let spec = json!({
         "authorizationServerRef": { "name": "n".repeat(LONGEST_LABEL), "namespace": "m".repeat(LONGEST_LABEL) },
         "resource": format!("https://orders.mcp.example.com/{}", "p".repeat(224)),
@@ -147,7 +148,9 @@ fn server(schema: &Schema) -> anyhow::Result<Value> {
         "rules": vec![rule; schema.limit("rules", "maxItems")?],
         "defaultScopes": some("defaultScopes")?,
         "target": { "service": "s".repeat(LONGEST_LABEL), "port": "p".repeat(63), "path": format!("/{}", "q".repeat(254)) },
-        "enforcement": { "mode": "External" },
+        "enforcement": { "mode": "Gate", "gate": {
+            "allowedOrigins": origins, "tls": { "secretName": "s".repeat(253) },
+        } },
         "allowedClients": vec![client; schema.limit("allowedClients", "maxItems")?],
     });
     Ok(object("McpServer", &spec))
@@ -221,8 +224,11 @@ fn client(schema: &Schema) -> anyhow::Result<Value> {
 
 fn policy() -> anyhow::Result<Value> {
     let schema = Schema::of("TokenExchangePolicy")?;
-    let scopes =
-        (0..schema.limit("scopes", "maxItems")?).map(|number| json!({ "name": padded("s:", number, 128) }));
+    let required: Vec<_> = (0..schema.limit("scopes.requires", "maxItems")?)
+        .map(|number| padded("r:", number, 128))
+        .collect();
+    let scopes = (0..schema.limit("scopes", "maxItems")?)
+        .map(|number| json!({ "name": padded("s:", number, 128), "requires": required }));
     let spec = json!({
         "serverRef": { "name": "n".repeat(LONGEST_LABEL) },
         "mcpServerRef": { "name": "n".repeat(LONGEST_LABEL), "namespace": "m".repeat(LONGEST_LABEL) },
@@ -230,7 +236,7 @@ fn policy() -> anyhow::Result<Value> {
         "subjectClients": (0..schema.limit("subjectClients", "maxItems")?)
             .map(|number| json!({ "name": padded("c", number, LONGEST_LABEL), "namespace": "m".repeat(LONGEST_LABEL) }))
             .collect::<Vec<_>>(),
-        "delivery": "Secret",
+        "delivery": "Endpoint",
     });
     Ok(object("TokenExchangePolicy", &spec))
 }

@@ -111,6 +111,7 @@ async fn check(
         metadata: discovered.metadata,
         grant_types: discovered.grant_types,
         access,
+        ca_bundle: inputs.ca_bundle.clone(),
         made_from,
         checked: Mutex::new(asked),
     }))

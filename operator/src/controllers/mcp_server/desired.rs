@@ -7,9 +7,13 @@ use kube::{Resource as _, ResourceExt as _};
 use mcp_auth_crds::v1alpha1::{
     AdoptedKind, AllowedClients, AuthorizationServer, DiscoveredMetadata, DurationText, McpServer,
 };
+use mcp_auth_gate_core::document::{Delivery, Exchange};
 use serde_json::json;
 
-use super::observe::{Home, Observed};
+use super::{
+    gate::TOKENS_PORT,
+    observe::{Home, Observed},
+};
 use crate::{
     cluster::config_map,
     controllers::home,
@@ -97,7 +101,7 @@ pub(super) fn resource(
     let (clients, scopes): (Vec<_>, Vec<_>) =
         consents.partition(|consent| consent.kind == AdoptedKind::Client);
     ResourceSpec {
-        exchange_scopes: observed.exchange.clone(),
+        exchange_scopes: observed.given.scopes.clone(),
         adopt: clients.iter().any(|consent| consent.id == server.spec.resource),
         adopt_scopes: scopes.into_iter().map(|consent| consent.id.clone()).collect(),
         ..bare_resource(server, mark)
@@ -105,27 +109,43 @@ pub(super) fn resource(
 }
 
 /// The ConfigMap of variables, and the one with the metadata document.
-pub(super) fn config_maps(server: &McpServer, metadata: &DiscoveredMetadata) -> Vec<ConfigMap> {
+pub(super) fn config_maps(
+    server: &McpServer,
+    metadata: &DiscoveredMetadata,
+    exchanges: &[Exchange],
+) -> Vec<ConfigMap> {
     let Some(owner) = server.controller_owner_ref(&()) else {
         return Vec::new();
     };
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
     let scopes: Vec<String> = scopes::challenged(server).into_iter().collect();
     let resource = server.spec.resource.clone();
-    let variables = BTreeMap::from(
-        [
-            ("MCP_AUTH_ISSUER", metadata.issuer.clone()),
-            ("MCP_AUTH_JWKS_URI", metadata.jwks_uri.clone()),
-            ("MCP_AUTH_AUDIENCE", resource.clone()),
-            ("MCP_AUTH_RESOURCE", resource.clone()),
-            (
-                "MCP_AUTH_METADATA_URL",
-                names::metadata_url(&resource).unwrap_or_default(),
-            ),
-            ("MCP_AUTH_SCOPES", scopes.join(" ")),
-        ]
-        .map(|(key, value)| (key.to_owned(), value)),
-    );
+    // Where the server buys tokens, by the name of a policy: `<this>/<policy>`.
+    let buys = exchanges
+        .iter()
+        .any(|exchange| exchange.delivery == Delivery::Endpoint);
+    let tokens = buys.then(|| {
+        let address = format!(
+            "http://{}.{namespace}.svc:{TOKENS_PORT}/token",
+            names::gate(&name)
+        );
+        ("MCP_AUTH_TOKEN_URL", address)
+    });
+    let variables: BTreeMap<String, String> = [
+        ("MCP_AUTH_ISSUER", metadata.issuer.clone()),
+        ("MCP_AUTH_JWKS_URI", metadata.jwks_uri.clone()),
+        ("MCP_AUTH_AUDIENCE", resource.clone()),
+        ("MCP_AUTH_RESOURCE", resource.clone()),
+        (
+            "MCP_AUTH_METADATA_URL",
+            names::metadata_url(&resource).unwrap_or_default(),
+        ),
+        ("MCP_AUTH_SCOPES", scopes.join(" ")),
+    ]
+    .into_iter()
+    .chain(tokens)
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect();
     let document = json!({
         "resource": resource,
         "authorization_servers": [metadata.issuer],
@@ -166,7 +186,7 @@ mod tests {
             token_endpoint: "https://as/token".into(),
             authorization_endpoint: None,
         };
-        let maps = config_maps(&server(), &metadata);
+        let maps = config_maps(&server(), &metadata, &[]);
         let variables = maps[0].data.as_ref().unwrap();
         assert_eq!(variables["MCP_AUTH_AUDIENCE"], "https://h.example/mcp");
         assert_eq!(
@@ -174,12 +194,37 @@ mod tests {
             "https://h.example/.well-known/oauth-protected-resource/mcp"
         );
         assert_eq!(variables["MCP_AUTH_SCOPES"], "read");
+        assert!(!variables.contains_key("MCP_AUTH_TOKEN_URL"));
         let document: serde_json::Value =
             serde_json::from_str(&maps[1].data.as_ref().unwrap()["oauth-protected-resource"]).unwrap();
         assert_eq!(document["resource"], "https://h.example/mcp");
         assert_eq!(document["authorization_servers"], json!(["https://as/realms/r"]));
         assert_eq!(document["scopes_supported"], json!(["read"]), "no full catalogue");
         assert_eq!(document["bearer_methods_supported"], json!(["header"]));
+    }
+
+    #[test]
+    fn a_server_that_buys_tokens_is_told_where() {
+        let metadata = DiscoveredMetadata::default();
+        let variables = |delivery| {
+            let exchange = Exchange {
+                name: "orders".into(),
+                delivery,
+                audience: "https://orders/".into(),
+                scopes: vec![],
+                subject_clients: None,
+            };
+            config_maps(&server(), &metadata, &[exchange])[0]
+                .data
+                .clone()
+                .unwrap()
+        };
+        let bought = variables(Delivery::Endpoint);
+        assert_eq!(
+            bought["MCP_AUTH_TOKEN_URL"],
+            "http://orders-gate.team.svc:8082/token"
+        );
+        assert!(!variables(Delivery::Header).contains_key("MCP_AUTH_TOKEN_URL"));
     }
 
     #[test]

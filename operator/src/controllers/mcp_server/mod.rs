@@ -1,9 +1,13 @@
-//! McpServer: audience and scopes at the authorization server, ConfigMaps for the workload, and the credentials
-//! with which a server exchanges tokens by itself.
+//! McpServer: audience and scopes at the authorization server, ConfigMaps for the workload, the credentials with which
+//! tokens are exchanged, and the gate in front of the server.
 
+mod answers;
+mod credentials;
 mod desired;
+mod gate;
 mod observe;
 mod probe;
+mod public;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -11,30 +15,32 @@ mod tests;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use kube::{Resource as _, ResourceExt as _, runtime::controller::Action};
+use kube::{ResourceExt as _, runtime::controller::Action};
 use mcp_auth_crds::v1alpha1::McpServer;
 
 use self::{
+    gate::Withdrawn,
     observe::{Home, Observed},
     status::Progress,
 };
 use super::{
-    conflict, deletion,
+    conflict, deletion, exchange,
     halt::Halt,
     home,
     pass::{self, Next},
     settle,
 };
 use crate::{
-    cluster::{Ownership, has_finalizer, is_deleting, ownership},
-    context::{Context, find},
-    credential::{self, Facts, flow},
+    cluster::{has_finalizer, is_deleting},
+    context::Context,
+    credential::flow,
     error::Error,
     metrics::Kind,
-    policy::{exchange::locked, grants::Tenant, names},
-    provider::{ObservedLimits, Plan, Proof, Read, ResourceSpec},
+    policy::{enforcement, exchange::locked, grants::Tenant},
+    provider::{Credential, ObservedLimits, Plan, Read, ResourceSpec},
 };
 
+pub(in crate::controllers) use self::gate::{COMPONENT, GATE, ORIGIN};
 pub use self::probe::Probes;
 
 /// The pass, measured and counted.
@@ -56,7 +62,8 @@ async fn reconcile(server: &Arc<McpServer>, ctx: &Arc<Context>) -> Result<Next, 
         let forget = flow::forget(ctx, &mark);
         deletion::conclude(Kind::McpServer, &**server, reference, cleaned, forget, ctx).await
     } else {
-        advance(server, ctx, &mut progress).await
+        let advanced = Box::pin(advance(server, ctx, &mut progress)).await;
+        hold_back(server, &progress, advanced, ctx).await
     };
     let now = ctx.now();
     let build = |halt: Option<&Halt>| status::status(server, progress, halt, now);
@@ -106,8 +113,8 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     progress.accepted(server);
     ctx.cluster.add_finalizer(&**server).await?;
 
-    progress.needs_credentials(observed.needs_secret);
-    let held = hold(&want, &observed, ctx).await?;
+    progress.needs_credentials(observed.given.needs_credential());
+    let held = credentials::hold(&want, &observed, ctx).await?;
     let secret = held.as_ref().map(|held| &held.secret);
     let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, secret);
     let wrote = register(server, &home, &want, secret, plan, ctx).await?;
@@ -116,13 +123,66 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
 
     publish(server, &home, &observed, ctx).await?;
     progress.published(server);
-    if let Some(held) = held {
-        hand_over(server, &home, &want, held, wrote, ctx, progress).await?;
-    } else {
-        take_back(server, &observed, ctx).await?;
+    let own = secret.filter(|_| !observed.given.exchanges.is_empty());
+    let for_gate = prepare_gate(server, own, &observed, ctx).await?;
+    credentials::settle(server, &home, &want, &observed, held, wrote, ctx, progress).await?;
+    enforce(server, &home, &observed, for_gate, ctx, progress).await?;
+    Ok(progress.next())
+}
+
+/// Gives the gate its credentials, before they are proved, or takes the gate away from a server that has none any more.
+/// Returns by what a gate tells its credentials from others.
+async fn prepare_gate(
+    server: &McpServer,
+    own: Option<&Credential>,
+    observed: &Observed,
+    ctx: &Context,
+) -> Result<Option<String>, Halt> {
+    if enforcement::has_gate(server) {
+        let credentials = gate::give_credentials(server, own, &observed.gate, ctx).await?;
+        return Ok(Some(credentials));
     }
-    progress.enforced(probe::enforcement(server, ctx));
-    Ok(Next::Resync)
+    Box::pin(gate::remove(server, ctx)).await?;
+    Ok(None)
+}
+
+/// Puts the gate in force, if there is one, and finds out whether tokens are validated.
+async fn enforce(
+    server: &Arc<McpServer>,
+    home: &Home,
+    observed: &Observed,
+    credentials: Option<String>,
+    ctx: &Arc<Context>,
+    progress: &mut Progress,
+) -> Result<(), Halt> {
+    let mut version = String::new();
+    if let Some(credentials) = credentials {
+        let outcome = Box::pin(gate::keep(server, home, observed, credentials, ctx)).await?;
+        progress.gate(outcome.reports, outcome.status);
+        version = outcome.version;
+    }
+    progress.enforced(probe::enforcement(server, &version, ctx));
+    Ok(())
+}
+
+/// Takes what was withdrawn out of the policy of a gate, where a pass did not come to give it a new one.
+async fn hold_back(
+    server: &McpServer,
+    progress: &Progress,
+    advanced: Result<Next, Halt>,
+    ctx: &Context,
+) -> Result<Next, Halt> {
+    if advanced.is_ok() {
+        return advanced;
+    }
+    let policies = exchange::policies_of(server, ctx).ok();
+    let withdrawn = Withdrawn {
+        denied: gate::denied(server, ctx),
+        policies: policies.map(|policies| policies.iter().map(|policy| policy.name_any()).collect()),
+        scopes: progress.left().cloned(),
+    };
+    gate::withdraw(server, &withdrawn, ctx).await?;
+    advanced
 }
 
 /// What is the case, what is wanted, and what is to be done about it.
@@ -176,6 +236,7 @@ async fn take_away(
     if !has_finalizer(server) {
         return Ok(());
     }
+    progress.leaves(want.exchange_scopes.clone());
     home.connection.provider.execute(&plan.revocations()).await?;
     if !matches!(halt, Halt::Paused) {
         progress.lost(server, want);
@@ -185,27 +246,12 @@ async fn take_away(
     Ok(())
 }
 
-/// Chooses the server's own credential, while a policy needs one.
-async fn hold(want: &ResourceSpec, observed: &Observed, ctx: &Context) -> Result<Option<flow::Held>, Halt> {
-    if !observed.needs_secret {
-        return Ok(None);
-    }
-    let facts = Facts {
-        journal: observed.journal.as_ref(),
-        at_server: observed.resource.secret.as_ref(),
-        request: None,
-        interval: None,
-        now: ctx.now(),
-    };
-    Ok(Some(flow::hold(ctx, &want.mark, facts).await?))
-}
-
 /// Carries out the plan and reads back until nothing is left to do. Returns whether anything was written.
 async fn register(
     server: &McpServer,
     home: &Home,
     want: &ResourceSpec,
-    secret: Option<&crate::provider::Credential>,
+    secret: Option<&Credential>,
     plan: Plan,
     ctx: &Context,
 ) -> Result<bool, Halt> {
@@ -224,84 +270,12 @@ async fn register(
 
 /// Writes the ConfigMaps that workloads and gateways read.
 async fn publish(server: &McpServer, home: &Home, observed: &Observed, ctx: &Context) -> Result<(), Halt> {
-    for (wanted, existing) in desired::config_maps(server, &home.connection.metadata)
+    let exchanges = &observed.given.exchanges;
+    for (wanted, existing) in desired::config_maps(server, &home.connection.metadata, exchanges)
         .into_iter()
         .zip(&observed.config_maps)
     {
         settle::config_map(Kind::McpServer, server, &wanted, existing.as_ref(), ctx).await?;
-    }
-    Ok(())
-}
-
-/// Gives the workload its credential, and proves that it works.
-async fn hand_over(
-    server: &McpServer,
-    home: &Home,
-    want: &ResourceSpec,
-    held: flow::Held,
-    wrote: bool,
-    ctx: &Context,
-    progress: &mut Progress,
-) -> Result<(), Halt> {
-    let Some(owner) = server.controller_owner_ref(&()) else {
-        return Ok(());
-    };
-    let name = names::server_auth(&server.name_any());
-    let content = credential::secret::Content {
-        client_id: &server.spec.resource,
-        secret: Some(&held.secret),
-        issuer: &home.connection.metadata.issuer,
-        token_endpoint: &home.connection.metadata.token_endpoint,
-        scope: None,
-        resource: None,
-    };
-    let wanted = flow::Wanted {
-        namespace: &want.mark.namespace,
-        name: &name,
-        owner: &owner,
-        labels: credential::secret::labels(None),
-        data: credential::secret::data(&content, None),
-    };
-    let last = server
-        .status
-        .as_ref()
-        .and_then(|status| status.secret_hash.as_deref());
-    let published = flow::publish(ctx, wanted, last).await?;
-    if published.repaired {
-        ctx.metrics.drift_repaired(Kind::McpServer, "Secret");
-    }
-    let proof = Proof::TokenExchange {
-        client_id: server.spec.resource.clone(),
-        secret: held.secret,
-    };
-    flow::prove(
-        ctx,
-        &want.mark,
-        &*home.connection.provider,
-        held.journal,
-        &proof,
-        wrote,
-    )
-    .await?;
-    progress.handed_over(name, published.hash);
-    Ok(())
-}
-
-/// Takes the credential away from the workload when no policy needs it any more. The status does not tell of one whose
-/// proof failed, or that a pass wrote which did not get further; the cache does.
-async fn take_back(server: &McpServer, observed: &Observed, ctx: &Context) -> Result<(), Halt> {
-    let mark = home::mark(server, &ctx.installation);
-    let name = names::server_auth(&server.name_any());
-    if let Some(owner) = server.controller_owner_ref(&()) {
-        let told = server.status.iter().any(|status| status.secret_name.is_some());
-        let cached = find(&ctx.feeds.secrets.store(), &mark.namespace, &name);
-        let cached = ownership(cached.as_deref().map(|found| &found.metadata), &owner);
-        if told || matches!(cached, Ownership::Ours { .. }) {
-            flow::take_back(ctx, &mark.namespace, &name, &owner).await?;
-        }
-    }
-    if observed.journal.is_some() {
-        flow::forget(ctx, &mark).await?;
     }
     Ok(())
 }

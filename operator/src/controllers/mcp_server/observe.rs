@@ -8,13 +8,17 @@ use std::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt as _};
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, Delivery, McpServer, TokenExchangePolicy};
+use mcp_auth_gate_core::document::{Delivery as By, Document, Exchange, ExchangeScope};
 
+use super::gate;
 use crate::{
     connections::Connection,
     context::Context,
     controllers::{exchange, halt::Halt, home, settle},
     credential::{flow, journal::Journal},
     policy::{
+        delivery::deliverable,
+        enforcement,
         exchange::{Accepted, enforceable, give, in_force, subjects},
         grants::Tenant,
         names,
@@ -35,14 +39,32 @@ pub(super) struct Observed {
     pub(super) resource: ObservedResource,
     /// The realm's scopes.
     pub(super) scopes: ObservedScopes,
-    /// The scopes of others that accepted policies let this server get by exchange, and for whose tokens.
-    pub(super) exchange: BTreeMap<String, Subjects>,
-    /// A policy wants the server to exchange by itself.
-    pub(super) needs_secret: bool,
+    /// What accepted policies let this server exchange tokens for.
+    pub(super) given: Given,
     /// The journal of the server's own credential.
     pub(super) journal: Option<Journal>,
     /// The ConfigMaps, in the order in which they are wanted.
     pub(super) config_maps: [Option<ConfigMap>; 2],
+    /// The gate's policy and credentials, where it has one.
+    pub(super) gate: gate::Seen,
+}
+
+/// What a server may exchange tokens for.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    /// The scopes of others that it may get, and for whose tokens.
+    pub(super) scopes: BTreeMap<String, Subjects>,
+    /// What its gate exchanges for it.
+    pub(super) exchanges: Vec<Exchange>,
+    /// A policy wants it to exchange by itself.
+    pub(super) by_itself: bool,
+}
+
+impl Given {
+    /// Whether the server needs a credential of its own, wherever that is kept.
+    pub(super) fn needs_credential(&self) -> bool {
+        self.by_itself || !self.exchanges.is_empty()
+    }
 }
 
 pub(super) async fn observe(
@@ -58,8 +80,21 @@ pub(super) async fn observe(
         provider.observe_resource(&server.spec.resource, read),
         provider.observe_scopes(read)
     )?;
+    let gate = if enforcement::has_gate(server) {
+        gate::observe(server, ctx).await?
+    } else {
+        gate::Seen::default()
+    };
     let policies = exchange::policies_of(server, ctx)?;
-    let exchange = exchange(server, home, tenant, &policies, &scopes, ctx)?;
+    let given = given(
+        server,
+        home,
+        tenant,
+        &policies,
+        &scopes,
+        gate.document().as_ref(),
+        ctx,
+    )?;
     let config_maps: Api<ConfigMap> = ctx.cluster.api(namespace);
     let mark = home::mark(server, &ctx.installation);
     let (auth, metadata) = (names::server_auth(&name), names::server_metadata(&name));
@@ -67,44 +102,92 @@ pub(super) async fn observe(
     Ok(Observed {
         resource,
         scopes,
-        needs_secret: !exchange.is_empty()
-            && policies
-                .iter()
-                .any(|policy| policy.spec.delivery == Delivery::Secret),
-        exchange,
+        given,
         journal: flow::read(ctx, &mark).await?,
         config_maps: [auth, metadata],
+        gate,
     })
 }
 
-/// The scopes of others that the policies give, and for whose tokens.
-fn exchange(
+/// The scopes of others that the policies give, for whose tokens, and how the server gets them.
+fn given(
     server: &McpServer,
     home: &Home,
     tenant: Tenant<'_>,
     policies: &[Arc<TokenExchangePolicy>],
     scopes: &ObservedScopes,
+    in_force: Option<&Document>,
     ctx: &Context,
-) -> Result<BTreeMap<String, Subjects>, Halt> {
+) -> Result<Given, Halt> {
     let authorization_server = &home.authorization_server;
-    let attachable =
-        |accepted: &Accepted<'_>| accepted.attachable(&ctx.installation, authorization_server, scopes);
-    let mut all = BTreeMap::new();
+    let read = |accepted: &Accepted<'_>| {
+        let attachable = accepted.attachable(&ctx.installation, authorization_server, scopes);
+        (accepted.target.audience().to_owned(), attachable)
+    };
+    let mut all = Given::default();
     for policy in policies {
-        if enforceable(policy, &home.connection.access).is_err() {
+        let others = policies.iter().map(|other| &**other);
+        if enforceable(policy, &home.connection.access).is_err()
+            || deliverable(policy, server, others).is_err()
+        {
             continue;
         }
-        let scopes = exchange::accepted(policy, server, authorization_server, tenant, ctx, attachable)?;
+        let accepted = exchange::accepted(policy, server, authorization_server, tenant, ctx, read)?;
+        let Some((audience, attachable)) = accepted else {
+            continue;
+        };
         let own = subjects(policy, &ctx.installation);
-        for (scope, subjects) in given(policy, server, scopes.unwrap_or_default(), &own) {
-            give(&mut all, [scope], &subjects);
+        let scopes = scopes_of(policy, server, attachable, &own);
+        if policy.spec.delivery == Delivery::Secret {
+            all.by_itself |= !scopes.is_empty();
+        } else {
+            let exchange = exchange_of(policy, audience, scopes.keys(), &own);
+            let held = |exchange| gate::held(in_force, exchange);
+            let paused = settle::is_paused(&**policy);
+            all.exchanges
+                .extend(exchange.and_then(|exchange| if paused { held(exchange) } else { Some(exchange) }));
+        }
+        for (scope, subjects) in scopes {
+            give(&mut all.scopes, [scope], &subjects);
         }
     }
+    all.exchanges
+        .sort_unstable_by(|one, other| one.name.cmp(&other.name));
     Ok(all)
 }
 
+/// What a gate does by a policy; nothing without scopes.
+fn exchange_of<'a>(
+    policy: &TokenExchangePolicy,
+    audience: String,
+    scopes: impl Iterator<Item = &'a String>,
+    subjects: &Subjects,
+) -> Option<Exchange> {
+    let delivery = match policy.spec.delivery {
+        Delivery::Header => By::Header,
+        Delivery::Endpoint => By::Endpoint,
+        Delivery::Secret => return None,
+    };
+    let scope = |name: &String| {
+        let declared = policy.spec.scopes.iter().find(|scope| &scope.name.0 == name);
+        let requires = declared.iter().flat_map(|scope| scope.requires.iter().flatten());
+        ExchangeScope {
+            name: name.clone(),
+            requires: requires.map(|scope| scope.0.clone()).collect(),
+        }
+    };
+    let scopes: Vec<_> = scopes.map(scope).collect();
+    (!scopes.is_empty()).then(|| Exchange {
+        name: policy.name_any(),
+        delivery,
+        audience,
+        scopes,
+        subject_clients: subjects.only().cloned(),
+    })
+}
+
 /// What a policy gives of what could be attached, and for whose tokens: a paused one no more than before.
-fn given(
+fn scopes_of(
     policy: &TokenExchangePolicy,
     server: &McpServer,
     attachable: BTreeSet<String>,

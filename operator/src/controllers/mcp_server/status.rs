@@ -1,28 +1,38 @@
 //! How far a pass got, and the status that follows from it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::{
-    condition::{self, Report, types},
-    v1alpha1::{ExchangeLimit, McpServer, McpServerStatus},
+    condition::{self, Report, Status, types},
+    v1alpha1::{ExchangeLimit, GateStatus, McpServer, McpServerStatus},
 };
 
+use super::gate;
 use crate::{
-    controllers::halt::{self, Halt},
-    policy::{Refusal, exchange::in_force, names, scopes},
+    controllers::{
+        halt::{self, Halt},
+        pass::Next,
+    },
+    policy::{Refusal, enforcement, exchange::in_force, names, scopes},
     provider::{ResourceSpec, Subjects},
 };
 
 /// The conditions in the order in which a pass reaches them. Only a server that has credentials of its own says that
-/// they are ready.
-const ORDER: [&str; 5] = [
+/// they are ready, and only one with a gate what is about gates.
+const ORDER: [&str; 7] = [
     types::ACCEPTED,
     types::REGISTERED,
     types::METADATA_PUBLISHED,
     types::CREDENTIALS_READY,
+    types::GATE_READY,
     types::ENFORCED,
+    types::BYPASS_CLOSED,
 ];
+
+/// How soon a server is looked at again whose gate is not ready, or not found behind the public address: some of what it
+/// waits for is not seen by any watch.
+const SOON: Duration = Duration::from_secs(30);
 
 /// How far a pass got.
 #[derive(Debug, Default)]
@@ -33,6 +43,9 @@ pub(super) struct Progress {
     /// Whether the server needs credentials of its own; `None` while the pass does not know.
     credentials: Option<bool>,
     secret: Option<(String, String)>,
+    gate: Option<GateStatus>,
+    /// What it may still exchange tokens for, where a pass stops that knows it.
+    left: Option<BTreeMap<String, Subjects>>,
 }
 
 impl Progress {
@@ -57,6 +70,17 @@ impl Progress {
     pub(super) fn withdrawn(&mut self) {
         self.scopes = Some(Vec::new());
         self.exchange = Some(BTreeMap::new());
+        self.left = Some(BTreeMap::new());
+    }
+
+    /// Whatever comes of the pass, it may exchange tokens for no more than this.
+    pub(super) fn leaves(&mut self, given: BTreeMap<String, Subjects>) {
+        self.left = Some(given);
+    }
+
+    /// What it may still exchange tokens for, if the pass knows it.
+    pub(super) const fn left(&self) -> Option<&BTreeMap<String, Subjects>> {
+        self.left.as_ref()
     }
 
     /// It was refused, and has no more than what is left of what it had.
@@ -79,11 +103,34 @@ impl Progress {
         self.credentials = Some(needs);
     }
 
-    pub(super) fn handed_over(&mut self, name: String, hash: String) {
+    /// The credential works; `secret` is the one of the workload, which has it while it exchanges by itself.
+    pub(super) fn handed_over(&mut self, server: &McpServer, secret: Option<(String, String)>) {
+        let gate = || names::gate(server.metadata.name.as_deref().unwrap_or_default());
+        let name = secret.as_ref().map_or_else(gate, |(name, _)| name.clone());
         let message = format!("The credential in the Secret {name} was proved at the token endpoint");
         self.reports
             .push(Report::yes(types::CREDENTIALS_READY, "Proved", message));
-        self.secret = Some((name, hash));
+        self.secret = secret;
+    }
+
+    /// What is known of its gate.
+    pub(super) fn gate(&mut self, reports: [Report; 2], status: GateStatus) {
+        self.reports.extend(reports);
+        self.gate = Some(status);
+    }
+
+    /// When to look at it again.
+    pub(super) fn next(&self) -> Next {
+        let open = |report: &Report| match report.type_ {
+            types::GATE_READY => report.status != Status::True,
+            types::ENFORCED => report.status == Status::False,
+            _ => false,
+        };
+        if self.gate.is_some() && self.reports.iter().any(open) {
+            Next::After(SOON)
+        } else {
+            Next::Resync
+        }
     }
 
     pub(super) fn enforced(&mut self, report: Report) {
@@ -99,17 +146,33 @@ pub(super) fn status(
     now: Timestamp,
 ) -> (McpServerStatus, Vec<Report>) {
     let old = server.status.clone().unwrap_or_default();
-    let credentials = progress.credentials.unwrap_or(old.secret_name.is_some());
+    let had_some =
+        old.secret_name.is_some() || condition::find(&old.conditions, types::CREDENTIALS_READY).is_some();
+    let credentials = progress.credentials.unwrap_or(had_some);
+    let has_gate = enforcement::has_gate(server);
     let order: Vec<_> = ORDER
         .into_iter()
         .filter(|type_| credentials || *type_ != types::CREDENTIALS_READY)
+        .filter(|type_| has_gate || !gate::CONDITIONS.contains(type_))
         .collect();
-    let parts = halt::complete(&order, progress.reports, halt);
-    let reports = condition::summarize(
-        parts,
-        &[types::ENFORCED],
-        "Registered, and its metadata is published",
-    );
+    let mut parts = halt::complete(&order, progress.reports, halt);
+    // A way past the gate that is allowed is told of, and held against nobody.
+    let allowed = server
+        .spec
+        .enforcement
+        .as_ref()
+        .and_then(|enforcement| enforcement.allow_bypass)
+        == Some(true);
+    let forgiven = parts
+        .extract_if(.., |part| allowed && part.type_ == types::BYPASS_CLOSED)
+        .collect::<Vec<_>>();
+    let well = if has_gate {
+        "Registered, its metadata is published, and its gate has its policy"
+    } else {
+        "Registered, and its metadata is published"
+    };
+    let mut reports = condition::summarize(parts, &[types::ENFORCED, types::BYPASS_CLOSED], well);
+    reports.extend(forgiven);
     let reached_end = halt.is_none();
     let (secret_name, secret_hash) = match progress.secret {
         Some((name, hash)) => (Some(name), Some(hash)),
@@ -126,6 +189,12 @@ pub(super) fn status(
         conditions: condition::merge(&old.conditions, &reports, generation, now),
         scopes: progress.scopes.unwrap_or(old.scopes),
         challenge_scopes: scopes::challenged(server).into_iter().collect(),
+        enforcement: Some(enforcement::mode(server)),
+        gate: if has_gate {
+            progress.gate.or(old.gate)
+        } else {
+            None
+        },
         metadata_url: names::metadata_url(&server.spec.resource),
         exchange_scopes,
         exchange_limits,
@@ -178,156 +247,5 @@ fn exchange(given: &BTreeMap<String, Subjects>) -> (Vec<String>, Vec<ExchangeLim
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn server() -> McpServer {
-        serde_json::from_value(serde_json::json!({
-            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer",
-            "metadata": {"namespace": "team", "name": "orders", "generation": 3},
-            "spec": {"authorizationServerRef": {"name": "main"}, "resource": "https://h.example/mcp", "enforcement": {"mode": "External"}},
-            "status": {"scopes": ["read"], "secretName": "orders-mcp-auth", "secretHash": "abc"},
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn what_a_pass_did_not_reach_stays_and_what_it_did_changes() {
-        let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        let halt = Halt::waiting("AuthorizationServerNotReady", "Wait");
-        let (stopped, _) = status(&server(), Progress::default(), Some(&halt), now);
-        assert_eq!(
-            (stopped.scopes.len(), stopped.secret_name.as_deref()),
-            (1, Some("orders-mcp-auth"))
-        );
-        assert!(condition::find(&stopped.conditions, types::RECONCILING).is_some());
-
-        let mut progress = Progress::default();
-        progress.accepted(&server());
-        progress.published(&server());
-        let (whole, _) = status(&server(), progress, None, now);
-        assert_eq!(whole.secret_name, None, "no policy needs it any more");
-        assert!(condition::is_true(&whole.conditions, types::READY));
-        assert_eq!(whole.observed_generation, Some(3));
-    }
-
-    #[test]
-    fn a_paused_server_says_what_it_lost_and_nothing_else() {
-        let only = |clients: &[&str]| Subjects::Only(clients.iter().map(|id| (*id).to_owned()).collect());
-        let mark = crate::controllers::home::mark(&server(), "i");
-        let mut want = super::super::desired::bare_resource(&server(), mark);
-        want.exchange_scopes = [
-            ("kept".to_owned(), Subjects::Any),
-            ("wider".to_owned(), only(&["a", "b"])),
-            ("narrower".to_owned(), only(&["a"])),
-            ("detached".to_owned(), only(&["a"])),
-            ("new".to_owned(), Subjects::Any),
-        ]
-        .into();
-        let mut server = server();
-        assert_eq!(without(&server, &want), None);
-        let mut status = server.status.clone().unwrap();
-        let say = |status: &mut McpServerStatus, held: &[(&str, Subjects)]| {
-            let held = held
-                .iter()
-                .map(|(scope, subjects)| ((*scope).to_owned(), subjects.clone()));
-            (status.exchange_scopes, status.exchange_limits) = exchange(&held.collect());
-        };
-        let held = [
-            ("kept", Subjects::Any),
-            ("wider", only(&["a"])),
-            ("narrower", only(&["a", "b"])),
-            ("detached", Subjects::Any),
-            ("lost", Subjects::Any),
-        ];
-        say(&mut status, &held);
-        server.status = Some(status.clone());
-        let left = [
-            ("kept", Subjects::Any),
-            ("wider", only(&["a"])),
-            ("narrower", only(&["a"])),
-        ];
-        say(&mut status, &left);
-        assert_eq!(without(&server, &want), Some(status.clone()));
-        server.status = Some(status);
-        assert_eq!(without(&server, &want), None, "it was said");
-    }
-
-    #[test]
-    fn whose_tokens_can_be_exchanged_is_said_and_what_cannot_be_removed_too() {
-        let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        let mark = crate::controllers::home::mark(&server(), "i");
-        let want = ResourceSpec {
-            exchange_scopes: [
-                ("a".to_owned(), Subjects::Any),
-                ("b".to_owned(), Subjects::Only(["x".to_owned()].into())),
-            ]
-            .into(),
-            ..super::super::desired::bare_resource(&server(), mark)
-        };
-        let after = |locked: Option<Refusal>| {
-            let mut progress = Progress::default();
-            progress.accepted(&server());
-            progress.registered(&want, locked);
-            progress.published(&server());
-            status(&server(), progress, None, now).0
-        };
-        let whole = after(None);
-        assert_eq!(whole.exchange_scopes, ["a", "b"]);
-        let limit = ExchangeLimit {
-            scope: "b".into(),
-            clients: vec!["x".into()],
-        };
-        assert_eq!(whole.exchange_limits, [limit]);
-        assert!(condition::is_true(&whole.conditions, types::READY));
-        let stuck = after(Some(Refusal::new("PermissionMissing", "Grant it")));
-        assert_eq!(stuck.exchange_limits, whole.exchange_limits);
-        let ready = condition::find(&stuck.conditions, types::READY).unwrap();
-        assert_eq!(
-            (ready.status.as_str(), ready.reason.as_str()),
-            ("False", "PermissionMissing")
-        );
-    }
-
-    #[test]
-    fn only_a_server_with_credentials_says_whether_they_are_ready() {
-        let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        let says = |needs: Option<bool>| {
-            let (mut server, mut progress) = (server(), Progress::default());
-            progress.accepted(&server);
-            progress.published(&server);
-            if let Some(needs) = needs {
-                server.status = None;
-                progress.needs_credentials(needs);
-            }
-            let halt = Halt::refused("SecretNotOwned", "Delete it");
-            let (status, _) = status(&server, progress, Some(&halt), now);
-            let reason =
-                |type_| condition::find(&status.conditions, type_).map(|condition| condition.reason.clone());
-            reason(types::CREDENTIALS_READY)
-        };
-        assert_eq!(says(Some(false)), None);
-        assert_eq!(says(Some(true)).as_deref(), Some("Waiting"), "for Registered");
-        assert!(says(None).is_some(), "it had some before");
-    }
-
-    #[test]
-    fn the_same_pass_at_another_time_gives_the_same_conditions() {
-        let halt = Halt::refused("HostNotGranted", "Ask");
-        let mut server = server();
-        let (first, _) = status(
-            &server,
-            Progress::default(),
-            Some(&halt),
-            "2026-01-01T00:00:00Z".parse().unwrap(),
-        );
-        server.status = Some(first.clone());
-        let (second, _) = status(
-            &server,
-            Progress::default(),
-            Some(&halt),
-            "2026-06-01T00:00:00Z".parse().unwrap(),
-        );
-        assert_eq!(first, second);
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

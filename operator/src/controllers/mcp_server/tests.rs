@@ -11,6 +11,8 @@ use crate::{
     testing::{INSTALLATION, OPERATOR, Stage, exchanged, resource, stage},
 };
 
+mod gates;
+
 const MAIN: &str = "/apis/mcpauth.dev/v1alpha1/namespaces/platform/authorizationservers/main";
 const NOTES: &str = "/apis/mcpauth.dev/v1alpha1/namespaces/team/mcpservers/notes";
 const ORDERS: &str = "/apis/mcpauth.dev/v1alpha1/namespaces/other/mcpservers/orders";

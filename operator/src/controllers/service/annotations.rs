@@ -216,8 +216,11 @@ fn path(value: Option<&str>) -> Result<Option<String>, String> {
 
 fn enforcement(value: Option<&str>) -> Result<EnforcementMode, String> {
     match value {
-        None | Some("External") => Ok(EnforcementMode::External),
-        Some(_) => Err(format!("set {SERVICE_ENFORCEMENT} to External, or remove it")),
+        None | Some("Gate") => Ok(EnforcementMode::Gate),
+        Some("External") => Ok(EnforcementMode::External),
+        Some(_) => Err(format!(
+            "set {SERVICE_ENFORCEMENT} to Gate or External, or remove it, which means Gate"
+        )),
     }
 }
 
@@ -304,7 +307,7 @@ mod tests {
             ("mcpauth.dev/path", json!("mcp"), "begins with a slash"),
             ("mcpauth.dev/path", json!("/a\nb"), "begins with a slash"),
             ("mcpauth.dev/path", json!("/a".repeat(128)), "at most 255"),
-            ("mcpauth.dev/enforcement", json!("Off"), "External"),
+            ("mcpauth.dev/enforcement", json!("Off"), "Gate or External"),
         ];
         for (key, value, expected) in cases {
             let mut annotations = full();

@@ -6,7 +6,7 @@ use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Own
 use kube::{Resource as _, ResourceExt as _, api::ObjectMeta, runtime::events::EventType};
 use mcp_auth_crds::{
     annotations::{MANAGED_BY, MANAGER},
-    v1alpha1::{Enforcement, McpServer, McpServerSpec, ScopeName, ServerScope, Target},
+    v1alpha1::{Enforcement, EnforcementMode, McpServer, McpServerSpec, ScopeName, ServerScope, Target},
 };
 
 use super::annotations::{self, Request};
@@ -169,11 +169,15 @@ fn follow(server: &McpServer, mut wanted: McpServer) -> Step {
     }
 }
 
-/// Whether what we set is what is there. What we leave out of a scope may be set by others.
+/// Whether what we set is what is there. What we leave out of a scope, or of the enforcement, may be set by others.
 fn holds(server: &McpServer, wanted: &McpServer) -> bool {
     scopes(server) == scopes(wanted)
         && server.spec.target == wanted.spec.target
-        && server.spec.enforcement == wanted.spec.enforcement
+        && mode(server) == mode(wanted)
+}
+
+fn mode(server: &McpServer) -> Option<EnforcementMode> {
+    server.spec.enforcement.as_ref()?.mode
 }
 
 fn scopes(server: &McpServer) -> BTreeSet<&ScopeName> {
@@ -204,10 +208,12 @@ fn server(service: &Service, request: Request) -> Option<McpServer> {
                 service: service.name_any(),
                 port: request.port,
                 path: request.path,
+                protocol: None,
             }),
-            enforcement: Enforcement {
-                mode: request.enforcement,
-            },
+            enforcement: Some(Enforcement {
+                mode: Some(request.enforcement),
+                ..Enforcement::default()
+            }),
             allowed_clients: None,
         },
     );

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use kube::{ResourceExt as _, runtime::controller::Action};
 use mcp_auth_crds::{
     condition::{self, types},
-    v1alpha1::{AuthorizationServer, McpServer, TokenExchangePolicy},
+    v1alpha1::{AuthorizationServer, Delivery, McpServer, TokenExchangePolicy},
 };
 
 use self::status::Progress;
@@ -30,6 +30,7 @@ use crate::{
     error::Error,
     metrics::Kind,
     policy::{
+        delivery::deliverable,
         exchange::{self as decide, Accepted, Parties, judge},
         grants::Tenant,
     },
@@ -130,12 +131,14 @@ async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Pro
         return Err(Halt::Paused);
     }
     enforceable(policy, &authorization_server, ctx)?;
+    let others = exchange::policies_of(&server, ctx)?;
+    deliverable(policy, &server, others.iter().map(|other| &**other)).map_err(Halt::Refused)?;
     // The server counts only policies that carry the finalizer: from here on it may be programmed.
     ctx.cluster.add_finalizer(policy).await?;
     let own = decide::subjects(policy, &ctx.installation);
     let mut given = given_by_others(policy, &server, &authorization_server, tenant, ctx)?;
     decide::give(&mut given, accepted.scopes.iter().cloned(), &own);
-    programmed(&server, &accepted, &own, &given)?;
+    programmed(policy, &server, &accepted, &own, &given)?;
     ended(policy, &server, ctx)?;
     progress.programmed(
         &server,
@@ -168,13 +171,17 @@ fn given_by_others(
     ctx: &Context,
 ) -> Result<BTreeMap<String, Subjects>, Halt> {
     let mut given = BTreeMap::new();
-    for other in exchange::policies_of(server, ctx)? {
-        if other.name_any() == policy.name_any() || enforceable(&other, authorization_server, ctx).is_err() {
+    let all = exchange::policies_of(server, ctx)?;
+    for other in &all {
+        if other.name_any() == policy.name_any()
+            || enforceable(other, authorization_server, ctx).is_err()
+            || deliverable(other, server, all.iter().map(|other| &**other)).is_err()
+        {
             continue;
         }
         let scopes = |accepted: &Accepted<'_>| accepted.scopes.clone();
-        let scopes = exchange::accepted(&other, server, authorization_server, tenant, ctx, scopes)?;
-        let subjects = decide::subjects(&other, &ctx.installation);
+        let scopes = exchange::accepted(other, server, authorization_server, tenant, ctx, scopes)?;
+        let subjects = decide::subjects(other, &ctx.installation);
         decide::give(&mut given, scopes.into_iter().flatten(), &subjects);
     }
     Ok(given)
@@ -183,6 +190,7 @@ fn given_by_others(
 /// Whether the server's own status says that it can exchange for all of it: the tokens of all whom this policy means, and
 /// of nobody whom no policy means; and with credentials that work.
 fn programmed(
+    policy: &TokenExchangePolicy,
     server: &McpServer,
     accepted: &Accepted<'_>,
     own: &Subjects,
@@ -216,6 +224,14 @@ fn programmed(
         return Err(Halt::waiting(
             "NotProgrammed",
             format!("McpServer {name} is not registered as declared: its condition Registered says why"),
+        ));
+    }
+    if policy.spec.delivery != Delivery::Secret && !says(types::GATE_READY) {
+        return Err(Halt::waiting(
+            "GateNotReady",
+            format!(
+                "The gate of McpServer {name} does not exchange tokens yet: its condition GateReady says why"
+            ),
         ));
     }
     if !accepted.unassigned.is_empty() {

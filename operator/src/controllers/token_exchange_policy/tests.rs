@@ -130,7 +130,8 @@ fn a_policy_is_programmed_when_its_clients_can_and_nobody_can_whom_no_policy_mea
     };
     for (name, status, own, given, wanting) in cases {
         let given = [("s".to_owned(), given)].into();
-        let halt = programmed(&server(&status), &accepted, &own, &given).err();
+        let policy = policy("Secret");
+        let halt = programmed(&policy, &server(&status), &accepted, &own, &given).err();
         let message = halt.as_ref().map(|halt| match halt {
             Halt::Waiting(refusal) => refusal.message.as_str(),
             other => panic!("{name}: {other:?}"),
@@ -140,5 +141,43 @@ fn a_policy_is_programmed_when_its_clients_can_and_nobody_can_whom_no_policy_mea
             message.is_none_or(|message| message.contains(wanting.unwrap_or_default())),
             "{name}: {message:?}"
         );
+    }
+}
+
+fn policy(delivery: &str) -> TokenExchangePolicy {
+    serde_json::from_value(json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "TokenExchangePolicy", "metadata": {"namespace": "n", "name": "p"},
+        "spec": {"serverRef": {"name": "s"}, "apiRef": {"name": "a"}, "scopes": [{"name": "s"}], "delivery": delivery},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn what_a_gate_does_waits_until_it_does_it() {
+    let target = server(&json!({}));
+    let accepted = Accepted {
+        target: Target::Server(&target),
+        scopes: ["s".to_owned()].into(),
+        unassigned: [].into(),
+    };
+    let given = [("s".to_owned(), Subjects::Any)].into();
+    for (delivery, gate, reason) in [
+        ("Header", "True", None),
+        ("Header", "Unknown", Some("GateNotReady")),
+        ("Endpoint", "Unknown", Some("GateNotReady")),
+        ("Secret", "Unknown", None),
+    ] {
+        let conditions = ["Registered", "CredentialsReady"].map(|type_| condition(type_, "True"));
+        let conditions: Vec<_> = conditions
+            .into_iter()
+            .chain([condition("GateReady", gate)])
+            .collect();
+        let server = server(&json!({"exchangeScopes": ["s"], "conditions": conditions}));
+        let halt = programmed(&policy(delivery), &server, &accepted, &Subjects::Any, &given).err();
+        let found = halt.map(|halt| match halt {
+            Halt::Waiting(refusal) => refusal.reason,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(found, reason, "{delivery} {gate}");
     }
 }

@@ -18,6 +18,11 @@ pub(super) fn exchanges(policy: &TokenExchangePolicy, server: &McpServer) -> boo
         && Some(&policy.spec.server_ref.name) == server.metadata.name.as_ref()
 }
 
+/// Whether two policies are of the same server.
+pub(super) fn is_of_the_same_server(one: &TokenExchangePolicy, other: &TokenExchangePolicy) -> bool {
+    one.metadata.namespace == other.metadata.namespace && one.spec.server_ref == other.spec.server_ref
+}
+
 /// Whether only one of the two can have what both want.
 pub(super) fn contend(one: &McpServer, other: &McpServer) -> bool {
     let scopes: BTreeSet<&String> = other.spec.scopes.iter().map(|scope| &scope.name.0).collect();

@@ -36,6 +36,7 @@ use std::{
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::v1alpha1::Endpoints;
+use mcp_auth_gate_core::document::TokenType;
 use thiserror::Error;
 use tokio::time::Instant;
 use url::Url;
@@ -253,6 +254,16 @@ impl Keycloak {
 impl Provider for Keycloak {
     async fn check_access(&self) -> Result<Access, ProviderError> {
         self.access().await
+    }
+
+    fn token_types(&self) -> Vec<TokenType> {
+        // ID and refresh tokens carry JWT in their header as well, and another type in the payload.
+        [("at+jwt", None), ("JWT", Some("Bearer"))]
+            .map(|(header, payload)| TokenType {
+                header: header.to_owned(),
+                payload: payload.map(str::to_owned),
+            })
+            .into()
     }
 
     fn own_client_id(&self) -> &str {

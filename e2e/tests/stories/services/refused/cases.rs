@@ -65,7 +65,7 @@ const WHICH_PORT: &str = "set mcpauth.dev/port to a port of the Service, one of 
 pub(super) const WHICH_SPEAKS: &str =
     "set mcpauth.dev/port to the port that speaks MCP, one of mcp, 80, metrics, 9090";
 pub(super) const WHICH_PATH: &str = "set mcpauth.dev/path to a path that begins with a slash and has no query or fragment, at most 255 characters, such as /mcp";
-const WHICH_MODE: &str = "set mcpauth.dev/enforcement to External, or remove it";
+const WHICH_MODE: &str = "set mcpauth.dev/enforcement to Gate or External, or remove it, which means Gate";
 
 const BAD_NAME: &str = "metadata.name must be a DNS label of at most 52 characters that starts with a letter";
 

@@ -1,0 +1,134 @@
+//! Asks the pods of a gate what they have in force.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use mcp_auth_crds::{annotations::SERVER, v1alpha1::McpServer};
+use reqwest::Method;
+use url::Url;
+
+use super::{
+    super::probe::key,
+    parts::ADMIN_PORT,
+    ready::{InForce, Said, belongs},
+};
+use crate::{
+    context::Context,
+    egress::{EgressClient, read_bounded},
+    kinds::PodFacts,
+    policy::names,
+};
+
+/// How often pods are asked in a row, and the pause between: a kubelet may take a minute to refresh what is mounted.
+const ROUNDS: u32 = 60;
+const PAUSE: Duration = Duration::from_secs(1);
+/// How soon pods are asked again that did not come to have what they should.
+const AGAIN: Duration = Duration::from_secs(30);
+/// What a pod says is two hashes.
+const MOST_BYTES: usize = 1024;
+
+/// The pods of a server's gate.
+pub(super) fn pods(server: &McpServer, ctx: &Context) -> Vec<Arc<PodFacts>> {
+    let (namespace, name) = (server.namespace(), server.name_any());
+    let gate = names::gate(&name);
+    let ours = |pod: &Arc<PodFacts>| {
+        pod.namespace() == namespace && pod.labels().get(SERVER) == Some(&name) && belongs(pod, &gate)
+    };
+    ctx.feeds
+        .gates
+        .pods
+        .store()
+        .state()
+        .into_iter()
+        .filter(ours)
+        .collect()
+}
+
+/// What the pods said last. Where one of them did not say that it has what is `wanted`, or it is long ago, they are asked.
+pub(super) fn said(server: &Arc<McpServer>, wanted: &InForce, ctx: &Arc<Context>) -> Said {
+    let ready: Vec<_> = pods(server, ctx)
+        .into_iter()
+        .filter(|pod| pod.is_ready())
+        .collect();
+    let (now, key) = (ctx.clock.instant(), key(server));
+    let mut uids: Vec<String> = ready.iter().filter_map(|pod| pod.uid()).collect();
+    uids.sort_unstable();
+    let version = format!("{wanted:?} {uids:?}");
+    let resync = ctx.config.resync_interval;
+    let probe = &ctx.probes.pods;
+    let Some((said, mut due)) = probe.last(&key, &version, now, resync) else {
+        return Said::default();
+    };
+    let settled = uids.iter().all(|uid| said.get(uid) == Some(wanted));
+    if !due && !settled {
+        due = probe
+            .last(&key, &version, now, resync.min(AGAIN))
+            .is_some_and(|(_, due)| due);
+    }
+    if due {
+        let (server, ctx, wanted) = (Arc::clone(server), Arc::clone(ctx), wanted.clone());
+        tokio::spawn(async move { ask(&server, &wanted, &ctx).await });
+    }
+    said
+}
+
+/// Asks until all say that they have what is wanted, and tells of every change.
+async fn ask(server: &McpServer, wanted: &InForce, ctx: &Context) {
+    let (key, probes) = (key(server), &ctx.probes);
+    let mut last = None;
+    for round in 0..ROUNDS {
+        if round > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let ready: Vec<_> = pods(server, ctx)
+            .into_iter()
+            .filter(|pod| pod.is_ready())
+            .collect();
+        let turn = probes.pods.turn().await;
+        let said = all(&ready, ctx).await;
+        drop(turn);
+        let done = ready
+            .iter()
+            .all(|pod| said.get(&pod.uid().unwrap_or_default()) == Some(wanted));
+        if probes.pods.note(&key, said.clone()) {
+            probes.wakes.wake(&ObjectRef::from_obj(server));
+        }
+        last = Some(said);
+        if done {
+            break;
+        }
+    }
+    if probes.pods.conclude(&key, last) {
+        probes.wakes.wake(&ObjectRef::from_obj(server));
+    }
+}
+
+/// What these pods say. One that does not answer says nothing.
+async fn all(pods: &[Arc<PodFacts>], ctx: &Context) -> Said {
+    let Ok(client) = ctx.probes.pod_client(&ctx.egress).await else {
+        return Said::default();
+    };
+    let one = |pod: Arc<PodFacts>| async move { Some((pod.uid()?, in_force(client, &pod).await?)) };
+    join_all(pods.iter().cloned().map(one))
+        .await
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+async fn in_force(client: &EgressClient, pod: &PodFacts) -> Option<InForce> {
+    // A pod with the network of its node would lead to whatever else listens there.
+    if pod.spec.host_network {
+        return None;
+    }
+    let address: std::net::IpAddr = pod.status.pod_ip.as_deref()?.parse().ok()?;
+    let address = std::net::SocketAddr::new(address, u16::try_from(ADMIN_PORT).ok()?);
+    let url = Url::parse(&format!("http://{address}/policy")).ok()?;
+    let response = client.send(client.request(Method::GET, &url).ok()?).await.ok()?;
+    if !response.status().is_success() {
+        return None;
+    }
+    let body = read_bounded(response, MOST_BYTES).await.ok()?;
+    serde_json::from_slice(&body).ok()
+}

@@ -1,0 +1,216 @@
+//! The policy of a gate: pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+use mcp_auth_crds::v1alpha1::{DiscoveredMetadata, McpServer, RuleKind, ScopeName, TargetProtocol};
+use mcp_auth_gate_core::document::{
+    AuthorizationServer, Document, Exchange, Kind, Protocol, Rule, Scope, ServerName, TokenType, Upstream,
+    VERSION,
+};
+
+use super::parts::{GATE, metadata, options};
+use crate::{
+    policy::{names, scopes},
+    provider::Subjects,
+};
+
+/// Key of the policy in its ConfigMap.
+pub(super) const KEY: &str = "policy.json";
+
+/// What a policy is made of besides the spec of the server.
+#[derive(Clone, Debug)]
+pub(in crate::controllers::mcp_server) struct Given<'a> {
+    /// What the authorization server says of itself.
+    pub(super) metadata: &'a DiscoveredMetadata,
+    /// Authorities to trust for it, in PEM.
+    pub(super) ca_bundle: Option<&'a str>,
+    /// What its access tokens call themselves.
+    pub(super) token_types: Vec<TokenType>,
+    /// No other server has its host.
+    pub(super) alone_on_host: bool,
+    /// Clients that are suspended.
+    pub(super) denied: BTreeSet<String>,
+    /// What the server may exchange tokens for.
+    pub(super) exchanges: Vec<Exchange>,
+    /// Where the server listens.
+    pub(super) upstream: &'a str,
+}
+
+/// The policy.
+pub(super) fn document(server: &McpServer, given: Given<'_>) -> Document {
+    let Given {
+        metadata,
+        ca_bundle,
+        token_types,
+        alone_on_host,
+        denied,
+        exchanges,
+        upstream,
+    } = given;
+    let spec = &server.spec;
+    let h2c = spec.target.as_ref().and_then(|target| target.protocol) == Some(TargetProtocol::H2c);
+    Document {
+        version: VERSION,
+        server: ServerName {
+            namespace: server.namespace().unwrap_or_default(),
+            name: server.name_any(),
+        },
+        resource: spec.resource.clone(),
+        resource_name: Some(server.name_any()),
+        alone_on_host,
+        authorization_server: AuthorizationServer {
+            issuer: metadata.issuer.clone(),
+            jwks_uri: metadata.jwks_uri.clone(),
+            token_endpoint: metadata.token_endpoint.clone(),
+            ca_bundle: ca_bundle.map(str::to_owned),
+            token_types,
+            other_audiences: BTreeSet::new(),
+        },
+        scopes: declared(server),
+        rules: spec
+            .rules
+            .iter()
+            .map(|rule| rule_of(rule.kind, &rule.pattern, &rule.scopes))
+            .collect(),
+        default_scopes: spec.default_scopes.as_deref().map(text),
+        denied_clients: denied,
+        allowed_origins: options(server).allowed_origins.into_iter().collect(),
+        upstream: Some(Upstream {
+            url: upstream.to_owned(),
+            protocol: if h2c { Protocol::H2c } else { Protocol::Http1 },
+        }),
+        exchanges,
+    }
+}
+
+/// The scopes of the server, with those that the challenge names.
+fn declared(server: &McpServer) -> Vec<Scope> {
+    let challenged = scopes::challenged(server);
+    let implied: BTreeMap<&str, &[ScopeName]> = server
+        .spec
+        .scopes
+        .iter()
+        .map(|scope| (scope.name.as_str(), scope.implies.as_slice()))
+        .collect();
+    let scope = |name: String| Scope {
+        challenge: challenged.contains(&name),
+        implies: implied
+            .get(name.as_str())
+            .map(|implied| text(implied))
+            .unwrap_or_default(),
+        name,
+    };
+    scopes::effective(server).into_keys().map(scope).collect()
+}
+
+fn rule_of(kind: RuleKind, pattern: &str, scopes: &[ScopeName]) -> Rule {
+    Rule {
+        kind: match kind {
+            RuleKind::Tool => Kind::Tool,
+            RuleKind::Prompt => Kind::Prompt,
+            RuleKind::Resource => Kind::Resource,
+        },
+        pattern: pattern.to_owned(),
+        scopes: text(scopes),
+    }
+}
+
+fn text(names: &[ScopeName]) -> Vec<String> {
+    names.iter().map(|name| name.0.clone()).collect()
+}
+
+/// The ConfigMap with a policy.
+pub(super) fn config_map(server: &McpServer, text: String) -> ConfigMap {
+    ConfigMap {
+        metadata: metadata(server, names::gate(&server.name_any()), GATE),
+        data: Some([(KEY.to_owned(), text)].into()),
+        ..ConfigMap::default()
+    }
+}
+
+/// The policy that a ConfigMap holds, if this version of the operator can read it.
+pub(super) fn stored(map: Option<&ConfigMap>) -> Option<Document> {
+    Document::parse(map?.data.as_ref()?.get(KEY)?.as_bytes()).ok()
+}
+
+/// What must not be allowed any more, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub(in crate::controllers::mcp_server) struct Withdrawn {
+    /// Clients that are suspended.
+    pub(in crate::controllers::mcp_server) denied: BTreeSet<String>,
+    /// The policies of exchange that there still are.
+    pub(in crate::controllers::mcp_server) policies: Option<BTreeSet<String>>,
+    /// What tokens may still be exchanged for, and whose.
+    pub(in crate::controllers::mcp_server) scopes: Option<BTreeMap<String, Subjects>>,
+}
+
+/// The policy in force without what was withdrawn. Nothing is allowed that it did not allow before.
+pub(super) fn without(mut in_force: Document, withdrawn: &Withdrawn) -> Document {
+    in_force.denied_clients.extend(withdrawn.denied.iter().cloned());
+    if let Some(policies) = &withdrawn.policies {
+        in_force
+            .exchanges
+            .retain(|exchange| policies.contains(&exchange.name));
+    }
+    if let Some(scopes) = &withdrawn.scopes {
+        in_force.exchanges = in_force
+            .exchanges
+            .into_iter()
+            .filter_map(|exchange| within(exchange, scopes))
+            .collect();
+    }
+    in_force
+}
+
+/// What is left of an exchange.
+fn within(mut exchange: Exchange, left: &BTreeMap<String, Subjects>) -> Option<Exchange> {
+    let mut subjects = exchange.subject_clients.map_or(Subjects::Any, Subjects::Only);
+    exchange.scopes.retain(|scope| left.contains_key(&scope.name));
+    for scope in &exchange.scopes {
+        // A token is for all scopes of an exchange at once.
+        subjects = subjects.and(&left[&scope.name])?;
+    }
+    exchange.subject_clients = subjects.only().cloned();
+    (!exchange.scopes.is_empty()).then_some(exchange)
+}
+
+/// What a paused policy of exchange allows: of what is in force, as much as it would allow now.
+pub(in crate::controllers::mcp_server) fn held(
+    in_force: Option<&Document>,
+    wanted: Exchange,
+) -> Option<Exchange> {
+    let before = in_force?
+        .exchanges
+        .iter()
+        .find(|exchange| exchange.name == wanted.name)?
+        .clone();
+    if (before.delivery, &before.audience) != (wanted.delivery, &wanted.audience) {
+        return None;
+    }
+    let subjects = wanted.subject_clients.map_or(Subjects::Any, Subjects::Only);
+    let required: BTreeMap<_, _> = wanted
+        .scopes
+        .into_iter()
+        .map(|scope| (scope.name, scope.requires))
+        .collect();
+    let left = required
+        .keys()
+        .map(|name| (name.clone(), subjects.clone()))
+        .collect();
+    let mut exchange = within(before, &left)?;
+    for scope in &mut exchange.scopes {
+        let more = required.get(&scope.name).into_iter().flatten();
+        let more: Vec<_> = more
+            .filter(|name| !scope.requires.contains(name))
+            .cloned()
+            .collect();
+        scope.requires.extend(more);
+    }
+    Some(exchange)
+}
+
+#[cfg(test)]
+#[path = "document_tests.rs"]
+mod tests;

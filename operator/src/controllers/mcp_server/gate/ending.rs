@@ -1,0 +1,92 @@
+//! What a gate loses, and the end of a gate.
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Secret, Service},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{Api, Resource as _, ResourceExt as _};
+use mcp_auth_crds::v1alpha1::{EnforcementMode, McpServer};
+use mcp_auth_gate_core::document::Document;
+
+use super::{
+    document::{self, Withdrawn},
+    ready::InForce,
+    refresh,
+};
+use crate::{
+    cluster::{Ownership, ownership},
+    context::{Context, find},
+    controllers::owned,
+    error::Error,
+    policy::names,
+};
+
+/// Takes out of the policy in force what was withdrawn, whatever else stands in the way of a new policy.
+pub(in crate::controllers::mcp_server) async fn withdraw(
+    server: &McpServer,
+    withdrawn: &Withdrawn,
+    ctx: &Context,
+) -> Result<(), Error> {
+    let Some(owner) = server.controller_owner_ref(&()) else {
+        return Ok(());
+    };
+    let (namespace, name) = (
+        server.namespace().unwrap_or_default(),
+        names::gate(&server.name_any()),
+    );
+    let cached = find(&ctx.feeds.config_maps.store(), &namespace, &name);
+    if !matches!(
+        ownership(cached.as_deref().map(|map| &map.metadata), &owner),
+        Ownership::Ours { .. }
+    ) {
+        return Ok(());
+    }
+    let api: Api<ConfigMap> = ctx.cluster.api(&namespace);
+    let map = api.get_opt(&name).await?;
+    let found = ownership(map.as_ref().map(|map| &map.metadata), &owner);
+    let (Ownership::Ours { alive: true }, Some(in_force)) = (found, document::stored(map.as_ref())) else {
+        return Ok(());
+    };
+    let left = document::without(in_force.clone(), withdrawn);
+    if left == in_force {
+        return Ok(());
+    }
+    let text = left.to_text();
+    let policy = Document::hash(text.as_bytes());
+    ctx.cluster.apply(&document::config_map(server, text)).await?;
+    // Its credentials stay as they are, and any other value of the annotation does as well.
+    let wanted = InForce {
+        policy,
+        credentials: "withdrawn".to_owned(),
+    };
+    refresh(server, &wanted, ctx).await
+}
+
+/// Takes the gate away from a server that has none any more.
+pub(in crate::controllers::mcp_server) async fn remove(
+    server: &McpServer,
+    ctx: &Context,
+) -> Result<(), Error> {
+    let had_one = server.status.as_ref().and_then(|status| status.enforcement) == Some(EnforcementMode::Gate);
+    let name = server.name_any();
+    let (gate, peers, origin) = (
+        names::gate(&name),
+        names::gate_peers(&name),
+        names::gate_origin(&name),
+    );
+    let feeds = &ctx.feeds;
+    for policy in [&origin, &gate] {
+        owned::remove::<_, NetworkPolicy, _>(server, policy, &feeds.gates.network_policies, had_one, ctx)
+            .await?;
+    }
+    for service in [&gate, &peers, &origin] {
+        owned::remove::<_, Service, _>(server, service, &feeds.services, had_one, ctx).await?;
+    }
+    owned::remove::<_, PodDisruptionBudget, _>(server, &gate, &feeds.gates.disruption_budgets, had_one, ctx)
+        .await?;
+    owned::remove::<_, Deployment, _>(server, &gate, &feeds.gates.deployments, had_one, ctx).await?;
+    owned::remove::<_, ConfigMap, _>(server, &gate, &feeds.config_maps, had_one, ctx).await?;
+    owned::remove::<_, Secret, _>(server, &gate, &feeds.secrets, had_one, ctx).await
+}

@@ -1,0 +1,330 @@
+//! Whether every pod of a gate has the policy of this generation: pure.
+
+use std::collections::HashMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt as _;
+use mcp_auth_crds::condition::{Report, types};
+
+use crate::kinds::PodFacts;
+
+/// What a pod said that it has in force.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
+pub(in crate::controllers::mcp_server) struct InForce {
+    /// The hash of its policy.
+    pub(in crate::controllers::mcp_server) policy: String,
+    /// The hash of its credentials.
+    pub(in crate::controllers::mcp_server) credentials: String,
+}
+
+/// What the pods said, by their UID.
+pub(in crate::controllers::mcp_server) type Said = HashMap<String, InForce>;
+
+/// Whether a pod belongs to the Deployment of this name: it is made by one of its ReplicaSets. Anybody who may create pods
+/// can give one the labels of a gate.
+pub(super) fn belongs(pod: &PodFacts, deployment: &str) -> bool {
+    pod.owner_references().iter().any(|owner| {
+        let rest = owner
+            .name
+            .strip_prefix(deployment)
+            .and_then(|rest| rest.strip_prefix('-'));
+        let is_hash = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('-'));
+        owner.controller == Some(true) && owner.kind == "ReplicaSet" && is_hash
+    })
+}
+
+/// The condition `GateReady`.
+pub(super) fn report(
+    deployment: Option<&Deployment>,
+    pods: &[&PodFacts],
+    said: &Said,
+    wanted: &InForce,
+) -> Report {
+    let type_ = types::GATE_READY;
+    if let Some(report) = trouble(pods) {
+        return report;
+    }
+    let Some((done, replicas)) = deployment.and_then(rolled_out) else {
+        return Report::pending(
+            type_,
+            "RollingOut",
+            "Waits for the Deployment of the gate to be looked at",
+        );
+    };
+    if deployment.is_some_and(cannot_make_pods) {
+        return Report::pending(
+            type_,
+            "PodsNotCreated",
+            "The pods of the gate cannot be made: the conditions of its Deployment say why, such as a quota",
+        );
+    }
+    if done < replicas {
+        return Report::pending(
+            type_,
+            "RollingOut",
+            format!("{done} of {replicas} pods of the gate are up to date and ready"),
+        );
+    }
+    let ready: Vec<_> = pods.iter().filter(|pod| pod.is_ready()).collect();
+    let says = |pod: &&&&PodFacts| said.get(&pod.uid().unwrap_or_default());
+    let up_to_date = ready.iter().filter(|pod| says(pod) == Some(wanted)).count();
+    let silent = ready.iter().filter(|pod| says(pod).is_none()).count();
+    match ready.len() {
+        0 => Report::pending(type_, "RollingOut", "No pod of the gate is ready"),
+        all if up_to_date == all => Report::yes(
+            type_,
+            "InForce",
+            format!("All pods of the gate have this policy: {all}"),
+        ),
+        all if up_to_date + silent == all => Report::pending(
+            type_,
+            "PodsNotAsked",
+            format!(
+                "{silent} of {all} pods of the gate did not say yet which policy they have: the operator must reach them"
+            ),
+        ),
+        all => Report::pending(
+            type_,
+            "PolicyNotLoaded",
+            format!(
+                "{up_to_date} of {all} pods of the gate have this policy; the others will read it within a minute"
+            ),
+        ),
+    }
+}
+
+/// How many pods are as the Deployment now wants them and ready, and how many there should be. `None` while nobody has
+/// looked at it.
+fn rolled_out(deployment: &Deployment) -> Option<(i32, i32)> {
+    let status = deployment.status.as_ref()?;
+    if status.observed_generation? < deployment.metadata.generation? {
+        return None;
+    }
+    let replicas = deployment.spec.as_ref()?.replicas.unwrap_or(1);
+    let (updated, available) = (
+        status.updated_replicas.unwrap_or(0),
+        status.available_replicas.unwrap_or(0),
+    );
+    let old = status.replicas.unwrap_or(0) - updated;
+    Some((updated.min(available - old.max(0)), replicas))
+}
+
+fn cannot_make_pods(deployment: &Deployment) -> bool {
+    let conditions = deployment
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
+}
+
+/// What keeps a pod from starting, if that is known.
+fn trouble(pods: &[&PodFacts]) -> Option<Report> {
+    let type_ = types::GATE_READY;
+    for pod in pods {
+        let waits = pod
+            .status
+            .container_statuses
+            .iter()
+            .filter_map(|status| status.state.waiting.as_ref());
+        for reason in waits.filter_map(|waiting| waiting.reason.as_deref()) {
+            match reason {
+                "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
+                    return Some(Report::pending(
+                        type_,
+                        "ImageNotAvailable",
+                        format!(
+                            "Pod {} cannot get the image of gates: the operator's --gate-image says which, and its events say why",
+                            pod.name_any()
+                        ),
+                    ));
+                }
+                "CrashLoopBackOff" => {
+                    return Some(Report::pending(
+                        type_,
+                        "CrashLooping",
+                        format!("Pod {} ends again and again: its log says why", pod.name_any()),
+                    ));
+                }
+                "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+                    return Some(Report::pending(
+                        type_,
+                        "ContainerNotStarted",
+                        format!(
+                            "The node does not start pod {}: its events say why",
+                            pod.name_any()
+                        ),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let unschedulable = |condition: &&crate::kinds::PodCondition| {
+            condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("Unschedulable")
+        };
+        if pod
+            .status
+            .conditions
+            .iter()
+            .any(|condition| unschedulable(&condition))
+        {
+            return Some(Report::pending(
+                type_,
+                "Unschedulable",
+                format!("No node takes pod {}: its events say why", pod.name_any()),
+            ));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn deployment(status: Value) -> Deployment {
+        let generation = 2;
+        serde_json::from_value(json!({
+            "metadata": {"name": "notes-gate", "generation": generation},
+            "spec": {"replicas": 2, "selector": {}, "template": {}}, "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn done() -> Value {
+        json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2})
+    }
+
+    fn pod(uid: &str, status: Value) -> PodFacts {
+        serde_json::from_value(
+            json!({"metadata": {"name": format!("notes-gate-1-{uid}"), "uid": uid}, "status": status}),
+        )
+        .unwrap()
+    }
+
+    fn ready(uid: &str) -> PodFacts {
+        pod(uid, json!({"conditions": [{"type": "Ready", "status": "True"}]}))
+    }
+
+    fn in_force(policy: &str) -> InForce {
+        InForce {
+            policy: policy.into(),
+            credentials: "c".into(),
+        }
+    }
+
+    #[test]
+    fn every_pod_has_to_say_that_it_has_the_policy() {
+        let waiting = |reason: &str| {
+            pod(
+                "b",
+                json!({"containerStatuses": [{"state": {"waiting": {"reason": reason}}}]}),
+            )
+        };
+        let unschedulable = pod(
+            "b",
+            json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}),
+        );
+        let with = |field: &str, value: Value| {
+            let mut status = done();
+            status[field] = value;
+            status
+        };
+        let failure = json!([{"type": "ReplicaFailure", "status": "True"}]);
+        let both = [("a", "p"), ("b", "p")];
+        let (fine, two) = (done(), || vec![ready("a"), ready("b")]);
+        for (status, pods, said, reason) in [
+            (&fine, two(), &both[..], "InForce"),
+            (&fine, two(), &[("a", "p"), ("b", "old")], "PolicyNotLoaded"),
+            (&fine, two(), &[("a", "p")], "PodsNotAsked"),
+            (&fine, vec![], &both, "RollingOut"),
+            (&with("observedGeneration", json!(1)), two(), &both, "RollingOut"),
+            (&with("updatedReplicas", json!(1)), two(), &both, "RollingOut"),
+            (&with("availableReplicas", json!(1)), two(), &both, "RollingOut"),
+            (&with("replicas", json!(3)), two(), &both, "RollingOut"),
+            (&with("conditions", failure), two(), &both, "PodsNotCreated"),
+            (
+                &fine,
+                vec![waiting("ImagePullBackOff")],
+                &both,
+                "ImageNotAvailable",
+            ),
+            (
+                &fine,
+                vec![ready("a"), waiting("CrashLoopBackOff")],
+                &both,
+                "CrashLooping",
+            ),
+            (
+                &fine,
+                vec![waiting("CreateContainerConfigError")],
+                &both,
+                "ContainerNotStarted",
+            ),
+            (&fine, vec![waiting("ContainerCreating")], &both, "RollingOut"),
+            (&fine, vec![unschedulable], &both, "Unschedulable"),
+        ] {
+            let said = said
+                .iter()
+                .map(|(pod, policy)| ((*pod).to_owned(), in_force(policy)))
+                .collect();
+            let pods: Vec<_> = pods.iter().collect();
+            let report = report(Some(&deployment(status.clone())), &pods, &said, &in_force("p"));
+            assert_eq!(report.reason, reason, "{status} {said:?}: {}", report.message);
+        }
+        let report = report(None, &[], &Said::default(), &in_force("p"));
+        assert_eq!(report.reason, "RollingOut");
+    }
+
+    #[test]
+    fn credentials_count_as_the_policy_does() {
+        let old = InForce {
+            credentials: "old".into(),
+            ..in_force("p")
+        };
+        let said = [("a".to_owned(), old)].into();
+        let mut one = done();
+        for field in ["replicas", "updatedReplicas", "availableReplicas"] {
+            one[field] = json!(2);
+        }
+        let report = report(Some(&deployment(one)), &[&ready("a")], &said, &in_force("p"));
+        assert_eq!(report.reason, "PolicyNotLoaded");
+    }
+
+    #[test]
+    fn only_pods_of_the_deployment_count() {
+        for (owner, expected) in [
+            (
+                json!({"kind": "ReplicaSet", "name": "notes-gate-7d4b9c", "controller": true}),
+                true,
+            ),
+            (
+                json!({"kind": "ReplicaSet", "name": "notes-gate-b-7d4b9c", "controller": true}),
+                false,
+            ),
+            (
+                json!({"kind": "ReplicaSet", "name": "notes-gate", "controller": true}),
+                false,
+            ),
+            (
+                json!({"kind": "ReplicaSet", "name": "notes-gate-7d4b9c", "controller": false}),
+                false,
+            ),
+            (
+                json!({"kind": "StatefulSet", "name": "notes-gate-7d4b9c", "controller": true}),
+                false,
+            ),
+        ] {
+            let mut pod = serde_json::to_value(ready("a")).unwrap();
+            let mut owner = owner;
+            owner["apiVersion"] = json!("apps/v1");
+            owner["uid"] = json!("1");
+            pod["metadata"]["ownerReferences"] = json!([owner]);
+            let pod: PodFacts = serde_json::from_value(pod).unwrap();
+            assert_eq!(belongs(&pod, "notes-gate"), expected, "{owner}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Tries whether a way leads to a server past its gate.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, ResourceExt as _, api::ListParams, runtime::reflector::ObjectRef};
+use mcp_auth_crds::{
+    condition::{Report, types},
+    v1alpha1::McpServer,
+};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    super::probe::{self, key},
+    services::PodPort,
+    ways_in::{self, Attempt},
+};
+use crate::{context::Context, egress::Audience, kinds::PodFacts, policy::names::hash};
+
+/// How many pods of a server are tried: the rest are like them.
+const MOST_PODS: usize = 10;
+/// A connection that is dropped on the way is not answered at all.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is surveyed.
+#[derive(Clone, Debug)]
+pub(super) struct Ground {
+    /// The Service of the target.
+    pub(super) target: Arc<Service>,
+    /// The port of the server's pods.
+    pub(super) port: PodPort,
+    /// A pod of the gate was reached from here: else it says nothing that those of the server are not.
+    pub(super) reaches_pods: bool,
+}
+
+/// The condition `BypassClosed`, by the last survey. `version` changes when the outcome may.
+pub(super) fn ways_in(server: &Arc<McpServer>, ground: &Ground, version: &str, ctx: &Arc<Context>) -> Report {
+    let services = services(server, ctx);
+    let specs: Vec<_> = services
+        .iter()
+        .map(|service| (service.name_any(), &service.spec))
+        .collect();
+    let version = hash(format!("{version} {ground:?} {specs:?}").as_bytes(), 16);
+    let age = ctx.config.resync_interval;
+    let Some((report, due)) = ctx
+        .probes
+        .ways_in
+        .last(&key(server), &version, ctx.clock.instant(), age)
+    else {
+        return not_tried();
+    };
+    if due {
+        let (server, ground, ctx) = (Arc::clone(server), ground.clone(), Arc::clone(ctx));
+        tokio::spawn(async move { survey(&server, &ground, &services, &ctx).await });
+    }
+    report
+}
+
+/// What the status tells of the last survey.
+pub(in crate::controllers::mcp_server) fn stored(server: &McpServer) -> Report {
+    let type_ = types::BYPASS_CLOSED;
+    let open = ways_in::OPEN.map(|reason| Report::no(type_, reason, ""));
+    let known: Vec<_> = open
+        .into_iter()
+        .chain([Report::yes(type_, "Closed", "")])
+        .collect();
+    probe::stored(server, type_, &known).unwrap_or_else(not_tried)
+}
+
+fn not_tried() -> Report {
+    Report::pending(
+        types::BYPASS_CLOSED,
+        "NotTried",
+        "Nobody tried yet whether a way leads past the gate",
+    )
+}
+
+fn services(server: &McpServer, ctx: &Context) -> Vec<Arc<Service>> {
+    let namespace = server.namespace();
+    let mut services = ctx.feeds.services.store().state();
+    services.retain(|service| service.namespace() == namespace);
+    services.sort_unstable_by_key(|service| service.name_any());
+    services
+}
+
+async fn survey(server: &McpServer, ground: &Ground, services: &[Arc<Service>], ctx: &Context) {
+    let turn = ctx.probes.ways_in.turn().await;
+    let pods = pods(server, &ground.target, ctx).await;
+    let report = match pods {
+        Some(pods) => {
+            let attempts = join_all(pods.iter().map(|pod| attempt(pod, ground, ctx))).await;
+            Some(ways_in::report(
+                &ground.target,
+                services,
+                &pods,
+                &ground.port,
+                &attempts,
+            ))
+        }
+        None => None,
+    };
+    drop(turn);
+    if ctx.probes.ways_in.conclude(&key(server), report) {
+        ctx.probes.wakes.wake(&ObjectRef::from_obj(server));
+    }
+}
+
+/// Some pods of the server that take requests; one that takes none would refuse any connection. `None`: no telling.
+async fn pods(server: &McpServer, target: &Service, ctx: &Context) -> Option<Vec<PodFacts>> {
+    let selector = target
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.selector.clone())
+        .unwrap_or_default();
+    if selector.is_empty() {
+        return Some(Vec::new());
+    }
+    let labels: Vec<String> = selector
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let api: Api<PodFacts> = ctx.cluster.api(&server.namespace().unwrap_or_default());
+    let found = api
+        .list(&ListParams::default().labels(&labels.join(",")))
+        .await
+        .ok()?;
+    Some(
+        found
+            .items
+            .into_iter()
+            .filter(PodFacts::is_ready)
+            .take(MOST_PODS)
+            .collect(),
+    )
+}
+
+/// Tries to connect to the server's port at a pod. The address is the pod's own, as its node wrote it into its status.
+async fn attempt(pod: &PodFacts, ground: &Ground, ctx: &Context) -> Attempt {
+    let address = pod
+        .status
+        .pod_ip
+        .as_deref()
+        .and_then(|address| address.parse().ok());
+    let number = ways_in::number(pod, &ground.port).and_then(|number| u16::try_from(number).ok());
+    let (Some(address), Some(number)) = (address, number) else {
+        return Attempt::Untried;
+    };
+    if pod.spec.host_network || !ctx.egress.allows(Audience::Pod, address) {
+        return Attempt::Untried;
+    }
+    match timeout(PATIENCE, TcpStream::connect(SocketAddr::new(address, number))).await {
+        Ok(Ok(_)) => Attempt::Taken,
+        Ok(Err(_)) | Err(_) if ground.reaches_pods => Attempt::Refused,
+        Ok(Err(_)) | Err(_) => Attempt::Untried,
+    }
+}

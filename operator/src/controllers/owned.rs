@@ -1,0 +1,207 @@
+//! Objects that an object of ours owns, whatever their kind: kept as they are wanted, and taken away.
+
+use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
+use serde_json::Value;
+
+use super::{halt::Halt, pass::key, settle::PART};
+use crate::{
+    cluster::{Owned, Ownership, ownership},
+    context::Context,
+    error::Error,
+    metrics::Kind,
+    watch::Feed,
+};
+
+/// Makes an object of `owner` be as `wanted`, which carries the owner reference. What others added to it stays; one of
+/// this name that is not the owner's is never overwritten. The cache tells that nothing is to be done; before a write the
+/// API server is asked, because a cache by label does not show what lacks the label.
+///
+/// # Errors
+/// When it belongs to somebody else, or cannot be read or written.
+pub async fn keep<O: Owned, K: Owned + k8s_openapi::Resource + Sync + Send>(
+    kind: Kind,
+    owner: &O,
+    wanted: &K,
+    feed: &Feed<K>,
+    ctx: &Context,
+) -> Result<(), Halt> {
+    let Some(reference) = owner.controller_owner_ref(&()) else {
+        return Ok(());
+    };
+    let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
+    let part = format!("{}{PART}{}/{name}", key(owner), K::KIND);
+    let version = format!("{wanted:?}");
+    let is_kept = |found: &K| {
+        ownership(Some(found.meta()), &reference) == (Ownership::Ours { alive: true }) && holds(found, wanted)
+    };
+    let cached = feed.store().get(&ObjectRef::new(&name).within(&namespace));
+    if cached.is_some_and(|found| is_kept(&found)) {
+        ctx.applied.note(kind, &part, &version);
+        return Ok(());
+    }
+    let api: Api<K> = ctx.cluster.api(&namespace);
+    let existing = api.get_opt(&name).await?;
+    match (
+        ownership(existing.as_ref().map(kube::Resource::meta), &reference),
+        &existing,
+    ) {
+        (Ownership::Foreign, _) => return Err(foreign::<K>(&name, kind)),
+        (Ownership::Ours { alive: true }, Some(found)) if is_kept(found) => return Ok(()),
+        // The garbage collector would take it with its dead owner.
+        (Ownership::Ours { alive: false }, Some(found)) => ctx.cluster.delete(found).await?,
+        _ => {}
+    }
+    ctx.cluster.apply(wanted).await?;
+    if ctx.applied.note(kind, &part, &version) {
+        ctx.metrics.drift_repaired(kind, K::KIND);
+    }
+    Ok(())
+}
+
+/// Deletes the object of this name if it is the owner's: where the cache shows it, or, with `ask`, where the API server
+/// does.
+///
+/// # Errors
+/// When it cannot be read or deleted.
+pub async fn remove<O: Owned, K, C>(
+    owner: &O,
+    name: &str,
+    feed: &Feed<C>,
+    ask: bool,
+    ctx: &Context,
+) -> Result<(), Error>
+where
+    K: Owned,
+    // The kind itself, or as much of it as is cached.
+    C: kube::Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let Some(reference) = owner.controller_owner_ref(&()) else {
+        return Ok(());
+    };
+    let namespace = owner.namespace().unwrap_or_default();
+    let cached = feed.store().get(&ObjectRef::new(name).within(&namespace));
+    let ours = cached.is_some_and(|found| ownership(Some(found.meta()), &reference) != Ownership::Foreign);
+    if !ours && !ask {
+        return Ok(());
+    }
+    let api: Api<K> = ctx.cluster.api(&namespace);
+    match api.get_opt(name).await? {
+        Some(found) if ownership(Some(found.meta()), &reference) != Ownership::Foreign => {
+            ctx.cluster.delete(&found).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is said of an object that stands in the way.
+fn foreign<K: Owned>(name: &str, kind: Kind) -> Halt {
+    let what = K::kind(&());
+    Halt::refused(
+        "GateObjectNotOwned",
+        format!("{what} {name} exists and does not belong to this {kind}: delete it or rename it"),
+    )
+}
+
+/// Whether an object has all that is wanted of it.
+fn holds<K: Owned>(found: &K, wanted: &K) -> bool {
+    match (serde_json::to_value(found), serde_json::to_value(wanted)) {
+        (Ok(found), Ok(wanted)) => contains(&found, &wanted),
+        _ => false,
+    }
+}
+
+/// Lists of a pod to which others add, such as a sidecar.
+const SHARED: [&str; 4] = ["containers", "env", "volumes", "volumeMounts"];
+
+/// Whether `wanted` is part of `found`: the API server fills in defaults, and others may add what is theirs. Lists are
+/// compared element by element, but those of [`SHARED`], whose elements are found by name.
+fn contains(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (_, Value::Null) => true,
+        (Value::Object(found), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| {
+            let found = found.get(key).unwrap_or(&Value::Null);
+            match (found, wanted) {
+                (Value::Array(found), Value::Array(wanted)) if SHARED.contains(&key.as_str()) => wanted
+                    .iter()
+                    .all(|wanted| found.iter().any(|found| is_named_so(found, wanted))),
+                _ => contains(found, wanted),
+            }
+        }),
+        (Value::Null, Value::Object(wanted)) => wanted.values().all(|wanted| contains(&Value::Null, wanted)),
+        (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
+        (Value::Array(found), Value::Array(wanted)) => {
+            found.len() == wanted.len()
+                && found
+                    .iter()
+                    .zip(wanted)
+                    .all(|(found, wanted)| contains(found, wanted))
+        }
+        _ => found == wanted,
+    }
+}
+
+fn is_named_so(found: &Value, wanted: &Value) -> bool {
+    found["name"] == wanted["name"] && contains(found, wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_is_looked_for_among_what_is_there() {
+        let found = json!({
+            "replicas": 2, "paused": false, "empty": null,
+            "containers": [{"name": "sidecar"}, {"name": "gate", "image": "a", "args": ["--x", "--y"], "policy": "p"}],
+            "ports": [{"name": "http"}, {"name": "tokens"}],
+            "rules": [{"from": [], "ports": [1]}, {}],
+        });
+        for (wanted, expected, why) in [
+            (json!({"replicas": 2}), true, "defaults may be there besides"),
+            (json!({"replicas": 3}), false, "another value"),
+            (json!({"labels": {"a": "b"}}), false, "nothing is there"),
+            (
+                json!({"labels": {}, "empty": [], "none": null}),
+                true,
+                "nothing is wanted",
+            ),
+            (
+                json!({"containers": [{"name": "gate", "image": "a"}]}),
+                true,
+                "named things are found among others",
+            ),
+            (
+                json!({"containers": [{"name": "gate", "image": "b"}]}),
+                false,
+                "by name, but changed",
+            ),
+            (json!({"containers": [{"name": "gates"}]}), false, "not there"),
+            (
+                json!({"containers": [{"name": "gate", "args": ["--x"]}]}),
+                false,
+                "one too many",
+            ),
+            (
+                json!({"containers": [{"name": "gate", "args": ["--y", "--x"]}]}),
+                false,
+                "another order",
+            ),
+            (json!({"rules": [{"ports": [1]}, {}]}), true, "element by element"),
+            (
+                json!({"rules": [{"ports": [1]}]}),
+                false,
+                "a rule more opens what was closed",
+            ),
+            (json!({"rules": []}), false, "none is wanted"),
+            (
+                json!({"ports": [{"name": "http"}]}),
+                false,
+                "one that we gave up is still there",
+            ),
+        ] {
+            assert_eq!(contains(&found, &wanted), expected, "{why}: {wanted}");
+        }
+    }
+}

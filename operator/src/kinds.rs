@@ -1,0 +1,179 @@
+//! Kinds of Kubernetes of which the operator reads a small part. The rest never gets into memory.
+
+use std::borrow::Cow;
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Resource, api::ObjectMeta};
+use serde::{Deserialize, Serialize};
+
+/// A pod, as far as it tells where it listens and how it is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PodFacts {
+    /// Its metadata.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// How it is.
+    #[serde(default)]
+    pub status: PodStatus,
+    /// What it runs.
+    #[serde(default)]
+    pub spec: PodSpec,
+}
+
+/// What a pod runs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    /// It has the addresses of its node, for which no NetworkPolicy counts.
+    pub host_network: bool,
+    /// Its containers.
+    pub containers: Vec<Container>,
+}
+
+/// A container of a pod.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Container {
+    /// The ports that it names.
+    pub ports: Vec<ContainerPort>,
+}
+
+/// A port of a container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerPort {
+    /// By which Services refer to it.
+    pub name: Option<String>,
+    /// Its number.
+    pub container_port: i32,
+}
+
+/// How a pod is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    /// Pending, Running, Succeeded, Failed or Unknown.
+    pub phase: Option<String>,
+    /// Its address.
+    #[serde(rename = "podIP")]
+    pub pod_ip: Option<String>,
+    /// Among others Ready and PodScheduled.
+    pub conditions: Vec<PodCondition>,
+    /// How its containers are.
+    pub container_statuses: Vec<ContainerStatus>,
+}
+
+/// A condition of a pod.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodCondition {
+    /// Which.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// How a container is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerStatus {
+    /// What it does now.
+    pub state: ContainerState,
+}
+
+/// What a container does.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// It does not run yet, or not again.
+    pub waiting: Option<Waiting>,
+}
+
+/// Why a container does not run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    /// Such as `ImagePullBackOff`.
+    pub reason: Option<String>,
+}
+
+impl PodFacts {
+    /// Whether it takes requests.
+    pub fn is_ready(&self) -> bool {
+        self.metadata.deletion_timestamp.is_none() && self.has_condition("Ready")
+    }
+
+    fn has_condition(&self, type_: &str) -> bool {
+        let conditions = &self.status.conditions;
+        conditions
+            .iter()
+            .any(|condition| condition.type_ == type_ && condition.status == "True")
+    }
+
+    /// The number of a port, by its name.
+    pub fn port(&self, name: &str) -> Option<i32> {
+        let mut ports = self.spec.containers.iter().flat_map(|container| &container.ports);
+        ports
+            .find(|port| port.name.as_deref() == Some(name))
+            .map(|port| port.container_port)
+    }
+}
+
+/// A part of the addresses behind a Service, as far as it tells the numbers of ports.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SliceFacts {
+    /// Its metadata.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// The ports of all addresses.
+    #[serde(default)]
+    pub ports: Option<Vec<SlicePort>>,
+}
+
+/// A port behind a Service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SlicePort {
+    /// Its number.
+    #[serde(default)]
+    pub port: Option<i32>,
+}
+
+macro_rules! part_of {
+    ($facts:ty, $kind:literal, $plural:literal, $group:literal, $version:literal) => {
+        impl Resource for $facts {
+            type DynamicType = ();
+            type Scope = NamespaceResourceScope;
+
+            fn kind(_: &()) -> Cow<'_, str> {
+                $kind.into()
+            }
+            fn group(_: &()) -> Cow<'_, str> {
+                $group.into()
+            }
+            fn version(_: &()) -> Cow<'_, str> {
+                $version.into()
+            }
+            fn plural(_: &()) -> Cow<'_, str> {
+                $plural.into()
+            }
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
+part_of!(PodFacts, "Pod", "pods", "", "v1");
+part_of!(
+    SliceFacts,
+    "EndpointSlice",
+    "endpointslices",
+    "discovery.k8s.io",
+    "v1"
+);

@@ -1,0 +1,112 @@
+//! Decides for proxies that ask: what the faces for them have in common.
+
+use std::sync::Arc;
+
+use mcp_auth_gate_core::{
+    answer::{Answer, Reason},
+    decide::{Allowed, Body, Head},
+};
+use secrecy::SecretString;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    access_log::{AccessLog, Record},
+    authorizer::Authorizer,
+    exchange::Exchanges,
+    metrics::{Face, Metrics},
+};
+
+/// Decides, exchanges, counts and logs.
+#[derive(Clone, Debug)]
+pub struct Arbiter {
+    /// Decides.
+    pub authorizer: Arc<Authorizer>,
+    /// Exchanges the caller's token, where the policy says so.
+    pub exchanges: Arc<Exchanges>,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Logs.
+    pub access_log: Arc<AccessLog>,
+    /// The largest body of a request, in bytes.
+    pub largest_body: usize,
+    /// Requests that are decided about at a time.
+    pub places: Arc<Semaphore>,
+}
+
+/// A request may reach the server.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// What was decided.
+    pub(crate) allowed: Allowed,
+    /// The token that goes with it instead of the caller's.
+    pub(crate) token: Option<SecretString>,
+}
+
+impl Arbiter {
+    /// A place among the requests that are decided about at a time.
+    ///
+    /// # Errors
+    /// The answer when there is none.
+    pub(crate) fn place(&self, face: Face) -> Result<OwnedSemaphorePermit, Box<Answer>> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let answer = Answer::overloaded();
+            self.metrics.decided(face, answer.reason, answer.status.as_u16());
+            Box::new(answer)
+        })
+    }
+
+    /// Decides about a whole request. `can_pass` says whether the proxy that asks can do what the decision demands.
+    ///
+    /// # Errors
+    /// The answer that the proxy has to give.
+    pub(crate) async fn judge(
+        &self,
+        face: Face,
+        head: &Head<'_>,
+        body: Body<'_>,
+        can_pass: impl Fn(&Allowed) -> Result<(), Answer>,
+    ) -> Result<Verdict, Box<Answer>> {
+        let mut record = Record::new(&self.access_log, head.method, head.path, head.headers);
+        let judged = self.decide(head, body, can_pass, &mut record).await;
+        let judged = judged.map_err(|answer| Box::new(sayable(face, *answer)));
+        let (reason, status) = match &judged {
+            Ok(_) => (Reason::Allowed, 200),
+            Err(answer) => (answer.reason, answer.status.as_u16()),
+        };
+        self.metrics.decided(face, reason, status);
+        self.metrics.judged(record.started().elapsed());
+        record.reason = Some(reason);
+        record.status = Some(status);
+        judged
+    }
+
+    async fn decide(
+        &self,
+        head: &Head<'_>,
+        body: Body<'_>,
+        can_pass: impl Fn(&Allowed) -> Result<(), Answer>,
+        record: &mut Record,
+    ) -> Result<Verdict, Box<Answer>> {
+        let (policy, admitted) = self.authorizer.admit(head).await?;
+        record.admitted(&admitted);
+        let allowed = admitted.judge(head, body, &policy)?;
+        if let Some(message) = &allowed.message {
+            record.called(message);
+        }
+        let origin = allowed.caller.origin.as_deref();
+        can_pass(&allowed).map_err(|answer| answer.for_origin(origin))?;
+        let token = self.exchanges.header_token(&policy, &allowed).await?;
+        Ok(Verdict { allowed, token })
+    }
+}
+
+/// What the proxy passes on to the client. One that asks by HTTP takes every success for leave to pass the request on:
+/// metadata and preflight, which need no token, would open the server to everybody.
+fn sayable(face: Face, answer: Answer) -> Answer {
+    if face != Face::ForwardAuth || !answer.status.is_success() {
+        return answer;
+    }
+    let message =
+        "The metadata and preflights are answered at the gate's own port: they must be routed there";
+    Answer::head_refused(message)
+}

@@ -1,0 +1,283 @@
+//! Flags and environment variables, in two stages: [`Flags`] is what was typed, [`Config`] is what it means.
+//!
+//! The first stage holds plain strings, so that the second can report everything that is wrong at once, one line per
+//! flag, in words that say what to write instead.
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Parser as _;
+use thiserror::Error;
+
+use crate::{
+    access_log::AccessLogForm,
+    telemetry::{LogFilter, LogFormat},
+};
+
+mod flags;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use flags::Flags;
+
+/// What a placeholder for an address that was refused looks like.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const KIBI: usize = 1 << 10;
+const MEBI: usize = 1 << 20;
+
+/// What the gate was told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The policy file.
+    pub policy: PathBuf,
+    /// The directory of credentials.
+    pub credentials: Option<PathBuf>,
+    /// Where each face listens.
+    pub addresses: Addresses,
+    /// Where the other replicas of this gate are found.
+    pub replicas: Option<Replicas>,
+    /// Certificate and key of the proxy.
+    pub tls: Option<TlsFiles>,
+    /// What a client gets at most.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Whether the authorization server may be reached over plain HTTP.
+    pub insecure_allow_http: bool,
+    /// Threads that serve requests; `None`: as many as there are processors.
+    pub threads: Option<usize>,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log_filter: LogFilter,
+    /// What the line of a request says about who called.
+    pub access_log: AccessLogForm,
+}
+
+/// Where each face listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The reverse proxy, and the metadata.
+    pub proxy: SocketAddr,
+    /// Probes and metrics.
+    pub admin: SocketAddr,
+    /// Exchanged tokens for handles.
+    pub tokens: Option<SocketAddr>,
+    /// Envoy's ext_authz.
+    pub ext_authz: Option<SocketAddr>,
+    /// Traefik's and nginx's forward-auth.
+    pub forward_auth: Option<SocketAddr>,
+}
+
+/// The replicas of a gate, to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// `host:port` of the headless Service of their token faces.
+    pub peers: String,
+    /// The address of this one.
+    pub own: IpAddr,
+}
+
+/// The files of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, in PEM.
+    pub certificate: PathBuf,
+    /// The private key, in PEM.
+    pub key: PathBuf,
+}
+
+/// What a client gets at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body: usize,
+    /// Bytes of a head.
+    pub header: usize,
+    /// Requests at a time, in all.
+    pub requests: usize,
+    /// Connections at a time, in all.
+    pub connections: usize,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the head of a connection's next request is there.
+    pub header_read: Duration,
+    /// Until the body is there.
+    pub body_read: Duration,
+    /// Until a connection to the server is there.
+    pub connect: Duration,
+    /// Until the server's answer begins.
+    pub upstream_header: Duration,
+    /// Until the next piece of an answer comes; `None`: for ever.
+    pub stream_idle: Option<Duration>,
+    /// For an answer to go on after the token has expired.
+    pub stream_grace: Duration,
+    /// For all that is open to end once the gate was asked to stop.
+    pub drain: Duration,
+}
+
+/// One flag whose value cannot be used. Displays as one line.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{flag}: {problem}")]
+pub struct FlagError {
+    /// The flag as it is typed.
+    pub flag: &'static str,
+    /// What is wrong with its value and what to write instead.
+    pub problem: String,
+}
+
+/// Why there is no [`Config`].
+#[derive(Debug)]
+pub enum Unusable {
+    /// The command line asks for help or the version, or does not parse at all.
+    CommandLine(clap::Error),
+    /// Values that cannot be used; at least one.
+    Values(Vec<FlagError>),
+}
+
+impl Unusable {
+    /// Shows the help or version that was asked for, or one line for each thing that is wrong.
+    ///
+    /// # Errors
+    /// When the terminal cannot be written to.
+    pub fn report(&self) -> io::Result<()> {
+        let mut lines = io::stderr().lock();
+        match self {
+            Self::CommandLine(asked) if !asked.use_stderr() => asked.print(),
+            Self::CommandLine(error) => {
+                // The rest repeats the usage, which --help explains better.
+                let text = error.to_string();
+                let first = text
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ");
+                writeln!(lines, "mcp-auth-gate: {first} (--help explains every flag)")
+            }
+            Self::Values(problems) => problems
+                .iter()
+                .try_for_each(|problem| writeln!(lines, "mcp-auth-gate: {problem}")),
+        }
+    }
+
+    /// 0 for help that was asked for, 2 for a command line that cannot be used, as is the custom.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::CommandLine(asked) if !asked.use_stderr() => 0,
+            _ => 2,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the command line (program name first) and environment variables.
+    pub fn load<I>(arguments: I) -> Result<Self, Unusable>
+    where
+        I: IntoIterator<Item: Into<OsString> + Clone>,
+    {
+        let flags = Flags::try_parse_from(arguments).map_err(Unusable::CommandLine)?;
+        Self::from_flags(&flags).map_err(Unusable::Values)
+    }
+
+    /// Gives the flags their meaning, or names every flag that has none.
+    pub fn from_flags(flags: &Flags) -> Result<Self, Vec<FlagError>> {
+        let mut problems = parse::Problems::default();
+        let config = Self {
+            policy: problems.keep("--policy", parse::file(flags.policy.as_deref())),
+            credentials: parse::given(flags.credentials.as_deref()).map(PathBuf::from),
+            addresses: addresses(flags, &mut problems),
+            replicas: replicas(flags, &mut problems),
+            tls: tls(flags, &mut problems),
+            limits: limits(flags, &mut problems),
+            timeouts: timeouts(flags, &mut problems),
+            insecure_allow_http: flags.insecure_allow_http,
+            threads: parse::given(flags.threads.as_deref())
+                .map(|text| problems.keep("--threads", parse::number_within(text, 1, 1024))),
+            log_format: problems.keep("--log-format", flags.log_format.parse()),
+            log_filter: problems.keep("--log-level", flags.log_level.parse()),
+            access_log: problems.keep("--access-log", flags.access_log.parse()),
+        };
+        problems.none_or(config)
+    }
+}
+
+fn addresses(flags: &Flags, problems: &mut parse::Problems) -> Addresses {
+    let mut address = |flag, text: &str| problems.keep_or(flag, parse::address(text), NOWHERE);
+    Addresses {
+        proxy: address("--proxy-address", &flags.proxy_address),
+        admin: address("--admin-address", &flags.admin_address),
+        tokens: parse::given(flags.tokens_address.as_deref()).map(|text| address("--tokens-address", text)),
+        ext_authz: parse::given(flags.ext_authz_address.as_deref())
+            .map(|text| address("--ext-authz-address", text)),
+        forward_auth: parse::given(flags.forward_auth_address.as_deref())
+            .map(|text| address("--forward-auth-address", text)),
+    }
+}
+
+fn replicas(flags: &Flags, problems: &mut parse::Problems) -> Option<Replicas> {
+    let own = parse::given(flags.pod_address.as_deref())
+        .map(|text| problems.keep_or("--pod-address", parse::ip(text), NOWHERE.ip()));
+    let peers = parse::given(flags.peers.as_deref())
+        .map(|text| problems.keep("--peers", parse::host_and_port(text)))?;
+    let own = problems.keep_or(
+        "--pod-address",
+        own.ok_or("is needed with --peers: the address of this replica"),
+        NOWHERE.ip(),
+    );
+    Some(Replicas { peers, own })
+}
+
+fn tls(flags: &Flags, problems: &mut parse::Problems) -> Option<TlsFiles> {
+    let certificate = parse::given(flags.tls_certificate.as_deref());
+    let key = parse::given(flags.tls_key.as_deref());
+    if certificate.is_none() && key.is_none() {
+        return None;
+    }
+    Some(TlsFiles {
+        certificate: problems.keep("--tls-certificate", parse::file(certificate)),
+        key: problems.keep("--tls-key", parse::file(key)),
+    })
+}
+
+fn limits(flags: &Flags, problems: &mut parse::Problems) -> Limits {
+    let body = parse::size_within(&flags.max_body_size, KIBI, 64 * MEBI);
+    let header = parse::size_within(&flags.max_header_size, 8 * KIBI, MEBI);
+    let requests = parse::number_within(&flags.max_concurrent_requests, 1, 1_000_000);
+    let connections = parse::number_within(&flags.max_connections, 1, 1_000_000);
+    Limits {
+        body: problems.keep("--max-body-size", body),
+        header: problems.keep("--max-header-size", header),
+        requests: problems.keep("--max-concurrent-requests", requests),
+        connections: problems.keep("--max-connections", connections),
+    }
+}
+
+fn timeouts(flags: &Flags, problems: &mut parse::Problems) -> Timeouts {
+    const DAY: u64 = 24 * 3600;
+    let mut within =
+        |flag, text: &str, min, max| problems.keep(flag, parse::duration_within(text, min, Some(max)));
+    let idle = within("--stream-idle-timeout", &flags.stream_idle_timeout, 0, DAY);
+    Timeouts {
+        header_read: within("--header-read-timeout", &flags.header_read_timeout, 1, 3600),
+        body_read: within("--body-read-timeout", &flags.body_read_timeout, 1, 3600),
+        connect: within("--connect-timeout", &flags.connect_timeout, 1, 300),
+        upstream_header: within(
+            "--upstream-header-timeout",
+            &flags.upstream_header_timeout,
+            1,
+            DAY,
+        ),
+        stream_idle: (!idle.is_zero()).then_some(idle),
+        stream_grace: within("--stream-grace", &flags.stream_grace, 0, DAY),
+        drain: within("--drain-timeout", &flags.drain_timeout, 1, 3600),
+    }
+}

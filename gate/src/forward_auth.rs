@@ -1,0 +1,174 @@
+//! The face for proxies that ask over HTTP: Traefik's `forwardAuth`.
+//!
+//! The proxy asks `/forward-auth` with the method and address of the request in `X-Forwarded-Method` and
+//! `X-Forwarded-Uri`, its headers as they are, and its whole body. Every answer that is no success is passed on to the
+//! client as it is; a success lets the request pass, so metadata and preflight cannot be answered here. With it the
+//! proxy takes from the client's request each header that it is configured to take from the answer, and puts there what
+//! the answer has under that name: so the answer names only what may stay or is new. Such a proxy removes nothing else,
+//! and a request that holds the token elsewhere is refused.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    Router,
+    body::Body as HttpBody,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+    routing,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use mcp_auth_gate_core::{
+    answer::Answer,
+    decide::{Allowed, Body, Head, NEVER_FORWARDED},
+    wire,
+};
+use secrecy::{ExposeSecret as _, zeroize::Zeroizing};
+use tokio::{net::TcpListener, time::timeout};
+
+use crate::{
+    arbiter::{Arbiter, Verdict},
+    http_face::{self, Bounds},
+    metrics::Face,
+};
+
+#[cfg(test)]
+mod tests;
+
+static METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+static URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+
+/// How long a body may take that the proxy has in its memory.
+const BODY_READ: Duration = Duration::from_secs(10);
+
+/// Answers Traefik.
+#[derive(Clone, Debug)]
+pub struct ForwardAuth(Arbiter);
+
+/// What the proxy says about the request of the client.
+struct Described<'a> {
+    method: Method,
+    path: &'a str,
+    query: Option<&'a str>,
+}
+
+impl ForwardAuth {
+    /// A face that decides by this.
+    pub fn new(arbiter: Arbiter) -> Self {
+        Self(arbiter)
+    }
+
+    /// The routes of the face.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/forward-auth", routing::any(answer))
+            .with_state(self)
+    }
+
+    /// Serves until `stop` completes, and finishes what is running then.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        bounds: Bounds,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Infallible> {
+        http_face::serve(listener, self.router(), bounds, stop).await
+    }
+
+    async fn judge(&self, headers: &HeaderMap, body: HttpBody) -> Result<Verdict, Box<Answer>> {
+        let _place = self.0.place(Face::ForwardAuth)?;
+        let described = described(headers).map_err(Answer::head_refused)?;
+        let head = Head {
+            method: &described.method,
+            path: described.path,
+            query: described.query,
+            headers,
+        };
+        // The proxy has read the body already, and sends it from memory: it costs little to have it before it is known
+        // who calls.
+        let bytes = timeout(BODY_READ, axum::body::to_bytes(body, self.0.largest_body)).await;
+        let body = match &bytes {
+            Ok(Ok(bytes)) => Body::Whole(bytes),
+            _ => Body::Partial,
+        };
+        self.0.judge(Face::ForwardAuth, &head, body, can_remove).await
+    }
+}
+
+async fn answer(State(face): State<ForwardAuth>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    match face.judge(&parts.headers, body).await {
+        Ok(verdict) => allowed(&verdict, &parts.headers),
+        Err(answer) => refused(*answer),
+    }
+}
+
+fn described(headers: &HeaderMap) -> Result<Described<'_>, &'static str> {
+    let only = |name| {
+        let mut all = headers.get_all(name).iter();
+        match (all.next(), all.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            _ => None,
+        }
+    };
+    let error = "The proxy must say once what is asked for, in X-Forwarded-Method and X-Forwarded-Uri";
+    let (method, uri) = (only(&METHOD).ok_or(error)?, only(&URI).ok_or(error)?);
+    let (path, query) = match uri.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (uri, None),
+    };
+    Ok(Described {
+        method: Method::from_bytes(method.as_bytes()).map_err(|_| error)?,
+        path,
+        query,
+    })
+}
+
+/// Whether the proxy takes this header from the client's request, as it must be configured to.
+fn is_taken(name: &HeaderName) -> bool {
+    NEVER_FORWARDED.contains(&name.as_str()) || is_of_wire(name)
+}
+
+/// The old wire does not have them, so the proxy has to take them; on the new one the answer gives them back.
+fn is_of_wire(name: &HeaderName) -> bool {
+    *name == wire::METHOD || *name == wire::NAME
+}
+
+fn can_remove(allowed: &Allowed) -> Result<(), Answer> {
+    if allowed.remove.iter().all(is_taken) {
+        return Ok(());
+    }
+    let message = "A header holds what must not reach the server, and the proxy in front cannot remove it";
+    Err(Answer::head_refused(message))
+}
+
+/// 200, with what the request to the server has under the names that the proxy takes from it.
+fn allowed(verdict: &Verdict, given: &HeaderMap) -> Response {
+    let mut headers = HeaderMap::new();
+    let remove = &verdict.allowed.remove;
+    for (name, value) in given
+        .iter()
+        .filter(|(name, _)| is_of_wire(name) && !remove.contains(name))
+    {
+        headers.append(name.clone(), value.clone());
+    }
+    if let Some(token) = &verdict.token {
+        let text = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
+        // What cannot stand in a header was not taken for a token.
+        if let Ok(mut value) = HeaderValue::from_str(&text) {
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    (StatusCode::OK, headers).into_response()
+}
+
+fn refused(answer: Answer) -> Response {
+    let mut response = answer.body.into_response();
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers.into_iter().collect();
+    response
+}

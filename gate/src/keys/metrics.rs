@@ -1,0 +1,46 @@
+//! What is counted about keys.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::Refetched;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct KeyMetrics {
+    fetches: Family<Labels, Counter>,
+    fetched_at: Gauge,
+}
+
+impl KeyMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "keys_fetches",
+            "Fetches of the authorization server's keys by outcome",
+            self.fetches.clone(),
+        );
+        registry.register(
+            "keys_fetched_timestamp_seconds",
+            "When the keys in use were last confirmed by the authorization server, in Unix time; 0 if never",
+            self.fetched_at.clone(),
+        );
+    }
+
+    pub(super) fn fetched(&self, outcome: Refetched, now: i64) {
+        let label = match outcome {
+            Refetched::Yes => "success",
+            Refetched::No => "failure",
+        };
+        self.fetches.get_or_create(&Labels { outcome: label }).inc();
+        if outcome == Refetched::Yes {
+            self.fetched_at.set(now);
+        }
+    }
+}

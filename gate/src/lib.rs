@@ -1,0 +1,27 @@
+//! The gate of an MCP server: the faces around [`mcp_auth_gate_core`], and the keys and tokens that they need.
+
+pub mod access_log;
+pub mod admin;
+pub mod arbiter;
+pub mod authorizer;
+pub mod clock;
+pub mod config;
+pub mod credentials;
+pub mod exchange;
+pub mod ext_authz;
+mod faces;
+pub mod forward_auth;
+pub mod handles;
+pub mod http_face;
+pub mod keys;
+pub mod metrics;
+pub mod outbound;
+pub mod proxy;
+pub mod run;
+pub mod session;
+pub mod shutdown;
+pub mod telemetry;
+#[cfg(test)]
+mod testing;
+pub mod tokens_face;
+pub mod watch;

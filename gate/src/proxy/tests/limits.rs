@@ -1,0 +1,165 @@
+//! What one client gets at most.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    fixture::{CALL, Setup, get},
+    server::{Part, Server, events, text},
+};
+
+const SHORT: Duration = Duration::from_millis(200);
+
+fn endless() -> Vec<Part> {
+    let mut parts = events(&[text(": hello\n\n")]);
+    parts.push(Part::Hang);
+    parts
+}
+
+#[tokio::test]
+async fn requests_beyond_the_limit_are_told_to_come_back() {
+    let server = Server::start(|_| endless()).await;
+    let mut setup = Setup::before(&server);
+    setup.limits.requests = 2;
+    let gate = setup.start().await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut client = gate.connect().await;
+        client.send(get(&gate.token(), "")).await;
+        assert_eq!(client.head().await.unwrap().status, 200);
+        open.push(client);
+    }
+    let response = gate.ask(&gate.post(CALL, "")).await;
+    assert_eq!(
+        (response.status, response.header("retry-after")),
+        (503, Some("1"))
+    );
+    open.pop();
+    server.left(1).await;
+    let mut client = gate.connect().await;
+    client.send(get(&gate.token(), "")).await;
+    assert_eq!(client.head().await.unwrap().status, 200, "there is room again");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed() {
+    let server = Server::plain().await;
+    let mut setup = Setup::before(&server);
+    setup.limits.connections = 2;
+    let gate = setup.start().await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut client = gate.connect().await;
+        client.send(gate.post(CALL, "")).await;
+        assert_eq!(client.response().await.status, 200);
+        open.push(client);
+    }
+    assert!(gate.connect().await.has_ended().await);
+    assert_eq!(gate.metric("mcp_auth_gate_connections_refused_total"), Some(1.0));
+    open.pop();
+    while gate.metric("mcp_auth_gate_connections") != Some(1.0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(gate.ask(&gate.post(CALL, "")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_that_sends_no_whole_head_ends() {
+    let server = Server::plain().await;
+    let mut setup = Setup::before(&server);
+    setup.timeouts.header_read = SHORT;
+    let gate = setup.start().await;
+    for (sent, why) in [
+        ("", "nothing"),
+        ("POST /mcp HT", "half a line"),
+        ("POST /mcp HTTP/1.1\r\nHost: x\r\n", "half a head"),
+        ("PRI * HTTP/2.0\r\n\r\nSM", "half of what HTTP/2 begins with"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 without a request"),
+    ] {
+        let started = Instant::now();
+        let stream = {
+            let mut client = gate.connect().await;
+            client.send(sent).await;
+            client.into_stream()
+        };
+        let mut stream = stream;
+        let mut rest = Vec::new();
+        let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest);
+        let _ = tokio::time::timeout(Duration::from_secs(5), read)
+            .await
+            .expect(why);
+        let elapsed = started.elapsed();
+        assert!(elapsed + Duration::from_millis(20) >= SHORT, "{why}: {elapsed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_drips_does_not_hold_a_connection() {
+    let server = Server::plain().await;
+    let mut setup = Setup::before(&server);
+    setup.timeouts.header_read = SHORT;
+    let gate = setup.start().await;
+    let mut stream = gate.connect().await.into_stream();
+    let started = Instant::now();
+    let ended = async {
+        for byte in b"POST /mcp HTTP/1.1\r\nX-Slow: "
+            .iter()
+            .chain(std::iter::repeat(&b'a'))
+        {
+            if tokio::io::AsyncWriteExt::write_all(&mut stream, &[*byte])
+                .await
+                .is_err()
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap();
+    assert!(started.elapsed() >= SHORT);
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_refused() {
+    let server = Server::plain().await;
+    let mut setup = Setup::before(&server);
+    setup.timeouts.body_read = SHORT;
+    let gate = setup.start().await;
+    let request = gate.post(CALL, "");
+    let mut client = gate.connect().await;
+    client.send(&request[..request.len() - 10]).await;
+    let response = client.response().await;
+    assert_eq!(response.status, 413, "not all of it came");
+    assert!(client.has_ended().await);
+    assert!(server.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let server = Server::plain().await;
+    let gate = Setup::before(&server).start().await;
+    let large = format!("X-Large: {}\r\n", "x".repeat(40 << 10));
+    let response = gate.ask(&gate.post(CALL, &large)).await;
+    assert_eq!(response.status, 431);
+    let many = "X-Many: 1\r\n".repeat(200);
+    assert_eq!(gate.ask(&gate.post(CALL, &many)).await.status, 431);
+    assert!(server.received().is_empty());
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_and_a_busy_one_does_not() {
+    let server = Server::start(|_| endless()).await;
+    let mut setup = Setup::before(&server);
+    setup.timeouts.header_read = SHORT;
+    let gate = setup.start().await;
+    let mut client = gate.connect().await;
+    client.send(get(&gate.token(), "")).await;
+    client.head().await.unwrap();
+    assert_eq!(client.chunk().await.as_deref(), Some(": hello\n\n"));
+    assert!(
+        client.is_silent_for(3 * SHORT).await,
+        "a stream is no idle connection"
+    );
+    assert_eq!(gate.metric("mcp_auth_gate_streams"), Some(1.0));
+}

@@ -1,0 +1,225 @@
+//! The gate as a whole: its parts, put together, from start to end.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use mcp_auth_gate_core::{document::Document, policy::Policy};
+use secrecy::ExposeSecret as _;
+use tokio::{net::TcpListener, sync::Semaphore};
+
+use crate::{
+    access_log::AccessLog,
+    admin::Admin,
+    arbiter::Arbiter,
+    authorizer::Authorizer,
+    clock::{SharedClock, SystemClock},
+    config::Config,
+    credentials::Credentials,
+    exchange::Exchanges,
+    faces::Faces,
+    handles::Handles,
+    keys::{KeyOptions, KeyStore},
+    metrics::{Input, Metrics},
+    outbound::Outbound,
+    proxy::{Proxy, ProxyParts, server, tls, tls::Tls},
+    session::Sessions,
+    shutdown::{Shutdown, ShutdownTrigger},
+    watch::{self, Place, Reports, Watched},
+};
+
+/// How long streams may take to end once they were told to.
+const STREAM_END: Duration = Duration::from_secs(1);
+
+/// Why the gate cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// Signals cannot be listened for.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// No HTTP client can be made.
+    #[error("no HTTP client can be made for the other replicas")]
+    Client,
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Randomness,
+}
+
+/// The parts that more than one other part needs.
+struct Parts {
+    authorizer: Arc<Authorizer>,
+    exchanges: Arc<Exchanges>,
+    sessions: Arc<Sessions>,
+    metrics: Metrics,
+    access_log: Arc<AccessLog>,
+    tls: Option<Tls>,
+}
+
+impl Parts {
+    fn arbiter(&self, config: &Config) -> Arbiter {
+        Arbiter {
+            authorizer: Arc::clone(&self.authorizer),
+            exchanges: Arc::clone(&self.exchanges),
+            metrics: self.metrics.clone(),
+            access_log: Arc::clone(&self.access_log),
+            largest_body: config.limits.body,
+            places: Arc::new(Semaphore::new(config.limits.requests)),
+        }
+    }
+}
+
+/// Runs the gate until it is asked to stop.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let (trigger, shutdown) = Shutdown::on_signals().map_err(RunError::Signals)?;
+    let mut registry = Metrics::registry();
+    let clock: SharedClock = Arc::new(SystemClock);
+    let outbound = Outbound::new(config.insecure_allow_http);
+    let keys = Arc::new(KeyStore::new(
+        outbound.clone(),
+        KeyOptions::default(),
+        Arc::clone(&clock),
+    ));
+    keys.register(&mut registry);
+    let parts = Parts {
+        exchanges: Arc::new(Exchanges::new(outbound, Arc::clone(&clock))),
+        authorizer: Arc::new(Authorizer::new(Arc::clone(&keys), clock)),
+        sessions: Arc::new(Sessions::with_own_key().map_err(|_| RunError::Randomness)?),
+        metrics: Metrics::new(&mut registry),
+        access_log: Arc::new(AccessLog::new(config.access_log)),
+        tls: config.tls.as_ref().map(|_| Tls::default()),
+    };
+    parts.exchanges.register(&mut registry);
+    let (proxy, admin) = (
+        listen("proxy", config.addresses.proxy).await?,
+        listen("admin", config.addresses.admin).await?,
+    );
+    let faces = Faces::bind(&config, &parts.arbiter(&config), &mut registry).await?;
+
+    let reports = Reports::default();
+    let mut inputs = inputs(&config, &parts);
+    for input in &mut inputs {
+        input.look(&reports, &parts.metrics);
+    }
+    tokio::spawn(watch::run(inputs, reports.clone(), parts.metrics.clone()));
+    tokio::spawn(async move { keys.run().await });
+    tokio::spawn(Admin::new(registry, reports, shutdown.clone()).run(admin));
+    let proxy = serve(&config, parts, proxy, faces.handles(), &shutdown);
+    let server = tokio::spawn(faces.serve(shutdown.clone(), proxy));
+    shutdown.requested().await;
+    stop(server, &trigger, &shutdown, config.timeouts.drain).await;
+    Ok(())
+}
+
+pub(crate) async fn listen(face: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(|error| RunError::Listen { address, error })?;
+    // With port 0 it is a free one.
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(face, %address, "listening");
+    Ok(listener)
+}
+
+fn serve(
+    config: &Config,
+    parts: Parts,
+    listener: TcpListener,
+    handles: Option<Handles>,
+    shutdown: &Shutdown,
+) -> tokio::task::JoinHandle<()> {
+    let proxy = Proxy::new(ProxyParts {
+        authorizer: parts.authorizer,
+        exchanges: parts.exchanges,
+        handles,
+        sessions: parts.sessions,
+        limits: config.limits,
+        timeouts: config.timeouts,
+        metrics: parts.metrics,
+        access_log: parts.access_log,
+        shutdown: shutdown.clone(),
+    });
+    tokio::spawn(server::run(
+        Arc::new(proxy),
+        listener,
+        parts.tls,
+        shutdown.clone(),
+    ))
+}
+
+/// Lets what is open end: requests by themselves, streams when the time is up.
+async fn stop(
+    mut server: tokio::task::JoinHandle<()>,
+    trigger: &ShutdownTrigger,
+    shutdown: &Shutdown,
+    drain: Duration,
+) {
+    tracing::info!("stopping: what is open may end");
+    tokio::select! {
+        _ = &mut server => return,
+        () = tokio::time::sleep(drain) => {}
+        () = shutdown.forced() => return,
+    }
+    trigger.end_streams();
+    tokio::select! {
+        _ = &mut server => {}
+        () = tokio::time::sleep(STREAM_END) => tracing::warn!("requests were cut off: their time was up"),
+        () = shutdown.forced() => {}
+    }
+}
+
+/// The files that the gate lives by.
+fn inputs(config: &Config, parts: &Parts) -> Vec<Watched> {
+    let mut all = vec![policy_input(config, parts)];
+    if let Some(directory) = &config.credentials {
+        let (sessions, exchanges) = (Arc::clone(&parts.sessions), Arc::clone(&parts.exchanges));
+        let place = Place::Directory(directory.clone());
+        all.push(Watched::new(Input::Credentials, place, move |files| {
+            let credentials = Credentials::parse(files).map_err(|error| error.to_string())?;
+            let keys = credentials.session_keys.iter();
+            let keys = keys.map(|key| key.expose_secret().as_slice());
+            // Without any, sessions stay under the keys that they were begun with.
+            if keys.len() > 0 {
+                sessions
+                    .set_keys(keys)
+                    .map_err(|_| "session-keys cannot be used".to_owned())?;
+            }
+            exchanges.set_client(credentials.client.as_ref());
+            Ok(Document::credentials_hash(files))
+        }));
+    }
+    if let (Some(files), Some(tls)) = (&config.tls, &parts.tls) {
+        let place = tls::place(files.certificate.clone(), files.key.clone());
+        let tls = tls.clone();
+        all.push(Watched::new(Input::Certificate, place, move |files| {
+            tls.set(files)?;
+            Ok(Document::credentials_hash(files))
+        }));
+    }
+    all
+}
+
+fn policy_input(config: &Config, parts: &Parts) -> Watched {
+    let (authorizer, exchanges) = (Arc::clone(&parts.authorizer), Arc::clone(&parts.exchanges));
+    let metrics = parts.metrics.clone();
+    let place = Place::File(config.policy.clone());
+    Watched::new(Input::Policy, place, move |files| {
+        let bytes = files.values().next().map(Vec::as_slice).unwrap_or_default();
+        if bytes.is_empty() {
+            return Err("the policy file is empty".to_owned());
+        }
+        let policy = Policy::parse(bytes).map_err(|error| error.to_string())?;
+        let policy = Arc::new(policy);
+        exchanges.follow(&policy);
+        authorizer.set_policy(Arc::clone(&policy));
+        metrics.policy_in_force(&policy.hash);
+        Ok(policy.hash.clone())
+    })
+}

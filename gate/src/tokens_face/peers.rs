@@ -1,0 +1,94 @@
+//! The other replicas of this gate.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use http::HeaderValue;
+use reqwest::Client;
+use tokio::{net::lookup_host, sync::Mutex, time::Instant};
+
+use super::RELAYED;
+use crate::{
+    handles::HANDLE,
+    outbound::{self, OutboundError, Reply, TIMEOUT},
+};
+
+/// A peer may have to ask the authorization server, which takes up to [`TIMEOUT`].
+const PATIENCE: Duration = TIMEOUT.saturating_add(Duration::from_secs(1));
+/// How long the addresses of a name are taken for true.
+const FRESH: Duration = Duration::from_secs(10);
+/// How often a name is resolved at most because an address is not among them.
+const PAUSE: Duration = Duration::from_secs(1);
+const MOST_BYTES: usize = 1024 * 1024;
+
+/// The replicas behind a name. Only they are ever shown a handle.
+#[derive(Debug)]
+pub struct Peers {
+    name: String,
+    http: Client,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    addresses: Vec<SocketAddr>,
+    since: Option<Instant>,
+}
+
+impl Peers {
+    /// `name` is `host:port`: the headless Service of the replicas, and the port of their tokens faces.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn new(name: &str) -> Result<Self, OutboundError> {
+        Ok(Self {
+            name: name.to_owned(),
+            http: outbound::client(None, PATIENCE)?,
+            known: Mutex::default(),
+        })
+    }
+
+    /// Whether this is the address of a replica, port included.
+    pub(super) async fn contains(&self, address: SocketAddr) -> bool {
+        let mut known = self.known.lock().await;
+        let age = known.since.map_or(Duration::MAX, |since| since.elapsed());
+        let is_among = |known: &Known| known.addresses.iter().any(|peer| same(*peer, address));
+        if age < PAUSE || (age < FRESH && is_among(&known)) {
+            return is_among(&known);
+        }
+        known.since = Some(Instant::now());
+        match self.resolve().await {
+            Ok(addresses) => known.addresses = addresses,
+            Err(error) => {
+                tracing::warn!(%error, name = self.name, "the name of the replicas led to no address");
+                known.addresses.clear();
+            }
+        }
+        is_among(&known)
+    }
+
+    async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        let found = tokio::time::timeout(TIMEOUT, lookup_host(&self.name)).await;
+        Ok(found.map_err(|_| io::ErrorKind::TimedOut)??.collect())
+    }
+
+    /// Shows a handle to the replica that minted it.
+    pub(super) async fn show(
+        &self,
+        peer: SocketAddr,
+        policy: &str,
+        handle: &HeaderValue,
+    ) -> Result<Reply, OutboundError> {
+        let mut handle = handle.clone();
+        handle.set_sensitive(true);
+        let request = self
+            .http
+            .post(format!("http://{peer}/token/{policy}"))
+            .header(&HANDLE, handle)
+            .header(&RELAYED, "1");
+        outbound::send(request, MOST_BYTES).await
+    }
+}
+
+fn same(one: SocketAddr, other: SocketAddr) -> bool {
+    one.ip().to_canonical() == other.ip().to_canonical() && one.port() == other.port()
+}

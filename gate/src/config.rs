@@ -60,7 +60,7 @@ pub struct Config {
     pub access_log: AccessLogForm,
 }
 
-/// Where each face listens.
+/// Where each face listens, and where the server is.
 #[derive(Clone, Debug)]
 pub struct Addresses {
     /// The reverse proxy, and the metadata.
@@ -73,6 +73,8 @@ pub struct Addresses {
     pub ext_authz: Option<SocketAddr>,
     /// Traefik's and nginx's forward-auth.
     pub forward_auth: Option<SocketAddr>,
+    /// The MCP server, if it is not where its host resolves to.
+    pub upstream: Option<SocketAddr>,
 }
 
 /// The replicas of a gate, to each other.
@@ -220,6 +222,8 @@ fn addresses(flags: &Flags, problems: &mut parse::Problems) -> Addresses {
             .map(|text| address("--ext-authz-address", text)),
         forward_auth: parse::given(flags.forward_auth_address.as_deref())
             .map(|text| address("--forward-auth-address", text)),
+        upstream: parse::given(flags.upstream_address.as_deref())
+            .map(|text| address("--upstream-address", text)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The reverse proxy: a request is judged whole, sent on byte for byte as it was judged, and its answer passed back as
 //! it comes.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, request};
@@ -50,6 +50,8 @@ pub struct ProxyParts {
     pub exchanges: Arc<Exchanges>,
     /// Mints handles for those that do not; none where nobody could buy anything for them.
     pub handles: Option<Handles>,
+    /// The MCP server, if it is not where its host resolves to.
+    pub upstream: Option<SocketAddr>,
     /// Seals ids of sessions.
     pub sessions: Arc<Sessions>,
     /// What a client gets at most.
@@ -289,7 +291,7 @@ impl Proxy {
         {
             return Some(upstream);
         }
-        let upstream = Arc::new(Upstream::new(wanted, self.parts.timeouts)?);
+        let upstream = Arc::new(Upstream::new(wanted, self.parts.timeouts, self.parts.upstream)?);
         self.upstream.store(Some(Arc::clone(&upstream)));
         Some(upstream)
     }

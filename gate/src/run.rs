@@ -139,6 +139,7 @@ fn serve(
         authorizer: parts.authorizer,
         exchanges: parts.exchanges,
         handles,
+        upstream: config.addresses.upstream,
         sessions: parts.sessions,
         limits: config.limits,
         timeouts: config.timeouts,

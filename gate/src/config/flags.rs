@@ -37,6 +37,11 @@ pub struct Flags {
     )]
     pub(super) admin_address: String,
 
+    /// Where to connect instead of to what the host of the policy's upstream resolves to. For running outside of the
+    /// cluster; the request itself stays the same.
+    #[arg(long, env = "MCP_AUTH_GATE_UPSTREAM_ADDRESS", value_name = "IP:PORT")]
+    pub(super) upstream_address: Option<String>,
+
     /// Where the MCP server gets exchanged tokens for the handles of its requests. Off unless given.
     #[arg(long, env = "MCP_AUTH_GATE_TOKENS_ADDRESS", value_name = "IP:PORT")]
     pub(super) tokens_address: Option<String>,

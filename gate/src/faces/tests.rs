@@ -111,6 +111,7 @@ async fn stage() -> Stage {
         authorizer: Arc::clone(&arbiter.authorizer),
         exchanges: Arc::clone(&arbiter.exchanges),
         handles: faces.handles(),
+        upstream: None,
         sessions: Arc::new(Sessions::with_own_key().unwrap()),
         limits: config.limits,
         timeouts: config.timeouts,

@@ -44,6 +44,8 @@ pub(crate) struct Upstream {
     authority: HeaderValue,
     path: String,
     timeouts: Timeouts,
+    /// Where it is, if not where its host resolves to.
+    fixed: Option<SocketAddr>,
     resolved: Mutex<Resolved>,
     resolving: tokio::sync::Mutex<()>,
     next: AtomicUsize,
@@ -95,8 +97,13 @@ pub(crate) struct Call {
 }
 
 impl Upstream {
-    /// The server that a policy names; `None` for an address that the policy's own check would have refused.
-    pub(crate) fn new(of: &document::Upstream, timeouts: Timeouts) -> Option<Self> {
+    /// The server that a policy names, at `fixed` if that is given; `None` for an address that the policy's own check
+    /// would have refused.
+    pub(crate) fn new(
+        of: &document::Upstream,
+        timeouts: Timeouts,
+        fixed: Option<SocketAddr>,
+    ) -> Option<Self> {
         let url = Url::parse(&of.url).ok()?;
         let host = match url.host()? {
             Host::Domain(name) => name.to_owned(),
@@ -114,6 +121,7 @@ impl Upstream {
             authority: HeaderValue::from_str(&authority).ok()?,
             path: url.path().to_owned(),
             timeouts,
+            fixed,
             resolved: Mutex::default(),
             resolving: tokio::sync::Mutex::default(),
             next: AtomicUsize::new(0),
@@ -237,11 +245,7 @@ impl Upstream {
         if age.is_some_and(|age| age < fresh) && !known.is_empty() {
             return Ok(known);
         }
-        let lookup = tokio::net::lookup_host((self.host.as_str(), self.port));
-        let found = match timeout(self.timeouts.connect, lookup).await {
-            Ok(Ok(found)) => found.collect(),
-            _ => Vec::new(),
-        };
+        let found = self.look_up().await;
         let endpoints = if found.is_empty() {
             known
         } else {
@@ -256,6 +260,18 @@ impl Upstream {
             endpoints: Arc::clone(&endpoints),
         };
         Ok(endpoints)
+    }
+
+    /// Where the server is; empty when nobody knows.
+    async fn look_up(&self) -> Vec<SocketAddr> {
+        if let Some(fixed) = self.fixed {
+            return vec![fixed];
+        }
+        let lookup = tokio::net::lookup_host((self.host.as_str(), self.port));
+        match timeout(self.timeouts.connect, lookup).await {
+            Ok(Ok(found)) => found.collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Connections to addresses that stay are kept.

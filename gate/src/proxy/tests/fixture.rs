@@ -119,6 +119,7 @@ impl Gate {
             authorizer,
             exchanges: Arc::clone(&exchanges),
             handles: Some(handles.clone()),
+            upstream: None,
             sessions: setup.sessions,
             limits: setup.limits,
             timeouts: setup.timeouts,

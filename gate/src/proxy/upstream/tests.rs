@@ -18,7 +18,7 @@ fn upstream(url: &str) -> Upstream {
         url: url.to_owned(),
         protocol: Protocol::Http1,
     };
-    Upstream::new(&of, timeouts()).unwrap()
+    Upstream::new(&of, timeouts(), None).unwrap()
 }
 
 fn addresses(all: &[&Arc<Endpoint>]) -> Vec<u16> {
@@ -74,6 +74,17 @@ async fn names_are_asked_for_and_what_was_known_outlives_a_silence() {
     // As if the name had been known before its name server fell silent.
     unknown.resolved.lock().unwrap().endpoints = Arc::clone(&first);
     assert!(Arc::ptr_eq(&unknown.endpoints().await.unwrap(), &first));
+}
+
+#[tokio::test]
+async fn a_given_address_is_used_whatever_the_name_says() {
+    let address: SocketAddr = "192.0.2.1:3001".parse().unwrap();
+    let of = upstream("http://server.invalid:80/mcp").of;
+    let elsewhere = Arc::new(Upstream::new(&of, timeouts(), Some(address)).unwrap());
+    let endpoints = elsewhere.endpoints().await.unwrap();
+    assert!(endpoints.iter().map(|one| one.address).eq([address]));
+    assert!(elsewhere.has(address).await, "sessions stay there");
+    assert_eq!(elsewhere.host(), "server.invalid");
 }
 
 #[test]

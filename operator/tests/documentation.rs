@@ -144,6 +144,7 @@ fn reasons() -> BTreeSet<String> {
         "pass::tell(",
         " tell(",
         "EventType::Normal,",
+        "EventType::Warning,",
     ];
     let functions = [
         "fn reason(&self) ",

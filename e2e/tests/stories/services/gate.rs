@@ -73,7 +73,21 @@ pub(super) async fn is_the_default(world: Arc<World>) -> anyhow::Result<()> {
         parts(&env).await?
     );
 
+    let drift = "mcp_auth_operator_drift_repaired_total";
+    let repaired = operator.metric(drift, &[]).await?;
+    ensure!(
+        repaired == 0.0,
+        "{repaired} times something was taken for changed that nobody changed"
+    );
+
     is_set_right(&env).await?;
+    let repaired = operator
+        .metric(drift, &[("kind", "McpServer"), ("what", "NetworkPolicy")])
+        .await?;
+    ensure!(
+        repaired >= 2.0,
+        "{repaired} repairs of NetworkPolicies are counted"
+    );
     exchanges(&env).await?;
 
     annotate(&env, "orders", &json!({ ENFORCEMENT: "External" })).await?;

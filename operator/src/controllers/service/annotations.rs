@@ -8,9 +8,10 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 use mcp_auth_crds::{
+    GROUP,
     annotations::{
-        SERVICE_ALL, SERVICE_AUTHORIZATION_SERVER, SERVICE_ENFORCEMENT, SERVICE_PATH, SERVICE_PORT,
-        SERVICE_RESOURCE, SERVICE_SCOPES,
+        ABANDON, RECONCILE, ROTATE_REQUESTED_AT, SERVICE_ALL, SERVICE_AUTHORIZATION_SERVER,
+        SERVICE_ENFORCEMENT, SERVICE_PATH, SERVICE_PORT, SERVICE_RESOURCE, SERVICE_SCOPES,
     },
     v1alpha1::{BUILT_IN_SCOPES, EnforcementMode, ObjectReference, ScopeName},
 };
@@ -25,6 +26,12 @@ const MOST_SCOPES: usize = 64;
 
 /// How many names and numbers of ports a message lists: an Event has room for all problems at their longest.
 const MOST_PORTS_LISTED: usize = 6;
+
+/// How many annotations that mean nothing a message lists: keys have at most 63 characters behind the slash.
+const MOST_UNKNOWN: usize = 4;
+
+/// Annotations of ours that mean nothing on a Service, and no mistake either.
+const ELSEWHERE: [&str; 3] = [RECONCILE, ABANDON, ROTATE_REQUESTED_AT];
 
 /// What the annotations ask for.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +83,43 @@ pub(super) fn read(service: &Service) -> Result<Option<Request>, Vec<String>> {
         })),
         _ => Err(problems),
     }
+}
+
+/// What is said of annotations that look like ours, and are none, on a Service that has some of ours.
+pub(super) fn unknown(service: &Service) -> Option<String> {
+    let known = |key: &str| SERVICE_ALL.contains(&key) || ELSEWHERE.contains(&key);
+    let ours = |key: &&String| key.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'));
+    let strange = service
+        .annotations()
+        .keys()
+        .filter(ours)
+        .filter(|key| !known(key));
+    let told: Vec<String> = strange
+        .take(MOST_UNKNOWN)
+        .filter_map(|key| {
+            let nearest = SERVICE_ALL.iter().min_by_key(|known| distance(key, known))?;
+            Some(format!(
+                "{key} means nothing: write {nearest} if that is meant, or remove it"
+            ))
+        })
+        .collect();
+    (any(service) && !told.is_empty()).then(|| told.join("; "))
+}
+
+/// How many characters have to be added, removed or replaced to make one text the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (index, character) in from.chars().enumerate() {
+        let mut diagonal = index;
+        row[0] = index + 1;
+        for (column, other) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(character != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
 }
 
 /// A value that was read; one type, so that all problems are collected by one closure.
@@ -225,147 +269,5 @@ fn enforcement(value: Option<&str>) -> Result<EnforcementMode, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn service(annotations: serde_json::Value) -> Service {
-        serde_json::from_value(json!({
-            "metadata": {"namespace": "team", "name": "orders", "annotations": annotations},
-            "spec": {"ports": [{"name": "mcp", "port": 8080}]},
-        }))
-        .unwrap()
-    }
-
-    fn full() -> serde_json::Value {
-        json!({
-            "mcpauth.dev/authorization-server": "platform/main", "mcpauth.dev/resource": "https://h.example/mcp",
-            "mcpauth.dev/scopes": "orders:read orders:write", "mcpauth.dev/port": "mcp", "mcpauth.dev/path": "/mcp",
-            "mcpauth.dev/enforcement": "External", "other": "kept out",
-        })
-    }
-
-    #[test]
-    fn a_service_without_our_annotations_asks_for_nothing() {
-        assert_eq!(read(&service(json!({"prometheus.io/scrape": "true"}))), Ok(None));
-    }
-
-    #[test]
-    fn a_full_set_is_read_whole() {
-        let request = read(&service(full())).unwrap().unwrap();
-        assert_eq!(
-            request.authorization_server.namespace.as_deref(),
-            Some("platform")
-        );
-        assert_eq!(request.scopes.len(), 2);
-        assert_eq!(request.port, Some(IntOrString::String("mcp".into())));
-    }
-
-    #[test]
-    fn each_problem_names_the_annotation_and_what_to_write() {
-        let cases = [
-            (
-                "mcpauth.dev/authorization-server",
-                json!("Main Server"),
-                "[namespace/]name",
-            ),
-            (
-                "mcpauth.dev/authorization-server",
-                json!("a/b/c"),
-                "[namespace/]name",
-            ),
-            ("mcpauth.dev/resource", json!("mcp.example.com"), "https URL"),
-            ("mcpauth.dev/resource", json!("https://H.example"), "https URL"),
-            ("mcpauth.dev/resource", json!("http://h.example/mcp"), "https URL"),
-            (
-                "mcpauth.dev/resource",
-                json!("https://h.example/mcp?a=b"),
-                "without query",
-            ),
-            (
-                "mcpauth.dev/resource",
-                json!("https://u@h.example/"),
-                "user information",
-            ),
-            (
-                "mcpauth.dev/resource",
-                json!(format!("https://h.example/{}", "a".repeat(255))),
-                "at most 255",
-            ),
-            ("mcpauth.dev/scopes", json!("a, b"), "single spaces"),
-            ("mcpauth.dev/scopes", json!("a a"), "each once"),
-            ("mcpauth.dev/scopes", json!(""), "single spaces"),
-            ("mcpauth.dev/scopes", json!("a openid"), "leave openid out"),
-            ("mcpauth.dev/scopes", json!("mcp.a"), "leave mcp.a out"),
-            ("mcpauth.dev/scopes", json!("a".repeat(129)), "at most 128"),
-            (
-                "mcpauth.dev/scopes",
-                json!((0..65).map(|n| n.to_string()).collect::<Vec<_>>().join(" ")),
-                "at most 64",
-            ),
-            ("mcpauth.dev/port", json!("9090"), "mcp, 8080"),
-            ("mcpauth.dev/path", json!("mcp"), "begins with a slash"),
-            ("mcpauth.dev/path", json!("/a\nb"), "begins with a slash"),
-            ("mcpauth.dev/path", json!("/a".repeat(128)), "at most 255"),
-            ("mcpauth.dev/enforcement", json!("Off"), "Gate or External"),
-        ];
-        for (key, value, expected) in cases {
-            let mut annotations = full();
-            annotations[key] = value.clone();
-            let problems = read(&service(annotations)).unwrap_err();
-            assert_eq!(problems.len(), 1, "{key} {value}");
-            assert!(
-                problems[0].contains(key) && problems[0].contains(expected),
-                "{}",
-                problems[0]
-            );
-        }
-    }
-
-    #[test]
-    fn http_is_for_loopback_hosts() {
-        for host in ["localhost:8080", "127.0.0.1", "[::1]"] {
-            let mut annotations = full();
-            annotations["mcpauth.dev/resource"] = json!(format!("http://{host}/mcp"));
-            assert!(read(&service(annotations)).is_ok(), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_port_is_meant_by_number_before_name() {
-        let ports = json!([{"name": "8080", "port": 80}, {"name": "80", "port": 81}]);
-        let mut service = service(json!({}));
-        service.spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
-        let text = |text: &str| IntOrString::String(text.into());
-        for (value, meant) in [
-            ("80", IntOrString::Int(80)),
-            ("8080", text("8080")),
-            ("81", IntOrString::Int(81)),
-        ] {
-            assert_eq!(port(Some(value), &service), Ok(Some(meant)), "{value}");
-        }
-    }
-
-    #[test]
-    fn all_problems_at_their_longest_fit_into_an_event() {
-        let all = SERVICE_ALL
-            .map(|key| (key.to_owned(), json!("")))
-            .into_iter()
-            .collect();
-        let mut service = service(serde_json::Value::Object(all));
-        let ports = (1..=100).map(|port| json!({"name": "p".repeat(63), "port": port}));
-        service.spec.as_mut().unwrap().ports =
-            Some(ports.map(|p| serde_json::from_value(p).unwrap()).collect());
-        let problem = port(Some("x"), &service).unwrap_err();
-        assert!(problem.ends_with(", 3 and others"), "{problem}");
-        assert!(read(&service).unwrap_err().join("; ").len() <= 1000);
-        service.spec.as_mut().unwrap().ports = None;
-        assert!(port(Some("x"), &service).unwrap_err().contains("which has none"));
-    }
-
-    #[test]
-    fn all_problems_are_found_at_once() {
-        let problems = read(&service(json!({"mcpauth.dev/path": "x"}))).unwrap_err();
-        assert_eq!(problems.len(), 3, "{problems:?}");
-    }
-}
+#[path = "annotations_tests.rs"]
+mod tests;

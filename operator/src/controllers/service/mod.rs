@@ -48,7 +48,11 @@ async fn reconcile(service: &Service, ctx: &Context) -> Result<Next, Error> {
             Some(step) => (step, Ok(Next::Await)),
         },
     };
-    match step.event() {
+    let unknown = || {
+        let note = annotations::unknown(service)?;
+        Some((EventType::Warning, "UnknownAnnotation", note))
+    };
+    match step.event().or_else(unknown) {
         Some((type_, reason, note)) => announce(service, type_, reason, note, ctx).await,
         None => ctx.applied.forget(Kind::Service, &pass::key(service)),
     }

@@ -155,3 +155,99 @@ async fn attempt(pod: &PodFacts, ground: &Ground, ctx: &Context) -> Attempt {
         Ok(Err(_)) | Err(_) => Attempt::Untried,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        egress::{Egress, EgressPolicy},
+        testing::stage,
+    };
+
+    fn pod(address: &str, port: u16, host_network: bool) -> PodFacts {
+        serde_json::from_value(json!({
+            "status": {"podIP": address},
+            "spec": {"hostNetwork": host_network, "containers": [{"ports": [{"name": "mcp", "containerPort": port}]}]},
+        }))
+        .unwrap()
+    }
+
+    fn ground(reaches_pods: bool) -> Ground {
+        Ground {
+            target: Arc::new(Service::default()),
+            port: PodPort::Named("mcp".into(), [].into()),
+            reaches_pods,
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_connection_that_is_taken_proves_a_way_and_only_where_pods_can_be_reached_proves_none() {
+        let unheard = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let listener = TcpListener::bind((IpAddr::from(Ipv4Addr::LOCALHOST), 0))
+            .await
+            .unwrap();
+        let taken = listener.local_addr().unwrap().port();
+        let mut ctx = Arc::into_inner(stage(&[]).await.ctx).unwrap();
+        let here = "127.0.0.1";
+        assert_eq!(
+            attempt(&pod(here, taken, false), &ground(true), &ctx).await,
+            Attempt::Untried,
+            "not for tenants"
+        );
+        ctx.egress = Egress::new(EgressPolicy {
+            insecure_allow_loopback: true,
+            ..EgressPolicy::default()
+        });
+        for (pod, reaches_pods, expected, why) in [
+            (pod(here, taken, false), true, Attempt::Taken, "it listens"),
+            (
+                pod(here, taken, false),
+                false,
+                Attempt::Taken,
+                "that is proof enough",
+            ),
+            (
+                pod(here, unheard, false),
+                true,
+                Attempt::Refused,
+                "nobody listens any more",
+            ),
+            (
+                pod(here, unheard, false),
+                false,
+                Attempt::Untried,
+                "it may be the way there that is missing",
+            ),
+            (pod(here, taken, true), true, Attempt::Untried, "that is the node"),
+            (
+                pod("169.254.169.254", 80, false),
+                true,
+                Attempt::Untried,
+                "a metadata service",
+            ),
+            (
+                pod("not an address", taken, false),
+                true,
+                Attempt::Untried,
+                "nothing to try",
+            ),
+            (pod(here, 0, false), false, Attempt::Untried, "no port"),
+        ] {
+            assert_eq!(
+                attempt(&pod, &ground(reaches_pods), &ctx).await,
+                expected,
+                "{why}"
+            );
+        }
+    }
+}

@@ -1,12 +1,8 @@
 //! Passes over a server with a gate.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    time::Duration,
-};
+mod proofs;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
 use super::*;
 
@@ -188,7 +184,7 @@ async fn what_is_not_ours_is_never_touched() {
         );
         // Nor when the gate goes.
         team.change(NOTES, |notes| {
-            notes["spec"]["enforcement"] = json!({"mode": "External"})
+            notes["spec"]["enforcement"] = json!({"mode": "External"});
         });
         team.calm().await;
         assert_eq!(team.0.cluster.get(path), Some(theirs), "{path}");
@@ -206,7 +202,7 @@ async fn what_is_not_ours_is_never_touched() {
 async fn a_server_may_come_to_have_a_gate_and_lose_it_again() {
     let mut team = Team::gated(&[]).await;
     team.change(NOTES, |notes| {
-        notes["spec"]["enforcement"] = json!({"mode": "External"})
+        notes["spec"]["enforcement"] = json!({"mode": "External"});
     });
     team.calm().await;
     for path in ALL {
@@ -221,7 +217,7 @@ async fn a_server_may_come_to_have_a_gate_and_lose_it_again() {
     );
     assert_eq!(team.status().get("gate"), None);
     team.change(NOTES, |notes| {
-        notes["spec"]["enforcement"] = json!({"mode": "Gate"})
+        notes["spec"]["enforcement"] = json!({"mode": "Gate"});
     });
     team.calm().await;
     assert!(team.0.cluster.get(DEPLOYMENT).is_some());
@@ -373,99 +369,4 @@ async fn an_exchange_without_a_gate_is_none() {
     assert_eq!(team.exchanged(), [].into());
     assert!(team.0.cluster.get(SECRET).is_none());
     assert_eq!(team.ready(), ("True".into(), "Ready".into()));
-}
-
-/// An address of this machine that no other test uses, where a pod says that it has this in force.
-async fn pod_that_says(octet: u8, policy: &str, credentials: &str) -> (MockServer, IpAddr) {
-    let address = IpAddr::from(Ipv4Addr::new(127, 81, 0, octet));
-    let listener = std::net::TcpListener::bind((address, 8081)).unwrap();
-    let pod = MockServer::builder().listener(listener).start().await;
-    let said = json!({"policy": policy, "credentials": credentials});
-    Mock::given(path("/policy"))
-        .respond_with(ResponseTemplate::new(200).set_body_json(said))
-        .mount(&pod)
-        .await;
-    (pod, address)
-}
-
-fn pod(address: IpAddr) -> Value {
-    let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "notes-gate-abc", "uid": "r", "controller": true});
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"namespace": "team", "name": "notes-gate-abc-1", "uid": "p1", "ownerReferences": [owner],
-                     "labels": {"mcpauth.dev/server": "notes", "app.kubernetes.io/name": "mcp-auth-gate"}},
-        "status": {"podIP": address.to_string(), "conditions": [{"type": "Ready", "status": "True"}]},
-    })
-}
-
-#[tokio::test]
-async fn a_gate_is_ready_once_its_pods_say_so() {
-    let mut team = Team::gated(&[]).await;
-    team.change(NOTES, |notes| {
-        notes["spec"]["enforcement"]["gate"] = json!({"replicas": 1})
-    });
-    team.calm().await;
-    let policy = team.status()["gate"]["policyHash"].as_str().unwrap().to_owned();
-    team.change(DEPLOYMENT, |deployment| {
-        deployment["status"] =
-            json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "observedGeneration": 1});
-        deployment["metadata"]["generation"] = json!(1);
-    });
-    let secret = team.0.cluster.get(GATE_SECRET).unwrap();
-    let keys = STANDARD
-        .decode(secret["data"]["session-keys"].as_str().unwrap())
-        .unwrap();
-    let files = [("session-keys".to_owned(), keys)].into();
-    let credentials = mcp_auth_gate_core::document::Document::credentials_hash(&files);
-    for (octet, said, reason) in [
-        (1, "another policy", "PolicyNotLoaded"),
-        (2, policy.as_str(), "InForce"),
-    ] {
-        let (_pod, address) = pod_that_says(octet, said, &credentials).await;
-        team.0.cluster.put(pod(address));
-        team.start_over().await;
-        for _ in 0..100 {
-            team.pass().await;
-            if team.reason("GateReady") == reason {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert_eq!(team.reason("GateReady"), reason);
-        let annotation =
-            team.0.cluster.get(POD).unwrap()["metadata"]["annotations"]["mcpauth.dev/gate-version"].clone();
-        assert_eq!(annotation, format!("{policy}.{credentials}"));
-    }
-    // What could not be shown is not held against it.
-    assert_eq!(
-        team.condition("BypassClosed"),
-        ("Unknown".into(), "NotTried".into())
-    );
-    assert_eq!(team.ready(), ("True".into(), "Ready".into()));
-}
-
-#[tokio::test]
-async fn a_way_past_the_gate_is_held_against_the_server_unless_it_is_allowed() {
-    let report = |status: &str, reason: &str| json!({"type": "BypassClosed", "status": status, "reason": reason, "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"});
-    let mut team = Team::gated(&[]).await;
-    team.change(NOTES, |notes| {
-        let conditions = notes["status"]["conditions"].as_array_mut().unwrap();
-        conditions.retain(|condition| condition["type"] != "BypassClosed");
-        conditions.push(report("False", "PodsReachable"));
-    });
-    team.calm().await;
-    assert_eq!(
-        team.ready(),
-        ("False".into(), "PodsReachable".into()),
-        "it is not forgotten"
-    );
-    team.change(NOTES, |notes| {
-        notes["spec"]["enforcement"]["allowBypass"] = json!(true)
-    });
-    team.calm().await;
-    assert_eq!(
-        team.condition("BypassClosed"),
-        ("False".into(), "PodsReachable".into())
-    );
-    assert_eq!(team.ready(), ("Unknown".into(), "RollingOut".into()));
 }

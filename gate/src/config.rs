@@ -100,6 +100,8 @@ pub struct TlsFiles {
 pub struct Limits {
     /// Bytes of a body.
     pub body: usize,
+    /// Bytes of bodies, lists and events that are in memory, in all.
+    pub buffered: usize,
     /// Bytes of a head.
     pub header: usize,
     /// Requests at a time, in all.
@@ -254,11 +256,19 @@ fn tls(flags: &Flags, problems: &mut parse::Problems) -> Option<TlsFiles> {
 
 fn limits(flags: &Flags, problems: &mut parse::Problems) -> Limits {
     let body = parse::size_within(&flags.max_body_size, KIBI, 64 * MEBI);
+    let buffered = parse::size_within(&flags.max_buffered_size, MEBI, 16 * KIBI * MEBI);
     let header = parse::size_within(&flags.max_header_size, 8 * KIBI, MEBI);
     let requests = parse::number_within(&flags.max_concurrent_requests, 1, 1_000_000);
     let connections = parse::number_within(&flags.max_connections, 1, 1_000_000);
+    let body = problems.keep("--max-body-size", body);
+    let buffered = problems.keep("--max-buffered-size", buffered);
+    if buffered != 0 && buffered < body {
+        let problem = "is less than --max-body-size: no body of that size could be read";
+        problems.keep::<(), _>("--max-buffered-size", Err(problem));
+    }
     Limits {
-        body: problems.keep("--max-body-size", body),
+        body,
+        buffered,
         header: problems.keep("--max-header-size", header),
         requests: problems.keep("--max-concurrent-requests", requests),
         connections: problems.keep("--max-connections", connections),

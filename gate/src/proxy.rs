@@ -28,6 +28,7 @@ use crate::{
 
 mod answer;
 mod body;
+mod budget;
 mod connect;
 mod headers;
 mod relay;
@@ -37,6 +38,8 @@ mod tests;
 pub mod tls;
 mod upstream;
 
+use body::Unread;
+use budget::{Budget, Share};
 use headers::Added;
 use relay::{Counted, Place, ReplyBody};
 use upstream::{Call, Upstream};
@@ -72,6 +75,7 @@ pub struct Proxy {
     parts: ProxyParts,
     upstream: ArcSwapOption<Upstream>,
     places: Arc<Semaphore>,
+    budget: Budget,
 }
 
 /// A request that may reach the server.
@@ -79,6 +83,8 @@ struct Judged {
     policy: Arc<Policy>,
     allowed: Allowed,
     body: Bytes,
+    /// The memory for the body, and for what has to be kept of the answer.
+    share: Share,
 }
 
 impl Judged {
@@ -109,6 +115,7 @@ impl Proxy {
         Self {
             upstream: ArcSwapOption::empty(),
             places: Arc::new(Semaphore::new(parts.limits.requests)),
+            budget: Budget::new(parts.limits.buffered),
             parts,
         }
     }
@@ -166,7 +173,7 @@ impl Proxy {
             Err(answer) => return Err((answer, record)),
         };
         self.answer(
-            &judged,
+            judged,
             response,
             relay::Held {
                 record,
@@ -194,7 +201,12 @@ impl Proxy {
         };
         let (policy, admitted) = self.parts.authorizer.admit(&head).await?;
         record.admitted(&admitted);
-        let read = body::read(body, self.parts.limits.body, self.parts.timeouts.body_read).await;
+        let mut share = self.budget.share();
+        let (most, within) = (self.parts.limits.body, self.parts.timeouts.body_read);
+        let read = body::read(body, most, within, &mut share).await;
+        if read == Err(Unread::Exhausted) {
+            return Err(overloaded().for_origin(admitted.origin.as_deref()).into());
+        }
         let whole = match &read {
             Ok(bytes) => Body::Whole(bytes),
             Err(_) => Body::Partial,
@@ -207,6 +219,7 @@ impl Proxy {
             policy,
             allowed,
             body: read.unwrap_or_default(),
+            share,
         })
     }
 

@@ -40,7 +40,7 @@ fn flags() -> BTreeMap<String, Option<String>> {
         if line.starts_with("--") || line.starts_with("-h,") || line.starts_with("-V,") {
             let mut words = line.split_whitespace();
             let name = words.find(|word| word.starts_with("--")).unwrap();
-            last = name.trim_end_matches("[=<BOOL>]").to_owned();
+            name.trim_end_matches("[=<BOOL>]").clone_into(&mut last);
             flags.insert(last.clone(), None);
         } else if let Some((_, default)) = line.split_once("[default: ") {
             flags.insert(last.clone(), Some(default.trim_end_matches(']').to_owned()));

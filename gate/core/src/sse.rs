@@ -34,6 +34,11 @@ impl Rewriter {
         }
     }
 
+    /// How much is kept of the event that is not complete, in bytes.
+    pub fn kept(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Takes the next piece of the stream, and appends to `out` the events that are complete. `change` gives for the
     /// data of an event what to put in its place, or `None` to leave the event as it is.
     ///

@@ -80,6 +80,16 @@ pub struct Flags {
     )]
     pub(super) max_body_size: String,
 
+    /// How much of bodies, and of lists and events that are filtered, is kept in memory at a time, in all. More is
+    /// answered with 503.
+    #[arg(
+        long,
+        env = "MCP_AUTH_GATE_MAX_BUFFERED_SIZE",
+        value_name = "SIZE",
+        default_value = "64Mi"
+    )]
+    pub(super) max_buffered_size: String,
+
     /// The largest head of a request: its first line and its headers. 8Ki to 1Mi.
     #[arg(
         long,

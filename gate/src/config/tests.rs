@@ -16,6 +16,7 @@ fn the_defaults_are_as_they_are_documented() {
     assert!(config.addresses.forward_auth.is_none() && config.tls.is_none() && config.replicas.is_none());
     let expected = Limits {
         body: 1 << 20,
+        buffered: 64 << 20,
         header: 32 << 10,
         requests: 4096,
         connections: 8192,
@@ -83,6 +84,7 @@ fn every_value_that_cannot_be_used_is_named_with_what_to_write() {
         ("--max-body-size=1M", "--max-body-size", "1Mi"),
         ("--max-body-size=1000000000Mi", "--max-body-size", "1Mi"),
         ("--max-body-size=65Mi", "--max-body-size", "not between"),
+        ("--max-buffered-size=64", "--max-buffered-size", "not between"),
         ("--max-header-size=1", "--max-header-size", "not between"),
         ("--max-header-size=-1", "--max-header-size", "32Ki"),
         (
@@ -133,6 +135,22 @@ fn every_value_that_cannot_be_used_is_named_with_what_to_write() {
             other => panic!("{argument}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn there_is_memory_for_the_largest_body() {
+    let config = load(&["--max-body-size=2Mi", "--max-buffered-size=2Mi"]).unwrap();
+    assert_eq!(config.limits.buffered, 2 << 20);
+    let Unusable::Values(problems) = load(&["--max-body-size=3Mi", "--max-buffered-size=2Mi"]).unwrap_err()
+    else {
+        panic!("not a value")
+    };
+    assert!(
+        problems[0]
+            .to_string()
+            .starts_with("--max-buffered-size: is less than"),
+        "{problems:?}"
+    );
 }
 
 #[test]

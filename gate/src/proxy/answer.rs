@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Bytes, Incoming};
 use mcp_auth_gate_core::{
     answer::{self, Answer, Reason},
@@ -14,10 +13,12 @@ use mcp_auth_gate_core::{
     list::Listing,
     wire::{self, Wire},
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Judged, Proxy, headers,
+    Judged, Proxy,
+    body::{self, Unread},
+    headers, overloaded,
     relay::{Counted, End, Filter, Held, Lists, Relay, ReplyBody},
 };
 use crate::{
@@ -35,18 +36,26 @@ impl Proxy {
     /// Passes the server's answer on.
     pub(super) async fn answer(
         &self,
-        judged: &Judged,
+        mut judged: Judged,
         response: Response<Incoming>,
         mut held: Held,
     ) -> Result<Response<ReplyBody>, (Box<Answer>, Record)> {
         let (mut parts, from) = response.into_parts();
-        let prepared = match self.head(judged, &mut parts, &held) {
-            Ok(()) => prepare(judged, &mut parts, from, self.parts.timeouts.upstream_header).await,
-            Err(failure) => Err(failure),
+        // The server has it.
+        judged.body = Bytes::new();
+        let prepared = match self.head(&judged, &mut parts, &held) {
+            Ok(()) => prepare(&mut judged, &mut parts, from, self.parts.timeouts.upstream_header).await,
+            Err(failure) => Err(failure.into()),
         };
         let prepared = match prepared {
             Ok(prepared) => prepared,
-            Err(failure) => return Err((self.upstream_failed(judged, failure).into(), held.record)),
+            Err(Unfit::Failure(failure)) => {
+                return Err((self.upstream_failed(&judged, failure).into(), held.record));
+            }
+            Err(Unfit::Exhausted) => {
+                let origin = judged.allowed.caller.origin.as_deref();
+                return Err((overloaded().for_origin(origin).into(), held.record));
+            }
         };
         let status = parts.status.as_u16();
         held.record.status = Some(status);
@@ -62,8 +71,9 @@ impl Proxy {
             } => {
                 held.stream = is_stream.then(|| Counted::new(&self.parts.metrics.streams));
                 let idle = self.parts.timeouts.stream_idle;
-                let relay = Relay::new(from, self.end(judged), idle, held, self.parts.metrics.clone());
-                ReplyBody::Relay(Box::new(relay.filtered(lists.map(Filter::new))))
+                let relay = Relay::new(from, self.end(&judged), idle, held, self.parts.metrics.clone());
+                let filter = lists.map(|lists| Filter::new(lists, judged.share.take()));
+                ReplyBody::Relay(Box::new(relay.filtered(filter)))
             }
         };
         Ok(Response::from_parts(parts, body))
@@ -131,13 +141,37 @@ enum Prepared {
     },
 }
 
+/// Why an answer is not passed on.
+enum Unfit {
+    Failure(UpstreamFailure),
+    /// There is no memory for it.
+    Exhausted,
+}
+
+impl From<UpstreamFailure> for Unfit {
+    fn from(failure: UpstreamFailure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Unread> for Unfit {
+    fn from(unread: Unread) -> Self {
+        Self::Failure(match unread {
+            Unread::TooLarge => UpstreamFailure::Answer,
+            Unread::TooSlow => UpstreamFailure::Timeout,
+            Unread::Broken => UpstreamFailure::Cut,
+            Unread::Exhausted => return Self::Exhausted,
+        })
+    }
+}
+
 /// Reads a list whole, and leaves everything else to be passed on as it comes.
 async fn prepare(
-    judged: &Judged,
+    judged: &mut Judged,
     parts: &mut response::Parts,
-    from: Incoming,
+    mut from: Incoming,
     within: Duration,
-) -> Result<Prepared, UpstreamFailure> {
+) -> Result<Prepared, Unfit> {
     let is_stream = headers::is_of_type(&parts.headers, "text/event-stream");
     if is_stream {
         headers::unbuffered(&mut parts.headers);
@@ -151,7 +185,7 @@ async fn prepare(
     };
     // Nothing was asked to encode it.
     if parts.headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(UpstreamFailure::Answer);
+        return Err(UpstreamFailure::Answer.into());
     }
     parts.headers.remove(header::CONTENT_LENGTH);
     if is_stream {
@@ -161,9 +195,7 @@ async fn prepare(
             lists: Some(lists),
         });
     }
-    let collected = timeout(within, Limited::new(from, LARGEST_LIST).collect()).await;
-    let collected = collected.map_err(|_| UpstreamFailure::Timeout)?;
-    let list = collected.map_err(|_| UpstreamFailure::Cut)?.to_bytes();
+    let list = body::read(&mut from, LARGEST_LIST, within, &mut judged.share).await?;
     if list.is_empty() {
         return Ok(Prepared::Whole(list));
     }

@@ -1,4 +1,4 @@
-//! The bodies of requests: whole or refused, and never left in the way of the next request.
+//! Bodies: whole or refused, and never left in the way of the next request.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Bytes, Incoming};
 use tokio::time::{Instant, timeout_at};
 
+use super::budget::{Exhausted, Share};
+
 /// How much of a refused request's body is read, so that the client can read the refusal and keep its connection.
 const DRAINED: usize = 1 << 20;
 /// How long a client may take for that.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-/// Room that is made for a body before any of it has come.
-const FIRST_ROOM: usize = 64 << 10;
 
 /// Why there is no whole body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +23,23 @@ pub(crate) enum Unread {
     TooSlow,
     /// It ended early, or its framing is broken.
     Broken,
+    /// Too much of others is in memory.
+    Exhausted,
 }
 
-/// Reads a body whole.
-pub(crate) async fn read(body: &mut Incoming, most: usize, within: Duration) -> Result<Bytes, Unread> {
+impl From<Exhausted> for Unread {
+    fn from(_: Exhausted) -> Self {
+        Self::Exhausted
+    }
+}
+
+/// Reads a body whole, into `share` of the memory.
+pub(crate) async fn read(
+    body: &mut Incoming,
+    most: usize,
+    within: Duration,
+    share: &mut Share,
+) -> Result<Bytes, Unread> {
     let announced = body.size_hint();
     if announced.lower() > most as u64 {
         return Err(Unread::TooLarge);
@@ -35,7 +48,8 @@ pub(crate) async fn read(body: &mut Incoming, most: usize, within: Duration) -> 
         return Ok(Bytes::new());
     }
     let deadline = Instant::now() + within;
-    let mut first: Option<Bytes> = None;
+    // Most bodies come in one piece, which needs no copy.
+    let mut first = Bytes::new();
     let mut all: Vec<u8> = Vec::new();
     loop {
         let frame = timeout_at(deadline, body.frame())
@@ -45,33 +59,25 @@ pub(crate) async fn read(body: &mut Incoming, most: usize, within: Duration) -> 
         let frame = frame.map_err(|_| Unread::Broken)?;
         // Trailers were not judged and go nowhere.
         let Ok(data) = frame.into_data() else { continue };
-        let so_far = first.as_ref().map_or(all.len(), Bytes::len);
-        if so_far + data.len() > most {
+        let length = first.len() + all.len() + data.len();
+        if length > most {
             return Err(Unread::TooLarge);
         }
-        match first.take() {
-            // Most bodies come in one piece, which needs no copy.
-            None if all.is_empty() => first = Some(data),
-            earlier => {
-                if let Some(earlier) = earlier {
-                    let expected = usize::try_from(announced.lower()).unwrap_or(0);
-                    all.reserve(expected.clamp(
-                        earlier.len() + data.len(),
-                        most.min(FIRST_ROOM).max(earlier.len() + data.len()),
-                    ));
-                    all.extend_from_slice(&earlier);
-                }
-                all.extend_from_slice(&data);
-            }
+        share.resize(length)?;
+        if first.is_empty() && all.is_empty() {
+            first = data;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&data);
         }
     }
-    Ok(first.unwrap_or_else(|| Bytes::from(all)))
+    Ok(if all.is_empty() { first } else { all.into() })
 }
 
 /// Reads a little of what the client still sends, so that the refusal reaches it: a connection that is closed with bytes
 /// unread is reset, and the answer lost. What is left then makes hyper close the connection.
 pub(crate) async fn drain(version: Version, headers: &HeaderMap, body: &mut Incoming) {
-    // Reading would tell a client that waits for a sign to go ahead.
+    // Reading would tell a client that waits for a sign to go ahead. A stream of HTTP/2 ends without the connection.
     if body.is_end_stream() || headers.contains_key(header::EXPECT) || version == Version::HTTP_2 {
         return;
     }

@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{server::Busy, upstream::Lease};
+use super::{budget::Share, server::Busy, upstream::Lease};
 use crate::{
     access_log::Record,
     handles::HandleGuard,
@@ -266,26 +266,35 @@ impl Lists {
 pub(crate) struct Filter {
     lists: Lists,
     rewriter: Rewriter,
+    share: Share,
 }
 
 impl Filter {
-    pub(crate) fn new(lists: Lists) -> Self {
+    /// `share` is the memory for the event that is not complete.
+    pub(crate) fn new(lists: Lists, share: Share) -> Self {
         Self {
             lists,
             rewriter: Rewriter::new(LARGEST_EVENT),
+            share,
         }
     }
 
-    /// The events that are complete now; `None` when one is too large.
+    /// The events that are complete now; `None` when one is too large, or there is no memory for it.
     fn push(&mut self, piece: &[u8]) -> Option<Bytes> {
-        let Self { lists, rewriter } = self;
+        let Self {
+            lists,
+            rewriter,
+            share,
+        } = self;
         let mut out = Vec::with_capacity(piece.len());
         let pushed = rewriter.push(piece, &mut out, |data| changed(lists, data));
-        pushed.ok().map(|()| out.into())
+        pushed.ok()?;
+        share.resize(rewriter.kept()).ok()?;
+        Some(out.into())
     }
 
     fn finish(mut self) -> Bytes {
-        let Self { lists, rewriter } = &mut self;
+        let Self { lists, rewriter, .. } = &mut self;
         let mut out = Vec::new();
         rewriter.finish(&mut out, |data| changed(lists, data));
         out.into()

@@ -46,6 +46,7 @@ impl Setup {
             policy: json!({"upstream": {"url": upstream}}),
             limits: Limits {
                 body: 1 << 20,
+                buffered: 64 << 20,
                 header: 32 << 10,
                 requests: 1000,
                 connections: 1000,

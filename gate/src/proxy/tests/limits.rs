@@ -43,6 +43,44 @@ async fn requests_beyond_the_limit_are_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn bodies_that_are_too_much_together_are_told_to_come_back() {
+    let server = Server::start(|_| vec![Part::Hang]).await;
+    let mut setup = Setup::before(&server);
+    setup.limits.buffered = 1 << 20;
+    let gate = setup.start().await;
+    let large = format!("{CALL}{}", " ".repeat(700 << 10));
+    let mut first = gate.connect().await;
+    first.send(gate.post(&large, "")).await;
+    while server.received().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let refused = gate
+        .ask(&gate.post(&large, "Origin: https://mcp.example.com\r\n"))
+        .await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert!(refused.header("access-control-allow-origin").is_some());
+    drop(first);
+    server.left(1).await;
+    let mut second = gate.connect().await;
+    second.send(gate.post(&large, "")).await;
+    while server.received().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn lists_that_are_too_much_together_are_told_to_come_back() {
+    let list = format!("{{\"result\":{{\"tools\":[\"{}\"]}}}}", "x".repeat(2 << 20));
+    let server = Server::start(move |_| super::server::json(&list)).await;
+    let mut setup = Setup::before(&server);
+    setup.limits.buffered = 1 << 20;
+    setup.policy["defaultScopes"] = serde_json::json!(["mcp:use"]);
+    let gate = setup.start().await;
+    let request = r#"{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}"#;
+    assert_eq!(gate.ask(&gate.post(request, "")).await.status, 503);
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_are_closed() {
     let server = Server::plain().await;
     let mut setup = Setup::before(&server);

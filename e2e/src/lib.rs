@@ -14,8 +14,11 @@
 //! ```
 
 pub mod cache;
+pub mod caller;
 pub mod control_plane;
 pub mod demo;
+pub mod edge;
+pub mod gates;
 pub mod image;
 pub mod interrupt;
 pub mod keycloak;

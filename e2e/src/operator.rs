@@ -50,6 +50,8 @@ pub struct OperatorOptions {
     pub log_level: String,
     /// Whether addresses on the loopback interface are allowed, where everything here is.
     pub insecure_allow_loopback: bool,
+    /// A file of authorities in PEM that it trusts at public addresses of servers, instead of those of this machine.
+    pub trust: Option<PathBuf>,
     /// Any other arguments.
     pub extra: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl OperatorOptions {
             deletion_timeout: "1h".to_owned(),
             log_level: "debug".to_owned(),
             insecure_allow_loopback: true,
+            trust: None,
             extra: Vec::new(),
         }
     }
@@ -140,6 +143,9 @@ impl Operator {
             .args(options.arguments(port))
             .env("KUBECONFIG", kubeconfig)
             .env("RUST_BACKTRACE", "1");
+        if let Some(trust) = &options.trust {
+            command.env("SSL_CERT_FILE", trust);
+        }
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let log = dir.join(format!("operator-{number}.log"));
         let process = Guarded::spawn(format!("operator of {}", options.namespace), &command, log)?;

@@ -4,6 +4,7 @@
 //! things. `cargo test -p mcp-auth-e2e --test stories -- NAME` runs those whose name contains NAME.
 
 mod admission;
+mod cluster;
 mod command_line;
 mod deletion;
 mod demo;
@@ -36,6 +37,7 @@ use mcp_auth_e2e::runner::{self, Story};
 fn all() -> Vec<Story> {
     let mut stories = Vec::new();
     stories.extend(admission::stories());
+    stories.extend(cluster::stories());
     stories.extend(command_line::stories());
     stories.extend(deletion::stories());
     stories.extend(demo::stories());

@@ -52,8 +52,6 @@ pub struct ContainerPort {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
-    /// Pending, Running, Succeeded, Failed or Unknown.
-    pub phase: Option<String>,
     /// Its address.
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,

@@ -111,6 +111,7 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
         return Err(halt);
     }
     progress.accepted(server);
+    progress.leaves(want.exchange_scopes.clone());
     ctx.cluster.add_finalizer(&**server).await?;
 
     progress.needs_credentials(observed.given.needs_credential());

@@ -269,12 +269,19 @@ async fn what_a_gate_lacks_is_said() {
 
 #[tokio::test]
 async fn a_suspended_client_is_denied_whatever_else_stands_in_the_way() {
-    for obstacle in ["none", "paused", "refused", "no authorization server"] {
+    for obstacle in [
+        "none",
+        "paused",
+        "refused",
+        "no target",
+        "no authorization server",
+    ] {
         let mut team = Team::gated(&[client(false)]).await;
         assert_eq!(team.document().get("deniedClients"), None);
         team.0.cluster.put(client(true));
         team.change(NOTES, |notes| match obstacle {
             "paused" => notes["metadata"]["annotations"] = json!({"mcpauth.dev/reconcile": "paused"}),
+            "no target" => notes["spec"]["target"] = json!({"service": "other"}),
             "refused" => notes["spec"]["allowedClients"] = json!([{"selfRegistered": true}]),
             _ => {}
         });

@@ -14,6 +14,7 @@ use crate::{
     authorizer::Authorizer,
     exchange::Exchanges,
     metrics::{Face, Metrics},
+    proxy::budget::Budget,
 };
 
 /// Decides, exchanges, counts and logs.
@@ -31,6 +32,27 @@ pub struct Arbiter {
     pub largest_body: usize,
     /// Requests that are decided about at a time.
     pub places: Arc<Semaphore>,
+    /// Memory for bodies that are read here.
+    pub(crate) budget: Budget,
+}
+
+/// A body, as far as it was read.
+pub(crate) enum Read<B> {
+    /// All of it.
+    Whole(B),
+    /// Too large, too slow, or cut off.
+    Partial,
+    /// Not read, because too much is in memory at a time.
+    Exhausted,
+}
+
+impl<'a> From<Body<'a>> for Read<&'a [u8]> {
+    fn from(body: Body<'a>) -> Self {
+        match body {
+            Body::Whole(bytes) => Self::Whole(bytes),
+            Body::Partial => Self::Partial,
+        }
+    }
 }
 
 /// A request may reach the server.
@@ -55,15 +77,15 @@ impl Arbiter {
         })
     }
 
-    /// Decides about a whole request. `can_pass` says whether the proxy that asks can do what the decision demands.
+    /// Decides about a request, whose body is read once it is known who calls. `can_pass` says whether the proxy that asks can do what the decision demands.
     ///
     /// # Errors
     /// The answer that the proxy has to give.
-    pub(crate) async fn judge(
+    pub(crate) async fn judge<B: AsRef<[u8]>>(
         &self,
         face: Face,
         head: &Head<'_>,
-        body: Body<'_>,
+        body: impl Future<Output = Read<B>>,
         can_pass: impl Fn(&Allowed) -> Result<(), Answer>,
     ) -> Result<Verdict, Box<Answer>> {
         let mut record = Record::new(&self.access_log, head.method, head.path, head.headers);
@@ -80,15 +102,24 @@ impl Arbiter {
         judged
     }
 
-    async fn decide(
+    async fn decide<B: AsRef<[u8]>>(
         &self,
         head: &Head<'_>,
-        body: Body<'_>,
+        body: impl Future<Output = Read<B>>,
         can_pass: impl Fn(&Allowed) -> Result<(), Answer>,
         record: &mut Record,
     ) -> Result<Verdict, Box<Answer>> {
         let (policy, admitted) = self.authorizer.admit(head).await?;
         record.admitted(&admitted);
+        let read = body.await;
+        let body = match &read {
+            Read::Whole(bytes) => Body::Whole(bytes.as_ref()),
+            Read::Partial => Body::Partial,
+            Read::Exhausted => {
+                let answer = Answer::overloaded();
+                return Err(Box::new(answer.for_origin(admitted.origin.as_deref())));
+            }
+        };
         let allowed = admitted.judge(head, body, &policy)?;
         if let Some(message) = &allowed.message {
             record.called(message);

@@ -6,7 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -61,6 +64,9 @@ pub struct Subject<'a> {
     pub held: &'a std::collections::BTreeSet<String>,
 }
 
+/// How often what has ended is forgotten, in seconds. It is not used in any case; here it is about memory.
+const SWEEP: i64 = 60;
+
 type Key = [u8; 32];
 type Outcome = Result<Arc<Issued>, ExchangeError>;
 type Flight = BoxFuture<'static, Outcome>;
@@ -80,6 +86,8 @@ struct Era {
     client: Option<ClientCredentials>,
     kept: Cache<Key, Kept, Weight>,
     flights: Mutex<HashMap<Key, WeakShared<Flight>>>,
+    /// When what had ended was last forgotten.
+    swept: AtomicI64,
 }
 
 #[derive(Clone)]
@@ -104,7 +112,18 @@ impl Era {
             client,
             kept: Cache::with_weighter(CAPACITY, CAPACITY as u64, Weight),
             flights: Mutex::default(),
+            swept: AtomicI64::new(0),
         })
+    }
+}
+
+impl Era {
+    fn keep(&self, key: Key, kept: Kept, now: i64) {
+        if now.saturating_sub(self.swept.load(Ordering::Relaxed)) >= SWEEP {
+            self.swept.store(now, Ordering::Relaxed);
+            self.kept.retain(|_, kept| now < kept.until);
+        }
+        self.kept.insert(key, kept);
     }
 }
 
@@ -269,7 +288,7 @@ impl Call {
                 outcome: outcome.clone(),
                 until,
             };
-            self.era.kept.insert(self.key, kept);
+            self.era.keep(self.key, kept, now);
         }
         // Only now: whoever comes later finds it kept.
         let mut flights = self.era.flights.lock().unwrap_or_else(PoisonError::into_inner);

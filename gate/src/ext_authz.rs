@@ -24,7 +24,7 @@ use tonic::{
 };
 
 use crate::{
-    arbiter::{Arbiter, Verdict},
+    arbiter::{Arbiter, Read, Verdict},
     metrics::Face,
 };
 
@@ -78,6 +78,7 @@ impl ExtAuthz {
             headers: &read.headers,
         };
         let body = request::body(http, &read.headers, self.0.largest_body);
+        let body = std::future::ready(Read::from(body));
         // Envoy removes every header that it is told to.
         self.0.judge(Face::ExtAuthz, &head, body, |_| Ok(())).await
     }

@@ -16,7 +16,7 @@ use crate::{
     http_face::Bounds,
     run::{RunError, listen},
     shutdown::Shutdown,
-    tokens_face::{Peers, TokensFace},
+    tokens_face::{Peers, Purchases, TokensFace},
 };
 
 #[cfg(test)]
@@ -53,6 +53,7 @@ impl Faces {
             let listener = listen("tokens", address).await?;
             let face = tokens(config, &listener, &arbiter.authorizer, &arbiter.exchanges)?;
             face.handles.register(registry);
+            face.purchases.register(registry);
             faces.tokens = Some((face, listener));
         }
         if let Some(address) = config.addresses.ext_authz {
@@ -140,5 +141,6 @@ fn tokens(
         exchanges: Arc::clone(exchanges),
         handles,
         peers,
+        purchases: Purchases::default(),
     })
 }

@@ -17,18 +17,23 @@ use axum::{
     routing,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body_util::BodyExt as _;
 use mcp_auth_gate_core::{
     answer::Answer,
-    decide::{Allowed, Body, Head, NEVER_FORWARDED},
+    decide::{Allowed, Head, NEVER_FORWARDED},
     wire,
 };
 use secrecy::{ExposeSecret as _, zeroize::Zeroizing};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
-    arbiter::{Arbiter, Verdict},
+    arbiter::{Arbiter, Read, Verdict},
     http_face::{self, Bounds},
     metrics::Face,
+    proxy::budget::Share,
 };
 
 #[cfg(test)]
@@ -39,6 +44,8 @@ static URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
 /// How long a body may take that the proxy has in its memory.
 const BODY_READ: Duration = Duration::from_secs(10);
+/// How long the rest of a refused one may take.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Answers Traefik.
 #[derive(Clone, Debug)]
@@ -77,7 +84,7 @@ impl ForwardAuth {
         http_face::serve(listener, self.router(), bounds, stop).await
     }
 
-    async fn judge(&self, headers: &HeaderMap, body: HttpBody) -> Result<Verdict, Box<Answer>> {
+    async fn judge(&self, headers: &HeaderMap, body: &mut HttpBody) -> Result<Verdict, Box<Answer>> {
         let _place = self.0.place(Face::ForwardAuth)?;
         let described = described(headers).map_err(Answer::head_refused)?;
         let head = Head {
@@ -86,22 +93,55 @@ impl ForwardAuth {
             query: described.query,
             headers,
         };
-        // The proxy has read the body already, and sends it from memory: it costs little to have it before it is known
-        // who calls.
-        let bytes = timeout(BODY_READ, axum::body::to_bytes(body, self.0.largest_body)).await;
-        let body = match &bytes {
-            Ok(Ok(bytes)) => Body::Whole(bytes),
-            _ => Body::Partial,
-        };
+        let mut share = self.0.budget.share();
+        let body = read(body, self.0.largest_body, &mut share);
         self.0.judge(Face::ForwardAuth, &head, body, can_remove).await
     }
 }
 
+/// Reads a body whole, into `share` of the memory.
+async fn read(body: &mut HttpBody, most: usize, share: &mut Share) -> Read<Vec<u8>> {
+    let deadline = Instant::now() + BODY_READ;
+    let mut all = Vec::new();
+    loop {
+        let frame = match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => return Read::Whole(all),
+            _ => return Read::Partial,
+        };
+        // Trailers were not judged, and go nowhere.
+        let Ok(data) = frame.into_data() else { continue };
+        if all.len() + data.len() > most {
+            return Read::Partial;
+        }
+        if share.resize(all.len() + data.len()).is_err() {
+            return Read::Exhausted;
+        }
+        all.extend_from_slice(&data);
+    }
+}
+
+/// Reads what is left of a refused request's body and keeps nothing: a proxy that is still sending it would not see the
+/// refusal.
+async fn drain(mut body: HttpBody, most: usize) {
+    let deadline = Instant::now() + DRAIN_TIME;
+    let mut drained = 0;
+    while drained <= most {
+        match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => drained += frame.data_ref().map_or(0, hyper::body::Bytes::len),
+            _ => return,
+        }
+    }
+}
+
 async fn answer(State(face): State<ForwardAuth>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    match face.judge(&parts.headers, body).await {
+    let (parts, mut body) = request.into_parts();
+    match face.judge(&parts.headers, &mut body).await {
         Ok(verdict) => allowed(&verdict, &parts.headers),
-        Err(answer) => refused(*answer),
+        Err(answer) => {
+            drain(body, face.0.largest_body).await;
+            refused(*answer)
+        }
     }
 }
 

@@ -118,11 +118,6 @@ impl KeyStore {
         self.metrics.register(registry);
     }
 
-    /// Whether there are keys to verify tokens with.
-    pub fn is_ready(&self) -> bool {
-        self.set.load().has_keys()
-    }
-
     /// Takes the keys from where this policy says. Keys of another issuer or address are given up at once.
     pub fn follow(&self, policy: &Policy) {
         let source = Arc::new(Source::of(policy));
@@ -136,6 +131,7 @@ impl KeyStore {
                 .is_some_and(|old| old.has_same_keys(&source))
             {
                 self.set.store(Arc::new(KeySet::empty(&source.issuer)));
+                self.metrics.forgotten();
             }
             state.source = Some(Arc::clone(&source));
             state.demand_from = Instant::now();

@@ -28,7 +28,7 @@ pub enum Face {
     Proxy,
     /// Envoy asks.
     ExtAuthz,
-    /// Traefik or nginx asks.
+    /// Traefik asks.
     ForwardAuth,
 }
 

@@ -28,7 +28,7 @@ use crate::{
 
 mod answer;
 mod body;
-mod budget;
+pub(crate) mod budget;
 mod connect;
 mod headers;
 mod relay;

@@ -20,7 +20,7 @@ use crate::{
     keys::{KeyOptions, KeyStore},
     metrics::{Input, Metrics},
     outbound::Outbound,
-    proxy::{Proxy, ProxyParts, server, tls, tls::Tls},
+    proxy::{Proxy, ProxyParts, budget::Budget, server, tls, tls::Tls},
     session::Sessions,
     shutdown::{Shutdown, ShutdownTrigger},
     watch::{self, Place, Reports, Watched},
@@ -70,6 +70,7 @@ impl Parts {
             access_log: Arc::clone(&self.access_log),
             largest_body: config.limits.body,
             places: Arc::new(Semaphore::new(config.limits.requests)),
+            budget: Budget::new(config.limits.buffered),
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     keys::{KeyOptions, KeyStore},
     metrics::Metrics,
     outbound::Outbound,
+    proxy::budget::Budget,
 };
 
 pub(crate) use authorization_server::{AuthorizationServer, Script};
@@ -189,6 +190,7 @@ pub(crate) fn arbiter(server: &AuthorizationServer, changes: &Value) -> Arbiter 
         access_log: Arc::new(AccessLog::new(AccessLogForm::Off)),
         largest_body: 1024 * 1024,
         places: Arc::new(Semaphore::new(100)),
+        budget: Budget::new(4 * 1024 * 1024),
     };
     arbiter.authorizer.set_policy(policy(server, changes));
     arbiter

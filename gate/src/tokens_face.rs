@@ -19,7 +19,7 @@ use mcp_auth_gate_core::{
     policy::Policy,
 };
 use secrecy::{ExposeSecret as _, zeroize::Zeroizing};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -29,10 +29,12 @@ use crate::{
     http_face::{self, Bounds},
 };
 
+mod metrics;
 mod peers;
 #[cfg(test)]
 mod tests;
 
+pub use metrics::Purchases;
 pub use peers::Peers;
 
 /// Says that another replica showed the handle; it is not passed on again.
@@ -49,6 +51,8 @@ pub struct TokensFace {
     pub handles: Handles,
     /// The other replicas, if there may be any.
     pub peers: Option<Arc<Peers>>,
+    /// Counts.
+    pub purchases: Purchases,
 }
 
 /// Why nothing is sold.
@@ -101,6 +105,7 @@ impl TokensFace {
         let policy = self.authorizer.policy().ok_or(Refusal::Unavailable)?;
         let now = self.authorizer.clock().now();
         let issued = self.buy(&policy, name, &record, now).await?;
+        self.purchases.count("sold");
         Ok(token(&issued, now))
     }
 
@@ -139,7 +144,10 @@ impl TokensFace {
             Refusal::Unavailable
         })?;
         match reply.status.as_u16() {
-            200 | 401 | 403 | 404 | 503 => Ok(answer(reply.status, reply.body)),
+            200 | 401 | 403 | 404 | 503 => {
+                self.purchases.count("relayed");
+                Ok(answer(reply.status, reply.body))
+            }
             _ => Err(Refusal::Unavailable),
         }
     }
@@ -148,7 +156,10 @@ impl TokensFace {
 async fn sell(State(face): State<TokensFace>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     match face.sell(&name, &headers).await {
         Ok(response) => response,
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => {
+            face.purchases.count(refusal.code());
+            refusal.into_response()
+        }
     }
 }
 
@@ -187,21 +198,31 @@ fn answer(status: StatusCode, body: Vec<u8>) -> Response {
     (status, headers, body).into_response()
 }
 
+impl Refusal {
+    /// The code, as in RFC 6749, 5.2.
+    fn code(self) -> &'static str {
+        match self {
+            Self::Handle => "invalid_handle",
+            Self::Policy => "unknown_policy",
+            Self::Exchange(ExchangeError::NothingToAsk) => "insufficient_scope",
+            Self::Exchange(ExchangeError::ClientNotAllowed | ExchangeError::NotPermitted(_)) => {
+                "access_denied"
+            }
+            Self::Exchange(ExchangeError::Subject(_)) => "invalid_token",
+            Self::Exchange(_) | Self::Unavailable => "temporarily_unavailable",
+        }
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let (status, error) = match self {
-            Self::Handle => (StatusCode::UNAUTHORIZED, "invalid_handle"),
-            Self::Policy => (StatusCode::NOT_FOUND, "unknown_policy"),
-            Self::Exchange(ExchangeError::NothingToAsk) => (StatusCode::FORBIDDEN, "insufficient_scope"),
-            Self::Exchange(ExchangeError::ClientNotAllowed | ExchangeError::NotPermitted(_)) => {
-                (StatusCode::FORBIDDEN, "access_denied")
-            }
-            Self::Exchange(ExchangeError::Subject(_)) => (StatusCode::UNAUTHORIZED, "invalid_token"),
-            Self::Exchange(_) | Self::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
-            }
+        let code = self.code();
+        let status = match code {
+            "invalid_handle" | "invalid_token" => StatusCode::UNAUTHORIZED,
+            "insufficient_scope" | "access_denied" => StatusCode::FORBIDDEN,
+            "unknown_policy" => StatusCode::NOT_FOUND,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let body: Value = json!({ "error": error });
-        answer(status, body.to_string().into_bytes())
+        answer(status, json!({ "error": code }).to_string().into_bytes())
     }
 }

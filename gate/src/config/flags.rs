@@ -50,7 +50,7 @@ pub struct Flags {
     #[arg(long, env = "MCP_AUTH_GATE_EXT_AUTHZ_ADDRESS", value_name = "IP:PORT")]
     pub(super) ext_authz_address: Option<String>,
 
-    /// Where forward-auth requests of Traefik and nginx are answered. Off unless given.
+    /// Where forward-auth requests of Traefik are answered. Off unless given.
     #[arg(long, env = "MCP_AUTH_GATE_FORWARD_AUTH_ADDRESS", value_name = "IP:PORT")]
     pub(super) forward_auth_address: Option<String>,
 

@@ -133,7 +133,8 @@ fn failure(reply: &Reply) -> ExchangeError {
         return ExchangeError::Status(status.as_u16());
     };
     match code {
-        "invalid_client" => ExchangeError::Client(code),
+        // Keycloak says the second of a wrong secret; elsewhere it is of a client that may not exchange at all.
+        "invalid_client" | "unauthorized_client" => ExchangeError::Client(code),
         "invalid_grant" | "invalid_token" => ExchangeError::Subject(code),
         "invalid_request" if failure.error_description == KEYCLOAK_SUBJECT_REFUSED => {
             ExchangeError::Subject(code)

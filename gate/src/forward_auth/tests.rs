@@ -222,3 +222,28 @@ async fn bodies_are_bounded() {
         assert_eq!(status(stage.post().body(body)).await, expected, "{length}");
     }
 }
+
+#[tokio::test]
+async fn memory_is_bounded_and_nobody_without_a_token_takes_any() {
+    let stage = Stage::new(&json!({})).await;
+    let mut share = stage.arbiter.budget.share();
+    share.resize(4 * 1024 * 1024).unwrap();
+    assert_eq!(status(stage.post()).await, 503);
+    let without = stage.ask("POST", "/mcp").body(vec![b' '; 512 * 1024]);
+    assert_eq!(
+        status(without).await,
+        401,
+        "it is refused before its body is read"
+    );
+    drop(share);
+    assert_eq!(status(stage.post()).await, 200);
+}
+
+#[tokio::test]
+async fn requests_at_a_time_are_bounded() {
+    let stage = Stage::new(&json!({})).await;
+    let all = stage.arbiter.places.acquire_many(100).await.unwrap();
+    assert_eq!(status(stage.post()).await, 503);
+    drop(all);
+    assert_eq!(status(stage.post()).await, 200);
+}

@@ -33,6 +33,11 @@ impl KeyMetrics {
         );
     }
 
+    /// There are no keys any more.
+    pub(super) fn forgotten(&self) {
+        self.fetched_at.set(0);
+    }
+
     pub(super) fn fetched(&self, outcome: Refetched, now: i64) {
         let label = match outcome {
             Refetched::Yes => "success",
@@ -42,5 +47,12 @@ impl KeyMetrics {
         if outcome == Refetched::Yes {
             self.fetched_at.set(now);
         }
+    }
+}
+
+#[cfg(test)]
+impl KeyMetrics {
+    pub(super) fn fetched_at(&self) -> i64 {
+        self.fetched_at.get()
     }
 }

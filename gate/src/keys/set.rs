@@ -81,10 +81,6 @@ impl KeySet {
         }
     }
 
-    pub(super) fn has_keys(&self) -> bool {
-        self.document.is_some()
-    }
-
     /// Whether these keys were read from this very document.
     pub(super) fn is_of(&self, document: &[u8]) -> bool {
         self.document == Some(digest(document))

@@ -108,7 +108,11 @@ async fn a_new_key_is_found_on_demand() {
 async fn a_storm_of_unknown_keys_costs_one_fetch_per_interval() {
     let signer = Signer::new("one");
     let server = AuthorizationServer::start(Signer::jwks(&[&signer])).await;
-    let running = following(&server, options()).await;
+    let hourly = KeyOptions {
+        demand_interval: Duration::from_hours(1),
+        ..options()
+    };
+    let running = following(&server, hourly).await;
     let slow = Script::new(200, Signer::jwks(&[&signer])).after(Duration::from_millis(100));
     server.set_jwks(slow);
     for wave in 1..=3 {
@@ -121,12 +125,18 @@ async fn a_storm_of_unknown_keys_costs_one_fetch_per_interval() {
         for one in asked {
             assert_eq!(one.await.unwrap(), Refetched::Yes);
         }
-        assert_eq!(
-            running.store.refetch().await,
-            Refetched::Yes,
-            "within the interval"
-        );
-        assert_eq!(server.jwks_fetches(), 1 + wave);
+        assert_eq!(server.jwks_fetches(), 2, "wave {wave}");
+    }
+}
+
+#[tokio::test]
+async fn after_the_interval_there_is_another_fetch() {
+    let signer = Signer::new("one");
+    let server = AuthorizationServer::start(Signer::jwks(&[&signer])).await;
+    let running = following(&server, options()).await;
+    for fetches in 2..=4 {
+        assert_eq!(running.store.refetch().await, Refetched::Yes);
+        assert_eq!(server.jwks_fetches(), fetches);
         tokio::time::sleep(options().demand_interval).await;
     }
 }
@@ -242,9 +252,11 @@ async fn another_address_means_other_keys_and_another_bundle_does_not() {
     assert_eq!(verify(&running.store, &token, &server), Ok(()), "the same keys");
     fetched(&running.store, 2).await;
     assert_eq!(server.jwks_fetches(), 2, "fetched anew");
+    assert_eq!(running.store.metrics.fetched_at(), NOW);
     let moved = json!({"authorizationServer": {"jwksUri": format!("{}/jwks", next.url())}});
     running.store.follow(&policy(&server, &moved));
     assert_eq!(verify(&running.store, &token, &server), Err(TokenError::NoKeys));
+    assert_eq!(running.store.metrics.fetched_at(), 0);
     fetched(&running.store, 3).await;
     assert_eq!(
         verify(&running.store, &token, &server),

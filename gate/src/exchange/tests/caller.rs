@@ -155,7 +155,16 @@ async fn a_caller_is_told_what_helps() {
             503,
             "exchange",
         ),
-        (401, error("unauthorized_client", ""), 403, "exchange"),
+        // So Keycloak answers a wrong secret.
+        (
+            401,
+            error(
+                "unauthorized_client",
+                "Invalid client or Invalid client credentials",
+            ),
+            503,
+            "exchange",
+        ),
         (429, json!({}), 503, "exchange"),
         (
             500,

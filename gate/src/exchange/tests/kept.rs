@@ -41,7 +41,7 @@ async fn fifty_at_a_time_cost_one_call_for_each_caller() {
 #[tokio::test]
 async fn whoever_leaves_takes_nobody_along() {
     let stage = Arc::new(Stage::new().await);
-    stage.issue(120, Duration::from_millis(200));
+    stage.issue(120, Duration::from_millis(800));
     let token = stage.signer.sign(&claims(&stage.server, &of("alice")));
     let ask = |patience| {
         let (stage, token) = (Arc::clone(&stage), token.clone());
@@ -53,7 +53,7 @@ async fn whoever_leaves_takes_nobody_along() {
                 .is_ok_and(|issued| issued.is_ok())
         })
     };
-    let (first, second) = (ask(Duration::from_millis(50)), ask(Duration::from_secs(10)));
+    let (first, second) = (ask(Duration::from_millis(400)), ask(Duration::from_secs(10)));
     assert!(!first.await.unwrap());
     assert!(second.await.unwrap());
     assert_eq!(stage.calls(), 1);
@@ -225,4 +225,17 @@ async fn nothing_prints_a_token_or_a_secret() {
     );
     let value = basic(&client("s3cret")).unwrap();
     assert_eq!(format!("{value:?}"), "Sensitive");
+}
+
+#[tokio::test]
+async fn what_has_ended_is_forgotten() {
+    let stage = Stage::new().await;
+    for name in ["alice", "bob", "carol"] {
+        stage.header_token(&of(name)).await.unwrap();
+    }
+    let kept = || stage.exchanges.era.load().kept.len();
+    assert_eq!(kept(), 3);
+    stage.clock.advance(SWEEP + 60);
+    stage.header_token(&of("dave")).await.unwrap();
+    assert_eq!(kept(), 1);
 }

@@ -1,5 +1,13 @@
 //! Against a real TLS server.
 
+use std::convert::Infallible;
+
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio::{
@@ -18,19 +26,25 @@ fn authority() -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A server with a certificate of this authority for this name, which answers every request with `answer`.
-async fn server(authority: &Authority, name: &str, answer: &'static str) -> String {
+/// TLS with a certificate of this authority for this name.
+fn acceptor(authority: &Authority, name: &str, protocols: &[&[u8]]) -> TlsAcceptor {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new([name.to_owned()]).unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A server that answers every request with `answer`.
+async fn server(authority: &Authority, name: &str, answer: &'static str) -> String {
+    let acceptor = acceptor(authority, name, &[]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -102,4 +116,26 @@ async fn no_more_is_read_than_was_asked_for() {
         let reply = outbound.get(&url, Some(&bundle), most).await;
         assert_eq!(reply.map(drop), expected, "{why}");
     }
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_where_the_server_does() {
+    let ours = authority();
+    let acceptor = acceptor(&ours, "localhost", &[b"h2", b"http/1.1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let stream = acceptor.accept(stream).await.unwrap();
+        let service = service_fn(|request: Request<Incoming>| async move {
+            Ok::<_, Infallible>(Response::new(format!("{:?}", request.version())))
+        });
+        let server = auto::Builder::new(TokioExecutor::new());
+        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    });
+    let reply = Outbound::new(false)
+        .get(&url, Some(&ours.pem()), 100)
+        .await
+        .unwrap();
+    assert_eq!(reply.body, b"HTTP/2.0");
 }

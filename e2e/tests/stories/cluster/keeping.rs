@@ -14,14 +14,9 @@ use mcp_auth_e2e::{
     wait::{Seen, wait_for},
     world::World,
 };
-use serde_json::json;
 
 use super::setup::{Cluster, PODS, exactly};
 use crate::fixtures::SOON;
-
-/// What a gate is made of, apart from what these make.
-const KINDS: &str = "deployments,services,configmaps,secrets,networkpolicies,poddisruptionbudgets";
-const OURS: &str = "--selector=app.kubernetes.io/name=mcp-auth-gate";
 
 pub(super) async fn kept(world: Arc<World>) -> anyhow::Result<()> {
     let cluster = Cluster::new(&world, "cluster-keeping").await?;
@@ -30,7 +25,7 @@ pub(super) async fn kept(world: Arc<World>) -> anyhow::Result<()> {
     cluster.open("everything").await?;
     cluster.holds("everything", &all).await?;
     cluster.client("agent").await?;
-    let made = ours(&cluster).await?;
+    let made = cluster.parts().await?;
     ensure!(made.len() == 9, "{made:?}");
 
     outlives_a_pod(&cluster).await?;
@@ -45,32 +40,11 @@ pub(super) async fn kept(world: Arc<World>) -> anyhow::Result<()> {
     }
     cluster.holds("everything", &all).await?;
 
-    let mut external = cluster.everything(2);
-    external["spec"]["enforcement"] = json!({ "mode": "External" });
-    cluster.env().apply(&external).await?;
-    is_gone(&cluster).await?;
-    cluster.env().apply(&cluster.everything(2)).await?;
-    cluster.open("everything").await?;
-    cluster.holds("everything", &all).await?;
     let space = cluster.env().namespace();
     let delete = ["delete", "mcpserver", "everything", "--namespace", space];
     cluster.env().kubectl().must(&delete).await?;
-    is_gone(&cluster).await?;
+    cluster.is_bare().await?;
     cluster.end().await
-}
-
-/// Every object of the gate, by kind and name.
-async fn ours(cluster: &Cluster) -> anyhow::Result<BTreeSet<String>> {
-    let get = [
-        "get",
-        KINDS,
-        OURS,
-        "--output=name",
-        "--namespace",
-        cluster.env().namespace(),
-    ];
-    let names = cluster.env().kubectl().must(&get).await?;
-    Ok(names.lines().map(str::to_owned).collect())
 }
 
 /// Calls go on while one pod of two ends and another comes.
@@ -136,24 +110,11 @@ async fn comes_back(cluster: &Cluster, part: &str, made: &BTreeSet<String>) -> a
     let delete = ["delete", part, "--namespace", space];
     cluster.env().kubectl().must(&delete).await?;
     wait_for(part, SOON, async || {
-        let now = ours(cluster).await?;
+        let now = cluster.parts().await?;
         Ok(if now == *made {
             Seen::Done(())
         } else {
             Seen::NotYet(format!("{now:?}"))
-        })
-    })
-    .await
-}
-
-/// Nothing of the gate is left, its pods included.
-async fn is_gone(cluster: &Cluster) -> anyhow::Result<()> {
-    wait_for("the end of the gate", PODS, async || {
-        let (left, pods) = (ours(cluster).await?, cluster.gate_pods("everything").await?);
-        Ok(if left.is_empty() && pods.is_empty() {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(format!("{left:?} {pods:?}"))
         })
     })
     .await

@@ -113,7 +113,7 @@ async fn generation(cluster: &Cluster) -> anyhow::Result<Value> {
     Ok(server.context("no server")?["metadata"]["generation"].clone())
 }
 
-/// Asks a pod without a pause until it decides so. Gives when that was.
+/// Asks a pod again and again until it decides so. Gives when the first such question was put.
 async fn decides(
     cluster: &Cluster,
     pod: &GatePod,
@@ -122,9 +122,10 @@ async fn decides(
     began: Instant,
 ) -> anyhow::Result<Duration> {
     while began.elapsed() < IN_FORCE {
+        let asked = began.elapsed();
         let status = cluster.at(pod, token, TOOL).await?.status;
         if is_refused(status) == refused {
-            return Ok(began.elapsed());
+            return Ok(asked);
         }
         tokio::time::sleep(PAUSE).await;
     }

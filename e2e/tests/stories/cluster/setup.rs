@@ -1,6 +1,7 @@
 //! A namespace with the reference MCP server and an operator that runs gates.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -30,6 +31,9 @@ use crate::{
 
 /// Long enough for pods to start on a busy machine.
 pub(super) const PODS: Duration = Duration::from_secs(90);
+
+/// What a gate is made of, apart from what these make.
+const KINDS: &str = "deployments,services,configmaps,secrets,networkpolicies,poddisruptionbudgets";
 
 /// What every story of gates begins with.
 pub(super) struct Cluster {
@@ -138,10 +142,11 @@ impl Cluster {
 
     /// Makes an McpClient that gets tokens for itself, with everything that `everything` gives.
     pub(super) async fn client(&self, name: &str) -> anyhow::Result<()> {
-        self.env()
-            .apply(&machine(self.env(), name, &["everything"]))
-            .await?;
-        ready(self.env(), ("McpClient", self.env().namespace(), name), SOON).await
+        let (env, space) = (self.env(), self.env().namespace());
+        let mut client = machine(env, name, &["everything"]);
+        client["spec"]["access"][0]["scopes"] = json!(["everything:use", "everything:admin"]);
+        env.apply(&client).await?;
+        ready(env, ("McpClient", space, name), SOON).await
     }
 
     /// A token of an McpClient.
@@ -162,6 +167,28 @@ impl Cluster {
     pub(super) async fn at(&self, pod: &GatePod, token: &SecretString, tool: &str) -> anyhow::Result<Reply> {
         let caller = self.caller().at(pod.url(8080, "/mcp")).with_token(token);
         caller.tool(tool, json!({})).await
+    }
+
+    /// Every object of the gates here, by kind and name.
+    pub(super) async fn parts(&self) -> anyhow::Result<BTreeSet<String>> {
+        let ours = "--selector=app.kubernetes.io/name=mcp-auth-gate";
+        let space = self.env().namespace();
+        let get = ["get", KINDS, ours, "--output=name", "--namespace", space];
+        let names = self.env().kubectl().must(&get).await?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// Waits until nothing of a gate is left, pods included.
+    pub(super) async fn is_bare(&self) -> anyhow::Result<()> {
+        wait_for("the end of the gate", PODS, async || {
+            let (left, pods) = (self.parts().await?, self.gate_pods("everything").await?);
+            Ok(if left.is_empty() && pods.is_empty() {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{left:?} {pods:?}"))
+            })
+        })
+        .await
     }
 
     /// Ends well.

@@ -39,6 +39,7 @@ pub mod runner;
 pub mod samples;
 pub mod secrets;
 pub mod setting;
+pub mod stand;
 pub mod story;
 pub mod tools;
 pub mod wait;

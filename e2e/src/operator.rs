@@ -224,16 +224,21 @@ impl Operator {
 
 /// `$MCP_AUTH_OPERATOR_BIN`, or the binary that cargo built beside the running program.
 pub fn binary() -> anyhow::Result<PathBuf> {
-    if let Some(chosen) = std::env::var_os("MCP_AUTH_OPERATOR_BIN") {
+    built(BINARY, "MCP_AUTH_OPERATOR_BIN")
+}
+
+/// What this variable names, or the binary of this name that cargo built beside the running program.
+pub(crate) fn built(name: &str, variable: &str) -> anyhow::Result<PathBuf> {
+    if let Some(chosen) = std::env::var_os(variable) {
         return Ok(PathBuf::from(chosen));
     }
     let this = std::env::current_exe().context("cannot find the running program")?;
     this.ancestors()
         .skip(1)
         .take(2)
-        .map(|folder| folder.join(BINARY))
+        .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
         .with_context(|| {
-            format!("{BINARY} is not built: run `cargo build -p {BINARY}`, or set MCP_AUTH_OPERATOR_BIN to its path")
+            format!("{name} is not built: run `cargo build -p {name}`, or set {variable} to its path")
         })
 }

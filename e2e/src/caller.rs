@@ -145,10 +145,9 @@ fn answer(text: &str) -> Value {
     }
     let events = text.lines().filter_map(|line| line.strip_prefix("data:"));
     let messages = events.filter_map(|data| serde_json::from_str::<Value>(data.trim()).ok());
-    messages
-        .filter(|message| message["result"].is_object() || message["error"].is_object())
-        .last()
-        .unwrap_or_default()
+    let mut answers =
+        messages.filter(|message| message["result"].is_object() || message["error"].is_object());
+    answers.next_back().unwrap_or_default()
 }
 
 #[cfg(test)]

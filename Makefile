@@ -14,8 +14,8 @@ help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 demo: ## The main job on a real API server and a real Keycloak; ONCE=1 ends with a verdict instead of staying up
-	@echo "==> building the operator and the demo (about two minutes the first time)"
-	@cargo build -p mcp-auth-operator -p mcp-auth-e2e --bins
+	@echo "==> building the operator, the gate and the demo (a few minutes the first time)"
+	@cargo build -p mcp-auth-operator -p mcp-auth-gate -p mcp-auth-e2e --bins
 	@cargo run --quiet -p mcp-auth-e2e --bin demo
 
 test: ## Lint, unit tests, generated files, and the stories on real parts

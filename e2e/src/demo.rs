@@ -1,5 +1,7 @@
 //! The demo: the main job on real parts, told as it happens.
 
+mod gate;
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail, ensure};
@@ -9,10 +11,12 @@ use crate::{
     control_plane::ControlPlane,
     interrupt,
     keycloak::OPERATOR_ROLES,
+    node,
     oauth::{Exchange, Issuer, LoginRequest, OAuthClient, VerifiedToken},
     operator::{self, Operator},
     progress, samples,
     setting::Setting,
+    stand::{self, Stand},
     story::StoryEnv,
     world::{self, World},
 };
@@ -31,7 +35,8 @@ const OPERATOR_NAMESPACE: &str = "mcp-platform-operator";
 /// # Errors
 /// When anything does not work as the demo says it does.
 pub async fn run(once: bool) -> anyhow::Result<()> {
-    let setting = Setting::from_env()?;
+    let mut setting = Setting::from_env()?;
+    setting.node = has_node(&setting).await;
     let mut demo = Demo::default();
     let shown = tokio::select! {
         shown = demo.show(&setting) => shown,
@@ -48,12 +53,33 @@ pub async fn run(once: bool) -> anyhow::Result<()> {
     shown.and(left)
 }
 
+/// Whether there will be a node; says why if not.
+async fn has_node(setting: &Setting) -> bool {
+    let problem = match &setting.gate_image {
+        _ if !setting.existing_cluster => node::problem().await,
+        Some(image) => Some(format!(
+            "the operator is here and cannot ask pods of your cluster; {image} is run there all the same"
+        )),
+        None => Some(
+            "your cluster is not known to have the image of the gate; GATE_IMAGE=... names one for it to run as well".to_owned(),
+        ),
+    };
+    if let Some(problem) = &problem {
+        say(&format!(
+            "the gate that is shown is a process of this machine, with the policy that the operator writes for its pods: {problem}"
+        ));
+    }
+    problem.is_none()
+}
+
 /// What was started and made so far. Of parts that exist already, only what was made is ever removed.
 #[derive(Default)]
 struct Demo {
     world: Option<Arc<World>>,
     /// Holds the proxy through which the operator speaks with Keycloak.
     env: Option<StoryEnv>,
+    /// The public address of the server with a gate, and what is behind it.
+    stand: Option<Stand>,
     operator: Option<Operator>,
     installed: bool,
     made_realm: bool,
@@ -76,10 +102,15 @@ impl Demo {
             env.kubectl().must(&["create", "namespace", team]).await?;
         }
         say("starting the operator under the shipped roles");
-        self.operator = Some(env.start_operator_with(&samples::operator_options(env)).await?);
-        say("kubectl apply of config/samples (the address of the authorization server is this Keycloak's)");
-        samples::apply(env).await?;
-        samples::wait_until_ready(env, READY, |object, after| {
+        let stand = &*self.stand.insert(Stand::prepare(world).await?);
+        let mut options = samples::operator_options(env);
+        stand.allow(&mut options, env, gate_image(setting))?;
+        self.operator = Some(env.start_operator_with(&options).await?);
+        say(
+            "kubectl apply of config/samples (the addresses of the authorization server and of the gate are those here)",
+        );
+        samples::apply(env, stand).await?;
+        samples::wait_until_ready(env, stand, READY, |object, after| {
             say(&format!("Ready after {:4.1} s  {object}", after.as_secs_f64()));
         })
         .await?;
@@ -88,7 +119,11 @@ impl Demo {
             env.kubectl().must(&["get", "mcp-auth", "-A"]).await?
         ));
 
+        if stand.has_pods() {
+            proved(env).await?;
+        }
         let issuer = env.issuer().await?;
+        gate::show(env, &issuer, stand).await?;
         machine_client(env, &issuer).await?;
         user_and_exchange(env, &issuer).await?;
         metadata(env).await?;
@@ -128,6 +163,27 @@ impl Demo {
         }
         world.stop().await
     }
+}
+
+/// The image of the gate for a cluster without our node. Nothing is pulled where nothing runs.
+fn gate_image(setting: &Setting) -> Option<&str> {
+    let ours = (!setting.existing_cluster).then_some("mcp-auth-gate:none");
+    setting.gate_image.as_deref().or(ours)
+}
+
+/// What the operator found out about the gate by itself.
+async fn proved(env: &StoryEnv) -> anyhow::Result<()> {
+    let (namespace, name) = stand::SAMPLE;
+    for condition in ["GateReady", "Enforced", "BypassClosed"] {
+        let found = env
+            .wait_condition(("McpServer", namespace, name), (condition, "True"), READY)
+            .await?;
+        say(&format!(
+            "{condition} of McpServer {namespace}/{name}: {}",
+            found["message"].as_str().unwrap_or_default()
+        ));
+    }
+    Ok(())
 }
 
 /// Fails when the cluster has something already that the demo would change.

@@ -15,9 +15,12 @@
 
 pub mod bench;
 pub mod cache;
+pub mod caller;
 pub mod control_plane;
 pub mod demo;
+pub mod edge;
 pub mod gate;
+pub mod gates;
 pub mod image;
 pub mod interrupt;
 pub mod keycloak;
@@ -39,6 +42,7 @@ pub mod runner;
 pub mod samples;
 pub mod secrets;
 pub mod setting;
+pub mod stand;
 pub mod story;
 pub mod tools;
 pub mod wait;

@@ -50,6 +50,8 @@ pub struct OperatorOptions {
     pub log_level: String,
     /// Whether addresses on the loopback interface are allowed, where everything here is.
     pub insecure_allow_loopback: bool,
+    /// A file of authorities in PEM that it trusts at public addresses of servers, instead of those of this machine.
+    pub trust: Option<PathBuf>,
     /// Any other arguments.
     pub extra: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl OperatorOptions {
             deletion_timeout: "1h".to_owned(),
             log_level: "debug".to_owned(),
             insecure_allow_loopback: true,
+            trust: None,
             extra: Vec::new(),
         }
     }
@@ -140,6 +143,9 @@ impl Operator {
             .args(options.arguments(port))
             .env("KUBECONFIG", kubeconfig)
             .env("RUST_BACKTRACE", "1");
+        if let Some(trust) = &options.trust {
+            command.env("SSL_CERT_FILE", trust);
+        }
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let log = dir.join(format!("operator-{number}.log"));
         let process = Guarded::spawn(format!("operator of {}", options.namespace), &command, log)?;
@@ -218,16 +224,21 @@ impl Operator {
 
 /// `$MCP_AUTH_OPERATOR_BIN`, or the binary that cargo built beside the running program.
 pub fn binary() -> anyhow::Result<PathBuf> {
-    if let Some(chosen) = std::env::var_os("MCP_AUTH_OPERATOR_BIN") {
+    built(BINARY, "MCP_AUTH_OPERATOR_BIN")
+}
+
+/// What this variable names, or the binary of this name that cargo built beside the running program.
+pub(crate) fn built(name: &str, variable: &str) -> anyhow::Result<PathBuf> {
+    if let Some(chosen) = std::env::var_os(variable) {
         return Ok(PathBuf::from(chosen));
     }
     let this = std::env::current_exe().context("cannot find the running program")?;
     this.ancestors()
         .skip(1)
         .take(2)
-        .map(|folder| folder.join(BINARY))
+        .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
         .with_context(|| {
-            format!("{BINARY} is not built: run `cargo build -p {BINARY}`, or set MCP_AUTH_OPERATOR_BIN to its path")
+            format!("{name} is not built: run `cargo build -p {name}`, or set {variable} to its path")
         })
 }

@@ -12,6 +12,8 @@ const CLUSTER: &str = "CLUSTER";
 const KEYCLOAK_URL: &str = "KEYCLOAK_URL";
 const KEYCLOAK_CLIENT_ID: &str = "KEYCLOAK_CLIENT_ID";
 const KEYCLOAK_CLIENT_SECRET: &str = "KEYCLOAK_CLIENT_SECRET";
+/// An image of the gate that the existing cluster can pull.
+const GATE_IMAGE: &str = "GATE_IMAGE";
 /// A file of certificates in PEM.
 const KEYCLOAK_CA: &str = "KEYCLOAK_CA";
 
@@ -24,6 +26,8 @@ pub struct Setting {
     pub keycloak: Option<ExistingKeycloak>,
     /// Whose certificates are trusted besides those that the run makes.
     pub others: Others,
+    /// The image of the gate that the existing cluster is to run.
+    pub gate_image: Option<String>,
     /// Whether the cluster gets a node. Not where it exists already.
     pub node: bool,
 }
@@ -75,6 +79,12 @@ impl Setting {
             (Some(_), None) => Others::System,
             (Some(_), Some(file)) => Others::File(PathBuf::from(file)),
         };
+        let gate_image = get(GATE_IMAGE);
+        if gate_image.is_some() && !existing_cluster {
+            problems.push(format!(
+                "{GATE_IMAGE} is of use only with {CLUSTER}=existing: elsewhere the gate is built here"
+            ));
+        }
         if !problems.is_empty() {
             bail!("{}", problems.join("\n"));
         }
@@ -82,6 +92,7 @@ impl Setting {
             existing_cluster,
             keycloak,
             others,
+            gate_image,
             node: false,
         })
     }
@@ -116,13 +127,14 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_a_line() {
         type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
-        let cases: [Case<'_>; 3] = [
+        let cases: [Case<'_>; 4] = [
             (&[(CLUSTER, "kind")], &["CLUSTER=kind: write CLUSTER=existing"]),
             (
                 &[(KEYCLOAK_URL, "http://sso")],
                 &["an https address", "KEYCLOAK_CLIENT_ID", "KEYCLOAK_CLIENT_SECRET"],
             ),
             (&[(KEYCLOAK_CA, "ca.pem")], &["only with KEYCLOAK_URL"]),
+            (&[(GATE_IMAGE, "gate:1")], &["only with CLUSTER=existing"]),
         ];
         for (variables, expected) in cases {
             let text = read(variables).unwrap_err().to_string();

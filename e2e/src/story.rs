@@ -186,6 +186,13 @@ impl StoryEnv {
         })
     }
 
+    /// A file with the authority's certificate.
+    pub fn authority_file(&self) -> anyhow::Result<PathBuf> {
+        let file = self.folder.join("authority.pem");
+        std::fs::write(&file, self.world.authority().pem())?;
+        Ok(file)
+    }
+
     /// How this story's operator is run unless the story changes something: it serves the story's namespaces, and
     /// marks what it makes with the story's name.
     pub fn operator_options(&self) -> OperatorOptions {

@@ -120,7 +120,7 @@ impl PodFacts {
     }
 }
 
-/// A part of the addresses behind a Service, as far as it tells the numbers of ports.
+/// A part of the addresses behind a Service: which take requests, at which numbers of ports.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SliceFacts {
     /// Its metadata.
@@ -129,6 +129,37 @@ pub struct SliceFacts {
     /// The ports of all addresses.
     #[serde(default)]
     pub ports: Option<Vec<SlicePort>>,
+    /// What is behind the Service.
+    #[serde(default)]
+    pub endpoints: Option<Vec<SliceEndpoint>>,
+}
+
+impl SliceFacts {
+    /// The addresses that take requests.
+    pub fn ready(&self) -> impl Iterator<Item = &str> {
+        let ready = self.endpoints.iter().flatten();
+        let ready = ready.filter(|endpoint| endpoint.conditions.ready != Some(false));
+        ready.flat_map(|endpoint| endpoint.addresses.iter().map(String::as_str))
+    }
+}
+
+/// Something behind a Service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SliceEndpoint {
+    /// Its addresses, which all lead to the same.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// How it is.
+    #[serde(default)]
+    pub conditions: EndpointConditions,
+}
+
+/// How something behind a Service is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct EndpointConditions {
+    /// Whether it takes requests; it does when nothing is said.
+    #[serde(default)]
+    pub ready: Option<bool>,
 }
 
 /// A port behind a Service.
@@ -175,3 +206,29 @@ part_of!(
     "discovery.k8s.io",
     "v1"
 );
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_behind_a_service_takes_requests_unless_it_says_otherwise() {
+        for (endpoints, expected) in [
+            (json!(null), &[][..]),
+            (json!([]), &[]),
+            (json!([{"addresses": ["10.0.0.1"]}]), &["10.0.0.1"]),
+            (
+                json!([
+                    {"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
+                    {"addresses": ["10.0.0.2"], "conditions": {"ready": false}},
+                ]),
+                &["10.0.0.1"],
+            ),
+        ] {
+            let slice: SliceFacts = serde_json::from_value(json!({"endpoints": endpoints})).unwrap();
+            assert!(slice.ready().eq(expected.iter().copied()), "{endpoints}");
+        }
+    }
+}

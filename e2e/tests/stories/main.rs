@@ -5,6 +5,7 @@
 
 mod admission;
 mod clients;
+mod cluster;
 mod command_line;
 mod conformance;
 mod deletion;
@@ -40,6 +41,7 @@ fn all() -> Vec<Story> {
     let mut stories = Vec::new();
     stories.extend(admission::stories());
     stories.extend(clients::stories());
+    stories.extend(cluster::stories());
     stories.extend(command_line::stories());
     stories.extend(conformance::stories());
     stories.extend(deletion::stories());

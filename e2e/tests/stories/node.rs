@@ -3,7 +3,7 @@
 mod ending;
 mod policies;
 mod probes;
-mod scene;
+pub(crate) mod scene;
 
 use std::{process::Command, sync::Arc, time::Duration};
 

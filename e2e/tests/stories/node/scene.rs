@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 const IN_FORCE: Duration = Duration::from_secs(30);
 
 /// A story's namespace, on a node that knows the image of the reference server.
-pub(super) struct Scene {
-    pub(super) env: StoryEnv,
+pub(crate) struct Scene {
+    pub(crate) env: StoryEnv,
     image: String,
 }
 
 impl Scene {
-    pub(super) async fn new(world: &Arc<World>, name: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn new(world: &Arc<World>, name: &str) -> anyhow::Result<Self> {
         let node = node(world)?;
         let npm = NpmTools::prepare(world.folder().path()).await?;
         let image = node.load(&Image::server_everything(&npm)?).await?;
@@ -32,7 +32,7 @@ impl Scene {
     }
 
     /// A Deployment and a Service `everything` of the reference server, ready.
-    pub(super) async fn start_everything(&self) -> anyhow::Result<()> {
+    pub(crate) async fn start_everything(&self) -> anyhow::Result<()> {
         let container = json!({
             "name": "server",
             "image": self.image,
@@ -61,7 +61,7 @@ impl Scene {
     }
 
     /// A Service for the pods with the label `app` of its name.
-    pub(super) async fn service(&self, name: &str, port: u16) -> anyhow::Result<()> {
+    pub(crate) async fn service(&self, name: &str, port: u16) -> anyhow::Result<()> {
         self.env
             .apply(&json!({
                 "apiVersion": "v1",
@@ -73,13 +73,13 @@ impl Scene {
     }
 
     /// A pod that does nothing until [`Scene::run`] is called, with the certificate of the run's authority.
-    pub(super) async fn start_client(&self, name: &str, labels: Value) -> anyhow::Result<()> {
+    pub(crate) async fn start_client(&self, name: &str, labels: Value) -> anyhow::Result<()> {
         let script = "setInterval(() => {}, 1 << 30)";
         self.start_script(name, labels, script, Value::Null).await
     }
 
     /// A pod that runs a script, ready.
-    pub(super) async fn start_script(
+    pub(crate) async fn start_script(
         &self,
         name: &str,
         labels: Value,
@@ -113,7 +113,7 @@ impl Scene {
     }
 
     /// Runs a script in a pod, which prints JSON.
-    pub(super) async fn run(&self, pod: &str, script: &str) -> anyhow::Result<Value> {
+    pub(crate) async fn run(&self, pod: &str, script: &str) -> anyhow::Result<Value> {
         let namespace = ["exec", "--namespace", self.env.namespace(), pod, "--"];
         let arguments = [&namespace[..], &["/node", "-e", script]].concat();
         let text = self.env.kubectl().must(&arguments).await?;
@@ -121,7 +121,7 @@ impl Scene {
     }
 
     /// Sends JSON from a pod, or asks without a body. Gives `status` and `body`, or `error`; it does not wait long.
-    pub(super) async fn fetch(&self, pod: &str, url: &str, body: &Value) -> anyhow::Result<Value> {
+    pub(crate) async fn fetch(&self, pod: &str, url: &str, body: &Value) -> anyhow::Result<Value> {
         let script = format!(
             r#"
             const body = {body};
@@ -144,13 +144,13 @@ impl Scene {
     }
 
     /// Like [`Scene::fetch`], until there is an answer: names and rules follow a new Service a moment later.
-    pub(super) async fn reach(&self, pod: &str, url: &str, body: &Value) -> anyhow::Result<Value> {
+    pub(crate) async fn reach(&self, pod: &str, url: &str, body: &Value) -> anyhow::Result<Value> {
         self.fetch_until(pod, url, body, |seen| seen["status"].is_number())
             .await
     }
 
     /// Like [`Scene::fetch`], until what it sees is as expected.
-    pub(super) async fn fetch_until(
+    pub(crate) async fn fetch_until(
         &self,
         pod: &str,
         url: &str,
@@ -169,13 +169,13 @@ impl Scene {
     }
 
     /// The address of a Service.
-    pub(super) async fn service_address(&self, name: &str) -> anyhow::Result<String> {
+    pub(crate) async fn service_address(&self, name: &str) -> anyhow::Result<String> {
         let service: Value = self.get("service", name).await?;
         text(&service, "/spec/clusterIP")
     }
 
     /// The address of a pod.
-    pub(super) async fn pod_address(&self, name: &str) -> anyhow::Result<String> {
+    pub(crate) async fn pod_address(&self, name: &str) -> anyhow::Result<String> {
         let pod: Value = self.get("pod", name).await?;
         text(&pod, "/status/podIP")
     }

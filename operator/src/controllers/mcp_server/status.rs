@@ -122,7 +122,7 @@ impl Progress {
     /// When to look at it again.
     pub(super) fn next(&self) -> Next {
         let open = |report: &Report| match report.type_ {
-            types::GATE_READY => report.status != Status::True,
+            types::GATE_READY | types::BYPASS_CLOSED => report.status != Status::True,
             types::ENFORCED => report.status == Status::False,
             _ => false,
         };

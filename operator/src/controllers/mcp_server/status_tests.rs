@@ -149,3 +149,47 @@ fn the_same_pass_at_another_time_gives_the_same_conditions() {
     );
     assert_eq!(first, second);
 }
+
+#[test]
+fn what_no_watch_sees_is_looked_at_again_soon() {
+    let at_rest = |gate, bypass, enforced: Report| {
+        let mut progress = Progress::default();
+        progress.gate([gate, bypass], GateStatus::default());
+        progress.enforced(enforced);
+        progress.next() == Next::Resync
+    };
+    let (gate, bypass, enforced) = (types::GATE_READY, types::BYPASS_CLOSED, types::ENFORCED);
+    let yes = |type_| Report::yes(type_, "Yes", "");
+    let open = |type_| Report::pending(type_, "Open", "");
+    let no = |type_| Report::no(type_, "No", "");
+    for (reports, expected, why) in [
+        ((yes(gate), yes(bypass), yes(enforced)), true, "all is well"),
+        (
+            (yes(gate), yes(bypass), open(enforced)),
+            true,
+            "it cannot be asked from here",
+        ),
+        (
+            (yes(gate), yes(bypass), no(enforced)),
+            false,
+            "somebody is at work on the route",
+        ),
+        (
+            (open(gate), yes(bypass), yes(enforced)),
+            false,
+            "pods load their policy",
+        ),
+        (
+            (yes(gate), no(bypass), yes(enforced)),
+            false,
+            "the network may close it by now",
+        ),
+        (
+            (yes(gate), open(bypass), yes(enforced)),
+            false,
+            "the server has pods by now",
+        ),
+    ] {
+        assert_eq!(at_rest(reports.0, reports.1, reports.2), expected, "{why}");
+    }
+}

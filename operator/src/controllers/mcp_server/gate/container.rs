@@ -99,7 +99,7 @@ fn arguments(server: &McpServer, secure: bool) -> Vec<String> {
         format!("--proxy-address=0.0.0.0:{PROXY_PORT}"),
         format!("--admin-address=0.0.0.0:{ADMIN_PORT}"),
         format!("--tokens-address=0.0.0.0:{TOKENS_PORT}"),
-        format!("--peers={peers}.{namespace}.svc"),
+        format!("--peers={peers}.{namespace}.svc:{TOKENS_PORT}"),
         "--pod-address=$(POD_IP)".to_owned(),
     ];
     if secure {

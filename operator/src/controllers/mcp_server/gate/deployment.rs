@@ -210,7 +210,7 @@ mod tests {
             "--proxy-address=0.0.0.0:8080",
             "--admin-address=0.0.0.0:8081",
             "--tokens-address=0.0.0.0:8082",
-            "--peers=notes-gate-peers.team.svc",
+            "--peers=notes-gate-peers.team.svc:8082",
             "--pod-address=$(POD_IP)",
         ]);
         assert_eq!(args(&json!({})), plain);

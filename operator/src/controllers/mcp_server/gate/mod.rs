@@ -16,7 +16,7 @@ mod survey;
 mod testing;
 mod ways_in;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
 use k8s_openapi::api::{
@@ -47,6 +47,7 @@ use crate::{
     context::{Context, find},
     controllers::{halt::Halt, owned, settle},
     error::Error,
+    kinds::{PodFacts, SliceFacts},
     metrics::Kind,
     policy::{denial, hosts, names},
     provider::Credential,
@@ -195,7 +196,7 @@ fn policy(
 }
 
 /// The ids of suspended clients that can hold tokens for this server.
-pub(super) fn denied(server: &McpServer, ctx: &Context) -> std::collections::BTreeSet<String> {
+pub(super) fn denied(server: &McpServer, ctx: &Context) -> BTreeSet<String> {
     let clients = ctx.feeds.clients.store().state();
     denial::denied(server, clients.iter().map(|client| &**client), &ctx.installation)
 }
@@ -206,7 +207,7 @@ fn target(server: &McpServer, ctx: &Context) -> Option<Arc<Service>> {
 }
 
 /// What is behind the headless Service of the server.
-fn slices(server: &McpServer, ctx: &Context) -> Vec<crate::kinds::SliceFacts> {
+fn slices(server: &McpServer, ctx: &Context) -> Vec<SliceFacts> {
     let (namespace, name) = (server.namespace(), server.name_any());
     let slices = ctx.feeds.gates.slices.store().state();
     let ours = slices.iter().filter(|slice| {
@@ -304,7 +305,7 @@ async fn certificate(server: &McpServer, ctx: &Context) -> Result<Option<String>
 /// Tells the kubelets of the gate's pods that what is mounted has changed: a pod that changes is looked at at once.
 async fn refresh(server: &McpServer, wanted: &InForce, ctx: &Context) -> Result<(), Error> {
     let version = format!("{}.{}", wanted.policy, wanted.credentials);
-    let is_old = |pod: &Arc<crate::kinds::PodFacts>| {
+    let is_old = |pod: &Arc<PodFacts>| {
         pod.metadata.deletion_timestamp.is_none() && pod.annotations().get(GATE_VERSION) != Some(&version)
     };
     let old: Vec<_> = ask::pods(server, ctx).into_iter().filter(is_old).collect();
@@ -339,12 +340,11 @@ fn outcome(
                     .iter()
                     .any(|pod| said.contains_key(&pod.uid().unwrap_or_default())),
             };
-            survey::ways_in(
-                server,
-                &ground,
-                &format!("{is_ready} {}", network::wanted(server)),
-                ctx,
-            )
+            // A new pod of the server may be another way in.
+            let behind = slices(server, ctx);
+            let behind: BTreeSet<_> = behind.iter().flat_map(SliceFacts::ready).collect();
+            let version = format!("{is_ready} {} {behind:?}", network::wanted(server));
+            survey::ways_in(server, &ground, &version, ctx)
         },
     );
     Outcome {

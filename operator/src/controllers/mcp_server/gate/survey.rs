@@ -6,13 +6,14 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, ResourceExt as _, api::ListParams, runtime::reflector::ObjectRef};
 use mcp_auth_crds::{
-    condition::{Report, types},
+    condition::{Report, Status, types},
     v1alpha1::McpServer,
 };
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     super::probe::{self, key},
+    network,
     services::PodPort,
     ways_in::{self, Attempt},
 };
@@ -22,6 +23,12 @@ use crate::{context::Context, egress::Audience, kinds::PodFacts, policy::names::
 const MOST_PODS: usize = 10;
 /// A connection that is dropped on the way is not answered at all.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often pods are tried that take a connection in spite of a NetworkPolicy, and the pause between: what enforces it
+/// takes a moment to learn of it, or of a new pod.
+const ROUNDS: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(2);
+/// How soon it is tried again where a way was found, or where nobody could tell: no watch sees what a network lets pass.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// What is surveyed.
 #[derive(Clone, Debug)]
@@ -42,14 +49,14 @@ pub(super) fn ways_in(server: &Arc<McpServer>, ground: &Ground, version: &str, c
         .map(|service| (service.name_any(), &service.spec))
         .collect();
     let version = hash(format!("{version} {ground:?} {specs:?}").as_bytes(), 16);
-    let age = ctx.config.resync_interval;
-    let Some((report, due)) = ctx
-        .probes
-        .ways_in
-        .last(&key(server), &version, ctx.clock.instant(), age)
-    else {
+    let (now, resync) = (ctx.clock.instant(), ctx.config.resync_interval);
+    let last = |age| ctx.probes.ways_in.last(&key(server), &version, now, age);
+    let Some((report, mut due)) = last(resync) else {
         return not_tried();
     };
+    if !due && report.status != Status::True {
+        due = last(resync.min(AGAIN)).is_some_and(|(_, due)| due);
+    }
     if due {
         let (server, ground, ctx) = (Arc::clone(server), ground.clone(), Arc::clone(ctx));
         tokio::spawn(async move { survey(&server, &ground, &services, &ctx).await });
@@ -85,25 +92,41 @@ fn services(server: &McpServer, ctx: &Context) -> Vec<Arc<Service>> {
 }
 
 async fn survey(server: &McpServer, ground: &Ground, services: &[Arc<Service>], ctx: &Context) {
-    let turn = ctx.probes.ways_in.turn().await;
-    let pods = pods(server, &ground.target, ctx).await;
-    let report = match pods {
-        Some(pods) => {
-            let attempts = join_all(pods.iter().map(|pod| attempt(pod, ground, ctx))).await;
-            Some(ways_in::report(
-                &ground.target,
-                services,
-                &pods,
-                &ground.port,
-                &attempts,
-            ))
+    let mut report = None;
+    for round in 0..ROUNDS {
+        if round > 0 {
+            tokio::time::sleep(PAUSE).await;
         }
-        None => None,
-    };
-    drop(turn);
+        report = look(server, ground, services, ctx).await;
+        let is_open = report
+            .as_ref()
+            .is_some_and(|report| report.reason == ways_in::PODS_REACHABLE);
+        if !(is_open && network::wanted(server)) {
+            break;
+        }
+    }
     if ctx.probes.ways_in.conclude(&key(server), report) {
         ctx.probes.wakes.wake(&ObjectRef::from_obj(server));
     }
+}
+
+/// One round over the pods. `None`: no telling.
+async fn look(
+    server: &McpServer,
+    ground: &Ground,
+    services: &[Arc<Service>],
+    ctx: &Context,
+) -> Option<Report> {
+    let _turn = ctx.probes.ways_in.turn().await;
+    let pods = pods(server, &ground.target, ctx).await?;
+    let attempts = join_all(pods.iter().map(|pod| attempt(pod, ground, ctx))).await;
+    Some(ways_in::report(
+        &ground.target,
+        services,
+        &pods,
+        &ground.port,
+        &attempts,
+    ))
 }
 
 /// Some pods of the server that take requests; one that takes none would refuse any connection. `None`: no telling.

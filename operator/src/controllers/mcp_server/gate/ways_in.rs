@@ -21,7 +21,9 @@ use super::services::PodPort;
 use crate::kinds::PodFacts;
 
 /// The reasons of what is open.
-pub(super) const OPEN: [&str; 3] = ["OtherService", "PodsReachable", "TargetExposed"];
+pub(super) const OPEN: [&str; 3] = ["OtherService", PODS_REACHABLE, "TargetExposed"];
+/// The reason of pods that take connections from anybody.
+pub(super) const PODS_REACHABLE: &str = "PodsReachable";
 
 /// How many names a message lists.
 const MOST_NAMED: usize = 4;
@@ -75,7 +77,7 @@ pub(super) fn report(
     if count(Attempt::Taken) > 0 {
         return Report::no(
             type_,
-            "PodsReachable",
+            PODS_REACHABLE,
             format!(
                 "{} of {} pods of the server took a connection past the gate: the network does not enforce the NetworkPolicy, another one allows it, or there is none",
                 count(Attempt::Taken),

@@ -170,14 +170,21 @@ impl Cluster {
 
     /// Applies an object of ours. Keys that others added stay; keys that we no longer name go.
     pub async fn apply<K: Owned>(&self, object: &K) -> Result<(), Error> {
+        self.apply_with(object, &PatchParams::apply(MANAGER).force())
+            .await
+    }
+
+    /// Applies an object of ours that was not there. If somebody made one of its name meanwhile that says anything else,
+    /// that is a conflict: it is not merged into theirs.
+    pub async fn apply_new<K: Owned>(&self, object: &K) -> Result<(), Error> {
+        self.apply_with(object, &PatchParams::apply(MANAGER)).await
+    }
+
+    async fn apply_with<K: Owned>(&self, object: &K, parameters: &PatchParams) -> Result<(), Error> {
         self.fence()?;
         let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
-        api.patch(
-            &object.name_any(),
-            &PatchParams::apply(MANAGER).force(),
-            &Patch::Apply(object),
-        )
-        .await?;
+        api.patch(&object.name_any(), parameters, &Patch::Apply(object))
+            .await?;
         Ok(())
     }
 

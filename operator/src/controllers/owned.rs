@@ -1,6 +1,7 @@
 //! Objects that an object of ours owns, whatever their kind: kept as they are wanted, and taken away.
 
 use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
+use mcp_auth_crds::annotations::WANTED;
 use serde_json::Value;
 
 use super::{halt::Halt, pass::key, settle::PART};
@@ -9,12 +10,14 @@ use crate::{
     context::Context,
     error::Error,
     metrics::Kind,
+    policy::names,
     watch::Feed,
 };
 
-/// Makes an object of `owner` be as `wanted`, which carries the owner reference. What others added to it stays; one of
-/// this name that is not the owner's is never overwritten. The cache tells that nothing is to be done; before a write the
-/// API server is asked, because a cache by label does not show what lacks the label.
+/// Makes an object of `owner` be as `wanted`, which carries the owner reference. What others added to it stays, but not
+/// where it changes of whom something holds; what is not wanted any more goes. One of this name that is not the owner's is
+/// never overwritten. The cache tells that nothing is to be done; before a write the API server is asked, because a cache
+/// by label does not show what lacks the label.
 ///
 /// # Errors
 /// When it belongs to somebody else, or cannot be read or written.
@@ -28,11 +31,13 @@ pub async fn keep<O: Owned, K: Owned + k8s_openapi::Resource + Sync + Send>(
     let Some(reference) = owner.controller_owner_ref(&()) else {
         return Ok(());
     };
+    let mut wanted = marked(wanted);
     let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
     let part = format!("{}{PART}{}/{name}", key(owner), K::KIND);
     let version = format!("{wanted:?}");
     let is_kept = |found: &K| {
-        ownership(Some(found.meta()), &reference) == (Ownership::Ours { alive: true }) && holds(found, wanted)
+        ownership(Some(found.meta()), &reference) == (Ownership::Ours { alive: true })
+            && holds(found, &wanted)
     };
     let cached = feed.store().get(&ObjectRef::new(&name).within(&namespace));
     if cached.is_some_and(|found| is_kept(&found)) {
@@ -48,10 +53,17 @@ pub async fn keep<O: Owned, K: Owned + k8s_openapi::Resource + Sync + Send>(
         (Ownership::Foreign, _) => return Err(foreign::<K>(&name, kind)),
         (Ownership::Ours { alive: true }, Some(found)) if is_kept(found) => return Ok(()),
         // The garbage collector would take it with its dead owner.
-        (Ownership::Ours { alive: false }, Some(found)) => ctx.cluster.delete(found).await?,
-        _ => {}
+        (Ownership::Ours { alive: false }, Some(found)) => {
+            ctx.cluster.delete(found).await?;
+            ctx.cluster.apply_new(&wanted).await?;
+        }
+        // Of this one alone it is known that it is ours.
+        (Ownership::Ours { alive: true }, Some(found)) => {
+            wanted.meta_mut().uid = found.uid();
+            ctx.cluster.apply(&wanted).await?;
+        }
+        _ => ctx.cluster.apply_new(&wanted).await?,
     }
-    ctx.cluster.apply(wanted).await?;
     if ctx.applied.note(kind, &part, &version) {
         ctx.metrics.drift_repaired(kind, K::KIND);
     }
@@ -102,6 +114,16 @@ fn foreign<K: Owned>(name: &str, kind: Kind) -> Halt {
     )
 }
 
+/// What is wanted, with the mark by which it is told from what was wanted before.
+fn marked<K: Owned>(wanted: &K) -> K {
+    let mut marked = wanted.clone();
+    let text = serde_json::to_vec(wanted).unwrap_or_default();
+    marked
+        .annotations_mut()
+        .insert(WANTED.to_owned(), names::hash(&text, 16));
+    marked
+}
+
 /// Whether an object has all that is wanted of it.
 fn holds<K: Owned>(found: &K, wanted: &K) -> bool {
     match (serde_json::to_value(found), serde_json::to_value(wanted)) {
@@ -113,14 +135,19 @@ fn holds<K: Owned>(found: &K, wanted: &K) -> bool {
 /// Lists of a pod to which others add, such as a sidecar.
 const SHARED: [&str; 4] = ["containers", "env", "volumes", "volumeMounts"];
 
+/// Parts that say of whom something holds, or who may come in: anything that is added changes that.
+const EXACT: [&str; 4] = ["selector", "podSelector", "labelSelector", "ingress"];
+
 /// Whether `wanted` is part of `found`: the API server fills in defaults, and others may add what is theirs. Lists are
-/// compared element by element, but those of [`SHARED`], whose elements are found by name.
+/// compared element by element, but those of [`SHARED`], whose elements are found by name; parts of [`EXACT`] are the same
+/// or they are not.
 fn contains(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
         (_, Value::Null) => true,
         (Value::Object(found), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| {
             let found = found.get(key).unwrap_or(&Value::Null);
             match (found, wanted) {
+                _ if EXACT.contains(&key.as_str()) => found == wanted,
                 (Value::Array(found), Value::Array(wanted)) if SHARED.contains(&key.as_str()) => wanted
                     .iter()
                     .all(|wanted| found.iter().any(|found| is_named_so(found, wanted))),
@@ -145,63 +172,4 @@ fn is_named_so(found: &Value, wanted: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_is_wanted_is_looked_for_among_what_is_there() {
-        let found = json!({
-            "replicas": 2, "paused": false, "empty": null,
-            "containers": [{"name": "sidecar"}, {"name": "gate", "image": "a", "args": ["--x", "--y"], "policy": "p"}],
-            "ports": [{"name": "http"}, {"name": "tokens"}],
-            "rules": [{"from": [], "ports": [1]}, {}],
-        });
-        for (wanted, expected, why) in [
-            (json!({"replicas": 2}), true, "defaults may be there besides"),
-            (json!({"replicas": 3}), false, "another value"),
-            (json!({"labels": {"a": "b"}}), false, "nothing is there"),
-            (
-                json!({"labels": {}, "empty": [], "none": null}),
-                true,
-                "nothing is wanted",
-            ),
-            (
-                json!({"containers": [{"name": "gate", "image": "a"}]}),
-                true,
-                "named things are found among others",
-            ),
-            (
-                json!({"containers": [{"name": "gate", "image": "b"}]}),
-                false,
-                "by name, but changed",
-            ),
-            (json!({"containers": [{"name": "gates"}]}), false, "not there"),
-            (
-                json!({"containers": [{"name": "gate", "args": ["--x"]}]}),
-                false,
-                "one too many",
-            ),
-            (
-                json!({"containers": [{"name": "gate", "args": ["--y", "--x"]}]}),
-                false,
-                "another order",
-            ),
-            (json!({"rules": [{"ports": [1]}, {}]}), true, "element by element"),
-            (
-                json!({"rules": [{"ports": [1]}]}),
-                false,
-                "a rule more opens what was closed",
-            ),
-            (json!({"rules": []}), false, "none is wanted"),
-            (
-                json!({"ports": [{"name": "http"}]}),
-                false,
-                "one that we gave up is still there",
-            ),
-        ] {
-            assert_eq!(contains(&found, &wanted), expected, "{why}: {wanted}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,131 @@
+//! What counts as kept.
+
+use k8s_openapi::api::core::v1::Service;
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn what_is_wanted_is_looked_for_among_what_is_there() {
+    let found = json!({
+        "replicas": 2, "paused": false, "empty": null,
+        "containers": [{"name": "sidecar"}, {"name": "gate", "image": "a", "args": ["--x", "--y"], "policy": "p"}],
+        "ports": [{"name": "http"}, {"name": "tokens"}],
+        "rules": [{"from": [], "ports": [1]}, {}],
+    });
+    for (wanted, expected, why) in [
+        (json!({"replicas": 2}), true, "defaults may be there besides"),
+        (json!({"replicas": 3}), false, "another value"),
+        (json!({"labels": {"a": "b"}}), false, "nothing is there"),
+        (
+            json!({"labels": {}, "empty": [], "none": null}),
+            true,
+            "nothing is wanted",
+        ),
+        (
+            json!({"containers": [{"name": "gate", "image": "a"}]}),
+            true,
+            "named things are found among others",
+        ),
+        (
+            json!({"containers": [{"name": "gate", "image": "b"}]}),
+            false,
+            "by name, but changed",
+        ),
+        (json!({"containers": [{"name": "gates"}]}), false, "not there"),
+        (
+            json!({"containers": [{"name": "gate", "args": ["--x"]}]}),
+            false,
+            "one too many",
+        ),
+        (
+            json!({"containers": [{"name": "gate", "args": ["--y", "--x"]}]}),
+            false,
+            "another order",
+        ),
+        (json!({"rules": [{"ports": [1]}, {}]}), true, "element by element"),
+        (
+            json!({"rules": [{"ports": [1]}]}),
+            false,
+            "a rule more opens what was closed",
+        ),
+        (json!({"rules": []}), false, "none is wanted"),
+        (
+            json!({"ports": [{"name": "http"}]}),
+            false,
+            "one that we gave up is still there",
+        ),
+    ] {
+        assert_eq!(contains(&found, &wanted), expected, "{why}: {wanted}");
+    }
+}
+
+#[test]
+fn what_says_of_whom_something_holds_is_exactly_as_wanted() {
+    let rule = json!({"from": [{"podSelector": {"matchLabels": {"a": "b"}}}], "ports": [{"port": 1, "protocol": "TCP"}]});
+    let wanted =
+        json!({"selector": {"a": "b"}, "podSelector": {"matchLabels": {"a": "b"}}, "ingress": [rule]});
+    assert!(contains(&wanted, &wanted));
+    for (pointer, added, why) in [
+        ("/selector", json!({"a": "b", "c": "d"}), "fewer pods"),
+        ("/selector", json!({}), "no pods"),
+        (
+            "/podSelector",
+            json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "x", "operator": "Exists"}]}),
+            "fewer pods",
+        ),
+        (
+            "/ingress/0/from/0",
+            json!({"podSelector": {"matchLabels": {"a": "b"}}, "namespaceSelector": {}}),
+            "from every namespace",
+        ),
+        ("/ingress/0/from/0/podSelector", json!({}), "from every pod"),
+        (
+            "/ingress/0/ports/0",
+            json!({"port": 1, "endPort": 65535, "protocol": "TCP"}),
+            "to every port",
+        ),
+    ] {
+        let mut found = wanted.clone();
+        *found.pointer_mut(pointer).unwrap() = added;
+        assert!(!contains(&found, &wanted), "{pointer}: {why}");
+    }
+}
+
+/// What the API server has after `before` was applied, with a default that it filled in.
+fn stored(before: &Value) -> Service {
+    let mut found = serde_json::to_value(marked(&service(before))).unwrap();
+    found["spec"]["sessionAffinity"] = json!("None");
+    found["metadata"]["annotations"]["theirs"] = json!("x");
+    serde_json::from_value(found).unwrap()
+}
+
+fn service(spec: &Value) -> Service {
+    serde_json::from_value(json!({"metadata": {"name": "s"}, "spec": spec})).unwrap()
+}
+
+#[test]
+fn what_is_given_up_is_seen() {
+    let before =
+        json!({"selector": {"a": "b", "c": "d"}, "publishNotReadyAddresses": true, "clusterIP": "None"});
+    for (after, kept, why) in [
+        (before.clone(), true, "nothing changed: nothing is written again"),
+        (
+            json!({"selector": {"a": "b"}, "publishNotReadyAddresses": true, "clusterIP": "None"}),
+            false,
+            "a key",
+        ),
+        (
+            json!({"selector": {"a": "b", "c": "d"}, "clusterIP": "None"}),
+            false,
+            "a field",
+        ),
+        (
+            json!({"selector": {"a": "b", "c": "d"}, "publishNotReadyAddresses": true}),
+            false,
+            "another field",
+        ),
+    ] {
+        assert_eq!(holds(&stored(&before), &marked(&service(&after))), kept, "{why}");
+    }
+}

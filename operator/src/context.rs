@@ -87,7 +87,7 @@ pub struct Feeds {
     pub namespaces: Feed<PartialObjectMeta<Namespace>>,
 }
 
-/// What belongs to gates, by its labels.
+/// What belongs to gates, by its labels, and what decides who reaches them.
 pub struct GateFeeds {
     /// Deployments of gates.
     pub deployments: Feed<Deployment>,
@@ -95,7 +95,7 @@ pub struct GateFeeds {
     pub pods: Feed<PodFacts>,
     /// Where the pods of servers behind gates listen.
     pub slices: Feed<SliceFacts>,
-    /// NetworkPolicies around gates and the servers behind them.
+    /// All NetworkPolicies: those around gates and servers add up with the others.
     pub network_policies: Feed<NetworkPolicy>,
     /// Disruption budgets of gates.
     pub disruption_budgets: Feed<PodDisruptionBudget>,

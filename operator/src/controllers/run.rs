@@ -222,10 +222,8 @@ fn feeds(client: &Client, scope: &WatchScope, health: &Health) -> Feeds {
             deployments: feed!(scope.of(client, &of_gates(GATE)), going),
             pods: feed!(scope.of(client, &of_gates(GATE)), going),
             slices: feed!(scope.of(client, &of_gates(ORIGIN)), going),
-            network_policies: feed!(
-                scope.of(client, &watcher::Config::default().labels(SERVER)),
-                going
-            ),
+            // Also those of others: they add up with ours.
+            network_policies: feed!(scope.of(client, &config), going),
             disruption_budgets: feed!(scope.of(client, &of_gates(GATE)), going),
         },
         namespaces,

@@ -14,7 +14,7 @@ use mcp_auth_crds::v1alpha1::{
 };
 
 use self::{
-    gates::{Census, Denials, labelled, uses},
+    gates::{Census, Denials, labelled, policed, uses},
     homes::Homes,
     relations::{contend, exchanges, holds, is_of_the_same_server, names},
 };
@@ -262,12 +262,15 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
 fn gates(ctx: &Arc<Context>) -> Queue<McpServer> {
     let feeds = &ctx.feeds;
     let (by_service, by_host) = (feeds.servers.clone(), feeds.servers.clone());
+    let by_policy = feeds.servers.clone();
     let (mut denials, mut census) = (Denials::default(), Census::default());
     stream::select_all([
         on(&feeds.gates.deployments, |touch| labelled(&*touch.object)),
         on(&feeds.gates.pods, |touch| labelled(&*touch.object)),
         on(&feeds.gates.slices, |touch| labelled(&*touch.object)),
-        on(&feeds.gates.network_policies, |touch| labelled(&*touch.object)),
+        on(&feeds.gates.network_policies, move |touch| {
+            policed(&by_policy, &touch.object)
+        }),
         on(&feeds.gates.disruption_budgets, |touch| labelled(&*touch.object)),
         // Any Service can lead to a server, past its gate.
         on(&feeds.services, move |touch| {

@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Resource, ResourceExt as _, runtime::reflector::ObjectRef};
 use mcp_auth_crds::{
     annotations::SERVER,
     v1alpha1::{McpClient, McpServer},
 };
 
+use super::{
+    super::mcp_server::{COMPONENT, GATE},
+    all, owner,
+};
 use crate::{
     policy::{denial::denied_at, enforcement, names},
-    watch::Touch,
+    watch::{Feed, Touch},
 };
 
 /// Where the tokens of which clients are refused. Clients are touched with every rotation: only what changes at gates
@@ -64,6 +69,21 @@ pub(super) fn labelled<T: Resource>(object: &T) -> Option<ObjectRef<McpServer>> 
     Some(ObjectRef::new(server).within(meta.namespace.as_deref()?))
 }
 
+/// The servers to which a NetworkPolicy matters: of one around a gate its own, of any other all of the namespace that have a
+/// gate, because policies add up.
+pub(super) fn policed(servers: &Feed<McpServer>, policy: &NetworkPolicy) -> Vec<ObjectRef<McpServer>> {
+    let is_around_gate = policy.labels().get(COMPONENT).is_some_and(|part| part == GATE);
+    let own = owner(policy);
+    if own.is_some() && is_around_gate {
+        return own.into_iter().collect();
+    }
+    // Its own server may have no gate any more.
+    let beside = all(servers, |server| {
+        server.metadata.namespace == policy.metadata.namespace && enforcement::has_gate(server)
+    });
+    own.into_iter().chain(beside).collect()
+}
+
 /// Whether a server wants an object of this name for its gate, or reads it there.
 pub(super) fn uses(server: &McpServer, name: &str) -> bool {
     let own = server.name_any();
@@ -92,7 +112,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::super::mcp_server::ORIGIN, *};
 
     fn client(suspended: bool, servers: &[&str], deleted: bool) -> Touch<McpClient> {
         let access: Vec<Value> = servers
@@ -128,6 +148,38 @@ mod tests {
                 .map(|server| server.name)
                 .collect();
             assert_eq!(names, woken);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_network_policy_wakes_every_gate_of_its_namespace_unless_it_is_around_one() {
+        let server = |namespace: &str, name: &str, mode: &str| {
+            json!({
+                "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer", "metadata": {"namespace": namespace, "name": name},
+                "spec": {"authorizationServerRef": {"name": "main"}, "resource": "https://h/",
+                         "target": {"service": "s"}, "enforcement": {"mode": mode}},
+            })
+        };
+        let stage = crate::testing::stage(&[
+            server("n", "a", "Gate"),
+            server("n", "b", "Gate"),
+            server("n", "c", "External"),
+            server("o", "d", "Gate"),
+        ])
+        .await;
+        let owners =
+            json!([{"apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer", "name": "a", "uid": "u"}]);
+        for (component, owners, woken, why) in [
+            (GATE, owners.clone(), &["a"][..], "around a gate"),
+            (ORIGIN, owners, &["a", "a", "b"], "around a server"),
+            (GATE, json!([]), &["a", "b"], "somebody else's with our label"),
+        ] {
+            let policy = json!({"metadata": {"namespace": "n", "name": "p", "labels": {COMPONENT: component}, "ownerReferences": owners}});
+            let policy = serde_json::from_value(policy).unwrap();
+            let found = policed(&stage.ctx.feeds.servers, &policy);
+            let mut names: Vec<_> = found.into_iter().map(|server| server.name).collect();
+            names.sort_unstable();
+            assert_eq!(names, woken, "{why}");
         }
     }
 

@@ -1,11 +1,13 @@
 //! The gate in front of a server: its objects in the cluster, and whether it does what it should.
 
 mod ask;
+mod closing;
 mod container;
 mod credentials;
 mod deployment;
 mod document;
 mod ending;
+mod isolation;
 mod network;
 mod parts;
 mod ready;
@@ -21,7 +23,6 @@ use std::{collections::BTreeSet, sync::Arc};
 use futures::future::join_all;
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Secret, Service},
-    networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
 use kube::{Api, Resource as _, ResourceExt as _};
@@ -144,6 +145,9 @@ pub(super) async fn keep(
     ctx: &Arc<Context>,
 ) -> Result<Outcome, Halt> {
     let target = target(server, ctx);
+    if let Some(target) = &target {
+        isolation::check_target(target, &ctx.config.gate.labels).map_err(Halt::Refused)?;
+    }
     let slices = slices(server, ctx);
     let origin = services::origin(server, target.as_deref(), &slices)?;
     let text = policy(server, home, &observed.given.exchanges, &origin, ctx).to_text();
@@ -167,8 +171,11 @@ pub(super) async fn keep(
         .iter()
         .any(|exchange| exchange.delivery == Delivery::Endpoint);
     keep_services(server, &origin, sells, ctx).await?;
-    keep_network(server, &origin, ctx).await?;
-    keep_pods(server, ctx).await?;
+    closing::keep_gate(server, &origin, ctx).await?;
+    let kept = keep_pods(server, ctx).await;
+    let can_start = kept.is_ok() || closing::has_gate(server, ctx);
+    closing::keep_server(server, &origin, can_start, ctx).await?;
+    kept?;
     Ok(outcome(server, target, origin, &wanted, ctx))
 }
 
@@ -226,31 +233,6 @@ async fn keep_services(server: &McpServer, origin: &Origin, sells: bool, ctx: &C
     if origin.service.is_none() {
         let name = names::gate_origin(&server.name_any());
         owned::remove::<_, Service, _>(server, &name, feed, false, ctx).await?;
-    }
-    Ok(())
-}
-
-async fn keep_network(server: &McpServer, origin: &Origin, ctx: &Context) -> Result<(), Halt> {
-    let feed = &ctx.feeds.gates.network_policies;
-    let wanted = network::wanted(server);
-    if wanted {
-        // While the number of its port is not known, what is closed stays closed.
-        let around_server = network::around_server(server, origin);
-        for policy in [network::around_gate(server, origin)]
-            .iter()
-            .chain(around_server.as_ref())
-        {
-            owned::keep(Kind::McpServer, server, policy, feed, ctx).await?;
-        }
-    }
-    let name = server.name_any();
-    for (name, stays) in [
-        (names::gate(&name), wanted),
-        (names::gate_origin(&name), wanted && origin.service.is_some()),
-    ] {
-        if !stays {
-            owned::remove::<_, NetworkPolicy, _>(server, &name, feed, false, ctx).await?;
-        }
     }
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! Who may reach the pods of the server and of its gate: pure.
 //!
 //! A NetworkPolicy only allows, and several add up: "this port only from the gate, all others from anywhere" is said by
-//! listing all other ports, as ranges around it.
+//! listing all other ports, as ranges around it. Where somebody else's policy already lets nobody in, only what the gate
+//! needs is said: whoever closed the rest does not want it opened again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::networking::v1::{
@@ -15,13 +19,34 @@ use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::McpServer;
 
 use super::{
-    parts::{ADMIN_PORT, GATE, ORIGIN, PROXY_PORT, TOKENS_PORT, metadata, options, pods},
+    isolation::{closed_beside, isolates},
+    parts::{ADMIN_PORT, GATE, ORIGIN, PROXY_PORT, TOKENS_PORT, labels, metadata, options, pods},
     services::Origin,
 };
 use crate::policy::names;
 
 /// The last port that there is.
 const LAST: i32 = 65_535;
+
+/// Label by which every namespace has its name.
+const NAMESPACE: &str = "kubernetes.io/metadata.name";
+
+/// What else there is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings<'a> {
+    /// All NetworkPolicies of the namespace, also our own.
+    pub(super) policies: &'a [Arc<NetworkPolicy>],
+    /// The namespace of the operator.
+    pub(super) operator: &'a str,
+    /// Labels that the platform gives to the pods of gates.
+    pub(super) gate_labels: &'a BTreeMap<String, String>,
+}
+
+impl Surroundings<'_> {
+    fn isolate(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.policies.iter().any(|policy| isolates(policy, labels))
+    }
+}
 
 /// Whether NetworkPolicies are wanted.
 pub(super) fn wanted(server: &McpServer) -> bool {
@@ -30,40 +55,62 @@ pub(super) fn wanted(server: &McpServer) -> bool {
 
 /// Lets only the gate reach the target port of the server's pods, and anybody every other port. `None` while it is not
 /// known which pods these are, or which number the port has.
-pub(super) fn around_server(server: &McpServer, origin: &Origin) -> Option<NetworkPolicy> {
+///
+/// Policies over the same pods add up, so a port that is closed for another server is not opened here.
+pub(super) fn around_server(
+    server: &McpServer,
+    origin: &Origin,
+    around: &Surroundings<'_>,
+) -> Option<NetworkPolicy> {
     let numbers = origin.port.numbers();
-    let selector = server_pods(origin)?;
+    let labels = server_labels(origin)?;
     if numbers.is_empty() {
         return None;
     }
+    let name = names::gate_origin(&server.name_any());
     let gate = rule(
-        Some(vec![pods(server)]),
+        Some(vec![peer(pods(server))]),
         numbers.iter().map(|number| port("TCP", *number, None)),
     );
-    let others = gaps(&numbers)
-        .into_iter()
-        .map(|(first, last)| port("TCP", first, Some(last)));
-    let whole = ["UDP", "SCTP"].map(|protocol| port(protocol, 1, Some(LAST)));
-    let others = rule(None, others.chain(whole));
+    let beside = around.policies.iter();
+    let closed = beside
+        .flat_map(|policy| closed_beside(policy, &name, &labels))
+        .chain(numbers.iter().copied())
+        .collect();
+    let others = (!around.isolate(&labels)).then(|| all_but(&closed));
     Some(policy(
         server,
-        names::gate_origin(&server.name_any()),
+        name,
         ORIGIN,
-        selector,
-        vec![gate, others],
+        selecting(labels),
+        [gate].into_iter().chain(others).collect(),
     ))
 }
 
 /// Lets anybody reach the gate, but only the server and the gate itself the port where tokens are bought. Where it is
 /// asked how it is, it tells nothing that is secret, and monitoring may run anywhere.
-pub(super) fn around_gate(server: &McpServer, origin: &Origin) -> NetworkPolicy {
+///
+/// Where the platform lets nobody in, it also says who is to reach gates; only the operator may always ask them.
+pub(super) fn around_gate(server: &McpServer, origin: &Origin, around: &Surroundings<'_>) -> NetworkPolicy {
     // Of a Service without labels nobody knows which pods are the server's: those of its namespace may be.
-    let buyers = server_pods(origin).unwrap_or_default();
-    let open = rule(
-        None,
-        [PROXY_PORT, ADMIN_PORT].map(|number| port("TCP", number, None)),
+    let buyers = server_labels(origin).map(selecting).unwrap_or_default();
+    let mut gate = around.gate_labels.clone();
+    gate.extend(labels(server, GATE));
+    let open = if around.isolate(&gate) {
+        rule(
+            Some(vec![namespace(around.operator)]),
+            [port("TCP", ADMIN_PORT, None)],
+        )
+    } else {
+        rule(
+            None,
+            [PROXY_PORT, ADMIN_PORT].map(|number| port("TCP", number, None)),
+        )
+    };
+    let tokens = rule(
+        Some(vec![peer(buyers), peer(pods(server))]),
+        [port("TCP", TOKENS_PORT, None)],
     );
-    let tokens = rule(Some(vec![buyers, pods(server)]), [port("TCP", TOKENS_PORT, None)]);
     policy(
         server,
         names::gate(&server.name_any()),
@@ -73,13 +120,25 @@ pub(super) fn around_gate(server: &McpServer, origin: &Origin) -> NetworkPolicy 
     )
 }
 
-/// The server's own pods, as far as its Service tells.
-fn server_pods(origin: &Origin) -> Option<LabelSelector> {
-    let labels: BTreeMap<String, String> = origin.service.as_ref()?.spec.as_ref()?.selector.clone()?;
-    Some(LabelSelector {
+/// Labels of the server's own pods, as far as its Service tells.
+fn server_labels(origin: &Origin) -> Option<BTreeMap<String, String>> {
+    origin.service.as_ref()?.spec.as_ref()?.selector.clone()
+}
+
+fn selecting(labels: BTreeMap<String, String>) -> LabelSelector {
+    LabelSelector {
         match_labels: Some(labels),
         ..LabelSelector::default()
-    })
+    }
+}
+
+/// Lets anybody reach every port but these.
+fn all_but(closed: &BTreeSet<i32>) -> NetworkPolicyIngressRule {
+    let others = gaps(closed)
+        .into_iter()
+        .map(|(first, last)| port("TCP", first, Some(last)));
+    let whole = ["UDP", "SCTP"].map(|protocol| port(protocol, 1, Some(LAST)));
+    rule(None, others.chain(whole))
 }
 
 /// The ranges of ports that leave these out.
@@ -108,16 +167,28 @@ fn port(protocol: &str, first: i32, last: Option<i32>) -> NetworkPolicyPort {
 
 /// From whom, `None` for anybody, to which ports.
 fn rule(
-    from: Option<Vec<LabelSelector>>,
+    from: Option<Vec<NetworkPolicyPeer>>,
     ports: impl IntoIterator<Item = NetworkPolicyPort>,
 ) -> NetworkPolicyIngressRule {
-    let peer = |selector| NetworkPolicyPeer {
-        pod_selector: Some(selector),
-        ..NetworkPolicyPeer::default()
-    };
     NetworkPolicyIngressRule {
-        from: from.map(|selectors| selectors.into_iter().map(peer).collect()),
+        from,
         ports: Some(ports.into_iter().collect()),
+    }
+}
+
+/// Pods of the same namespace.
+fn peer(pods: LabelSelector) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        pod_selector: Some(pods),
+        ..NetworkPolicyPeer::default()
+    }
+}
+
+/// All pods of a namespace.
+fn namespace(name: &str) -> NetworkPolicyPeer {
+    NetworkPolicyPeer {
+        namespace_selector: Some(selecting([(NAMESPACE.to_owned(), name.to_owned())].into())),
+        ..NetworkPolicyPeer::default()
     }
 }
 
@@ -140,110 +211,5 @@ fn policy(
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::api::core::v1::Service;
-    use serde_json::{Value, json};
-
-    use super::{
-        super::{
-            services::{PodPort, origin},
-            testing::server,
-        },
-        *,
-    };
-
-    fn found(port: PodPort) -> Origin {
-        let service: Service = serde_json::from_value(json!({
-            "metadata": {"name": "notes"}, "spec": {"selector": {"app": "notes"}, "ports": [{"port": 80}]},
-        }))
-        .unwrap();
-        let server = server(&json!({}));
-        Origin {
-            port,
-            ..origin(&server, Some(&service), &[]).unwrap()
-        }
-    }
-
-    /// Whether a policy lets pods with these labels (`None`: anything elsewhere) reach a port.
-    fn lets(policy: &NetworkPolicy, from: Option<&Value>, protocol: &str, number: i32) -> bool {
-        let policy = serde_json::to_value(policy).unwrap();
-        let rules = policy["spec"]["ingress"].as_array().unwrap().clone();
-        let of = |rule: &Value| {
-            rule["from"].as_array().is_none_or(|peers| {
-                let matches = |peer: &Value| {
-                    let wanted = peer["podSelector"]["matchLabels"]
-                        .as_object()
-                        .cloned()
-                        .unwrap_or_default();
-                    from.is_some_and(|labels| wanted.iter().all(|(key, value)| &labels[key] == value))
-                };
-                peers.iter().any(matches)
-            })
-        };
-        let to = |rule: &Value| {
-            rule["ports"].as_array().unwrap().iter().any(|port| {
-                let first = port["port"].as_i64().unwrap();
-                let last = port["endPort"].as_i64().unwrap_or(first);
-                port["protocol"] == protocol && (first..=last).contains(&i64::from(number))
-            })
-        };
-        rules.iter().any(|rule| of(rule) && to(rule))
-    }
-
-    #[test]
-    fn only_the_gate_reaches_the_port_of_the_server_and_anybody_every_other() {
-        let gate = json!({"app.kubernetes.io/name": "mcp-auth-gate", "mcpauth.dev/server": "notes"});
-        let other = json!({"app.kubernetes.io/name": "mcp-auth-gate", "mcpauth.dev/server": "other"});
-        for port in [
-            PodPort::Number(8080),
-            PodPort::Named("mcp".into(), [1, 8080, 65_535].into()),
-        ] {
-            let closed = port.numbers();
-            let policy = around_server(&server(&json!({})), &found(port)).unwrap();
-            for number in [1, 2, 8079, 8080, 8081, 65_534, 65_535] {
-                let is_closed = closed.contains(&number);
-                assert_eq!(lets(&policy, None, "TCP", number), !is_closed, "{number}");
-                assert_eq!(lets(&policy, Some(&other), "TCP", number), !is_closed, "{number}");
-                assert!(lets(&policy, Some(&gate), "TCP", number), "{number}");
-                assert!(lets(&policy, None, "UDP", number), "{number}");
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_is_closed_as_long_as_it_is_not_known_what() {
-        let unknown = found(PodPort::Named("mcp".into(), [].into()));
-        assert_eq!(around_server(&server(&json!({})), &unknown), None);
-        let nobody = Origin {
-            service: None,
-            ..found(PodPort::Number(80))
-        };
-        assert_eq!(around_server(&server(&json!({})), &nobody), None);
-    }
-
-    #[test]
-    fn only_the_server_and_the_gate_buy_tokens() {
-        let policy = around_gate(&server(&json!({})), &found(PodPort::Number(3000)));
-        let notes = json!({"app": "notes", "more": "x"});
-        let gate = json!({"app.kubernetes.io/name": "mcp-auth-gate", "mcpauth.dev/server": "notes"});
-        let other = json!({"app": "other"});
-        for (from, number, expected) in [
-            (None, 8080, true),
-            (None, 8081, true),
-            (None, 8082, false),
-            (Some(&other), 8082, false),
-            (Some(&notes), 8082, true),
-            (Some(&gate), 8082, true),
-        ] {
-            assert_eq!(lets(&policy, from, "TCP", number), expected, "{from:?} {number}");
-        }
-    }
-
-    #[test]
-    fn it_can_be_switched_off() {
-        assert!(wanted(&server(&json!({}))));
-        assert!(!wanted(&server(
-            &json!({"enforcement": {"gate": {"networkPolicy": false}}})
-        )));
-    }
-}
+#[path = "network_tests.rs"]
+mod tests;

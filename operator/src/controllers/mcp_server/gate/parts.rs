@@ -10,7 +10,7 @@ use mcp_auth_crds::{
 };
 
 /// Label of every workload that says what it is, and its value on gates.
-const NAME: (&str, &str) = ("app.kubernetes.io/name", "mcp-auth-gate");
+pub(super) const NAME: (&str, &str) = ("app.kubernetes.io/name", "mcp-auth-gate");
 /// Label that tells the objects of a gate from each other.
 pub(in crate::controllers) const COMPONENT: &str = "app.kubernetes.io/component";
 /// What leads to the pods of the server itself.

@@ -6,6 +6,12 @@ const ORIGIN: &str = "/api/v1/namespaces/team/services/notes-gate-origin";
 const AROUND_SERVER: &str = "/apis/networking.k8s.io/v1/namespaces/team/networkpolicies/notes-gate-origin";
 const AROUND_GATE: &str = "/apis/networking.k8s.io/v1/namespaces/team/networkpolicies/notes-gate";
 
+/// How many rules a NetworkPolicy has.
+fn rules(team: &Team, path: &str) -> usize {
+    let policy = team.0.cluster.get(path).unwrap();
+    policy["spec"]["ingress"].as_array().unwrap().len()
+}
+
 #[tokio::test]
 async fn a_key_that_the_target_gives_up_is_given_up_everywhere() {
     let mut team = Team::gated(&[]).await;
@@ -25,7 +31,7 @@ async fn a_key_that_the_target_gives_up_is_given_up_everywhere() {
     let both = Some(json!({"app": "notes", "slot": "blue"}));
     assert_eq!(selectors(&team), [both.clone(), both.clone(), both]);
     team.change(SERVICE, |service| {
-        service["spec"] = super::service()["spec"].clone()
+        service["spec"] = super::service()["spec"].clone();
     });
     team.calm().await;
     let one = Some(json!({"app": "notes"}));
@@ -51,6 +57,94 @@ async fn a_policy_that_lets_in_more_than_is_wanted_is_set_right() {
             team.0.cluster.get(AROUND_SERVER).unwrap()["spec"],
             before,
             "{pointer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_else_closed_stays_closed() {
+    let mut team = Team::gated(&[]).await;
+    assert_eq!(rules(&team, AROUND_SERVER), 2);
+    let deny = "/apis/networking.k8s.io/v1/namespaces/team/networkpolicies/deny";
+    team.0.cluster.put(json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"namespace": "team", "name": "deny"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+    }));
+    team.calm().await;
+    assert_eq!(rules(&team, AROUND_SERVER), 1, "only the gate's");
+    let around = team.0.cluster.get(AROUND_GATE).unwrap();
+    let from = &around["spec"]["ingress"][0]["from"][0];
+    assert_eq!(
+        from["namespaceSelector"]["matchLabels"],
+        json!({"kubernetes.io/metadata.name": OPERATOR})
+    );
+    team.0.cluster.remove(deny);
+    team.calm().await;
+    assert_eq!(rules(&team, AROUND_SERVER), 2);
+}
+
+#[tokio::test]
+async fn a_server_is_closed_only_once_a_gate_can_start() {
+    for (enforcement, image, closed, why) in [
+        (json!({}), Some("gate:1"), true, "it can"),
+        (json!({}), None, false, "there is no image"),
+        (
+            json!({"resources": {"limits": {"memory": "1024Gi"}}}),
+            Some("gate:1"),
+            false,
+            "it wants too much",
+        ),
+        (
+            json!({"tls": {"secretName": "none"}}),
+            Some("gate:1"),
+            false,
+            "there is no certificate",
+        ),
+    ] {
+        let mut team = Team::new(&[super::service()]).await;
+        team.change(NOTES, |notes| {
+            notes["spec"]["target"] = json!({"service": "notes"});
+            notes["spec"]["enforcement"] = json!({"gate": enforcement});
+        });
+        for _ in 0..3 {
+            team.start_over().await;
+            Arc::get_mut(&mut team.0.ctx).unwrap().config.gate.image = image.map(str::to_owned);
+            team.pass().await;
+        }
+        assert_eq!(team.0.cluster.get(DEPLOYMENT).is_some(), closed, "{why}");
+        assert_eq!(team.0.cluster.get(AROUND_SERVER).is_some(), closed, "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_had_a_gate_stays_closed_when_it_cannot_be_changed() {
+    let mut team = Team::gated(&[]).await;
+    team.0.cluster.remove(AROUND_SERVER);
+    team.start_over().await;
+    Arc::get_mut(&mut team.0.ctx).unwrap().config.gate.image = None;
+    team.pass().await;
+    assert_eq!(team.ready(), ("False".into(), "GateImageMissing".into()));
+    assert!(team.0.cluster.get(AROUND_SERVER).is_some());
+}
+
+#[tokio::test]
+async fn a_target_that_leads_to_a_gate_is_refused() {
+    for target in ["notes-gate", "notes-gate-origin", "by-hand"] {
+        let by_hand = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "team", "name": "by-hand"},
+            "spec": {"selector": {"mcpauth.dev/server": "notes"}, "ports": [{"port": 80, "targetPort": 3000}]},
+        });
+        let mut team = Team::gated(&[by_hand]).await;
+        let before = team.0.cluster.get(AROUND_SERVER).unwrap()["spec"].clone();
+        team.change(NOTES, |notes| {
+            notes["spec"]["target"] = json!({"service": target});
+        });
+        team.calm().await;
+        assert_eq!(team.ready(), ("False".into(), "TargetIsGate".into()), "{target}");
+        assert_eq!(
+            team.0.cluster.get(AROUND_SERVER).unwrap()["spec"],
+            before,
+            "{target}"
         );
     }
 }

@@ -26,6 +26,8 @@ pub struct PodFacts {
 pub struct PodSpec {
     /// It has the addresses of its node, for which no NetworkPolicy counts.
     pub host_network: bool,
+    /// The headless Service that gives it a name.
+    pub subdomain: Option<String>,
     /// Its containers.
     pub containers: Vec<Container>,
 }

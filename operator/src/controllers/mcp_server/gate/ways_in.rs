@@ -2,7 +2,8 @@
 //!
 //! What counts is whether the server's pods take connections from elsewhere, which is tried from the operator's own pod.
 //! A Service changes where a connection goes, not who may make it, so the target's own Service is as open as the pods are.
-//! Another Service to the same port is held against the server in any case: nobody needs it, and routes get to use it. So
+//! Another Service to the same port is held against the server in any case: nobody needs it, and routes get to use it. Only
+//! the headless Service that gives the pods of a StatefulSet their names is not: they cannot do without. So
 //! is, while pods were not tried, a target that is reachable from outside of the cluster.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -11,13 +12,10 @@ use k8s_openapi::{
     api::core::v1::{Service, ServicePort},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use kube::{Resource as _, ResourceExt as _};
-use mcp_auth_crds::{
-    condition::{Report, types},
-    v1alpha1::McpServer,
-};
+use kube::ResourceExt as _;
+use mcp_auth_crds::condition::{Report, types};
 
-use super::services::PodPort;
+use super::{isolation::is_of_a_gate, services::PodPort};
 use crate::kinds::PodFacts;
 
 /// The reasons of what is open.
@@ -58,8 +56,11 @@ pub(super) fn report(
     let type_ = types::BYPASS_CLOSED;
     let others: Vec<String> = services
         .iter()
-        .filter(|service| service.name_any() != target.name_any() && !is_of_a_gate(service))
-        .filter(|service| pods.iter().any(|pod| leads_to(service, pod, port)))
+        .filter(|service| service.name_any() != target.name_any() && !is_of_a_gate(&***service))
+        .filter(|service| {
+            pods.iter()
+                .any(|pod| leads_to(service, pod, port) && !governs(service, pod))
+        })
         .map(|service| described(service))
         .take(MOST_NAMED)
         .collect();
@@ -139,12 +140,14 @@ fn leads_to(service: &Service, pod: &PodFacts, port: &PodPort) -> bool {
     spec.selector.as_ref().is_some_and(selects) && (headless || spec.ports.iter().flatten().any(same))
 }
 
-/// Whether the operator made the Service for a gate: what comes by it was judged by one, or comes from one.
-fn is_of_a_gate(service: &Service) -> bool {
-    let owners = service.owner_references();
-    owners
-        .iter()
-        .any(|owner| owner.controller == Some(true) && owner.kind == McpServer::kind(&()))
+/// Whether it is the Service that gives the pod its name, as every StatefulSet has one: it is headless, and leads to the
+/// addresses of pods alone, which are tried.
+fn governs(service: &Service, pod: &PodFacts) -> bool {
+    let headless = service
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None"));
+    headless && exposure(service).is_none() && pod.spec.subdomain.as_ref() == Some(&service.name_any())
 }
 
 /// How a Service can be reached from outside of the cluster.
@@ -254,6 +257,67 @@ mod tests {
             "{}",
             report.message
         );
+    }
+
+    #[test]
+    fn the_service_that_names_the_pods_is_as_open_as_they_are() {
+        let plain = json!({"selector": {"app": "notes"}, "ports": [{"port": 3000}]});
+        let headless = json!({"selector": {"app": "notes"}, "clusterIP": "None", "ports": [{"port": 3000}]});
+        let mut exposed = headless.clone();
+        exposed["externalIPs"] = json!(["203.0.113.1"]);
+        for (subdomain, spec, attempt, reason, why) in [
+            (
+                Some("second"),
+                headless.clone(),
+                Attempt::Refused,
+                "Closed",
+                "it governs the pods",
+            ),
+            (
+                Some("second"),
+                headless.clone(),
+                Attempt::Taken,
+                "PodsReachable",
+                "the pods decide",
+            ),
+            (
+                Some("second"),
+                headless.clone(),
+                Attempt::Untried,
+                "NotTried",
+                "the pods decide",
+            ),
+            (
+                Some("other"),
+                headless.clone(),
+                Attempt::Refused,
+                "OtherService",
+                "another one does",
+            ),
+            (None, headless, Attempt::Refused, "OtherService", "none does"),
+            (
+                Some("second"),
+                plain.clone(),
+                Attempt::Refused,
+                "OtherService",
+                "it has an address of its own",
+            ),
+            (
+                Some("second"),
+                exposed,
+                Attempt::Refused,
+                "OtherService",
+                "and others",
+            ),
+        ] {
+            let mut pod = pod();
+            pod.spec.subdomain = subdomain.map(str::to_owned);
+            let (target, second) = (service("notes", plain.clone()), service("second", spec));
+            let all = [Arc::clone(&target), second];
+            let port = PodPort::Number(3000);
+            let report = report(&target, &all, &[pod], &port, &[attempt]);
+            assert_eq!(report.reason, reason, "{why}: {subdomain:?}");
+        }
     }
 
     #[test]

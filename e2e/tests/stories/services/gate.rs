@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::ensure;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{ConfigMap, Secret},
+    core::v1::{ConfigMap, Secret, Service},
     networking::v1::NetworkPolicy,
 };
 use kube::{
@@ -88,6 +88,7 @@ pub(super) async fn is_the_default(world: Arc<World>) -> anyhow::Result<()> {
         repaired >= 2.0,
         "{repaired} repairs of NetworkPolicies are counted"
     );
+    follows_its_target(&env).await?;
     exchanges(&env).await?;
 
     annotate(&env, "orders", &json!({ ENFORCEMENT: "External" })).await?;
@@ -170,6 +171,7 @@ async fn is_set_right(env: &StoryEnv) -> anyhow::Result<()> {
         .await?;
     let open = Patch::Json::<()>(serde_json::from_value(json!([
         {"op": "add", "path": "/spec/ingress/-", "value": {}},
+        {"op": "add", "path": "/spec/ingress/1/from/0/namespaceSelector", "value": {}},
     ]))?);
     policies
         .patch("orders-gate", &PatchParams::default(), &open)
@@ -187,7 +189,9 @@ async fn is_set_right(env: &StoryEnv) -> anyhow::Result<()> {
             .and_then(|spec| spec.ingress)
             .unwrap_or_default();
         let around = policies.get_opt("orders-gate-origin").await?.is_some();
-        let right = replicas == Some(1) && rules.len() == 2 && around;
+        let peers = rules.iter().flat_map(|rule| rule.from.iter().flatten());
+        let far = peers.filter(|peer| peer.namespace_selector.is_some()).count();
+        let right = replicas == Some(1) && rules.len() == 2 && far == 0 && around;
         Ok(if right {
             Seen::Done(())
         } else {
@@ -195,6 +199,40 @@ async fn is_set_right(env: &StoryEnv) -> anyhow::Result<()> {
         })
     })
     .await
+}
+
+/// A label that the selector of the target's Service gains and loses, what leads to its pods and what closes them gain and
+/// lose as well.
+async fn follows_its_target(env: &StoryEnv) -> anyhow::Result<()> {
+    let space = env.namespace();
+    let services: Api<Service> = Api::namespaced(env.client(), space);
+    let policies: Api<NetworkPolicy> = Api::namespaced(env.client(), space);
+    for (slot, expected) in [
+        (json!("blue"), json!({ "app": "orders", "slot": "blue" })),
+        (json!(null), json!({ "app": "orders" })),
+    ] {
+        let patch = Patch::Merge(json!({ "spec": { "selector": { "slot": slot } } }));
+        services.patch("orders", &PatchParams::default(), &patch).await?;
+        wait_for("the selector of the target's Service", SOON, async || {
+            let service = services.get("orders-gate-origin").await?.spec;
+            let policy = policies.get("orders-gate-origin").await?.spec;
+            let seen = [
+                json!(service.and_then(|spec| spec.selector)),
+                json!(
+                    policy
+                        .and_then(|spec| spec.pod_selector)
+                        .and_then(|pods| pods.match_labels)
+                ),
+            ];
+            Ok(if seen.iter().all(|selector| *selector == expected) {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{seen:?}"))
+            })
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// A policy by which the gate exchanges tokens gives it the server's credential, proved at the authorization server, and

@@ -11,6 +11,9 @@
 //!                           └─ StoryEnv         one per story: namespaces, a realm, an operator,
 //!                                │              and between the two:
 //!                                └─ RecordingProxy
+//!
+//! Caller ──► Edge ──► gate ──► MCP server      gates as pods of the node (gates), or for the samples where there is
+//!                                              none, as a process (stand)
 //! ```
 
 pub mod bench;

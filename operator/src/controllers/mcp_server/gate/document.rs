@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
-use mcp_auth_crds::v1alpha1::{DiscoveredMetadata, McpServer, RuleKind, ScopeName, TargetProtocol};
+use mcp_auth_crds::v1alpha1::{
+    DiscoveredMetadata, Endpoints, McpServer, RuleKind, ScopeName, TargetProtocol,
+};
 use mcp_auth_gate_core::document::{
     AuthorizationServer, Document, Exchange, Kind, Protocol, Rule, Scope, ServerName, TokenType, Upstream,
     VERSION,
@@ -24,6 +26,8 @@ pub(super) const KEY: &str = "policy.json";
 pub(in crate::controllers::mcp_server) struct Given<'a> {
     /// What the authorization server says of itself.
     pub(super) metadata: &'a DiscoveredMetadata,
+    /// Where it is reached from inside, where that is another place.
+    pub(super) endpoints: Option<&'a Endpoints>,
     /// Authorities to trust for it, in PEM.
     pub(super) ca_bundle: Option<&'a str>,
     /// What its access tokens call themselves.
@@ -42,6 +46,7 @@ pub(in crate::controllers::mcp_server) struct Given<'a> {
 pub(super) fn document(server: &McpServer, given: Given<'_>) -> Document {
     let Given {
         metadata,
+        endpoints,
         ca_bundle,
         token_types,
         alone_on_host,
@@ -49,6 +54,10 @@ pub(super) fn document(server: &McpServer, given: Given<'_>) -> Document {
         exchanges,
         upstream,
     } = given;
+    let inside = |endpoint: fn(&Endpoints) -> &Option<String>, public: &String| {
+        let known = endpoints.and_then(|endpoints| endpoint(endpoints).as_ref());
+        known.unwrap_or(public).clone()
+    };
     let spec = &server.spec;
     let h2c = spec.target.as_ref().and_then(|target| target.protocol) == Some(TargetProtocol::H2c);
     Document {
@@ -62,8 +71,8 @@ pub(super) fn document(server: &McpServer, given: Given<'_>) -> Document {
         alone_on_host,
         authorization_server: AuthorizationServer {
             issuer: metadata.issuer.clone(),
-            jwks_uri: metadata.jwks_uri.clone(),
-            token_endpoint: metadata.token_endpoint.clone(),
+            jwks_uri: inside(|endpoints| &endpoints.jwks, &metadata.jwks_uri),
+            token_endpoint: inside(|endpoints| &endpoints.token, &metadata.token_endpoint),
             ca_bundle: ca_bundle.map(str::to_owned),
             token_types,
             other_audiences: BTreeSet::new(),

@@ -13,11 +13,16 @@ fn as_metadata() -> DiscoveredMetadata {
 }
 
 fn made(spec: &serde_json::Value) -> Document {
+    made_with(spec, None)
+}
+
+fn made_with(spec: &serde_json::Value, endpoints: Option<&Endpoints>) -> Document {
     let metadata = as_metadata();
     document(
         &server(spec),
         Given {
             metadata: &metadata,
+            endpoints,
             ca_bundle: Some("PEM"),
             token_types: vec![],
             alone_on_host: true,
@@ -69,6 +74,30 @@ fn the_policy_says_what_the_spec_says() {
         Ok(document),
         "a gate reads it"
     );
+}
+
+#[test]
+fn the_authorization_server_is_reached_where_the_platform_says() {
+    let given = |jwks: Option<&str>, token: Option<&str>| Endpoints {
+        jwks: jwks.map(str::to_owned),
+        token: token.map(str::to_owned),
+        ..Endpoints::default()
+    };
+    let (jwks, token) = ("https://inside/certs", "https://inside/token");
+    let public = as_metadata();
+    for (endpoints, expected) in [
+        (None, (public.jwks_uri.as_str(), public.token_endpoint.as_str())),
+        (
+            Some(given(None, None)),
+            (&public.jwks_uri, &public.token_endpoint),
+        ),
+        (Some(given(Some(jwks), None)), (jwks, &public.token_endpoint)),
+        (Some(given(Some(jwks), Some(token))), (jwks, token)),
+    ] {
+        let made = made_with(&json!({}), endpoints.as_ref()).authorization_server;
+        assert_eq!((made.jwks_uri.as_str(), made.token_endpoint.as_str()), expected);
+        assert_eq!(made.issuer, public.issuer, "which is what tokens say");
+    }
 }
 
 #[test]

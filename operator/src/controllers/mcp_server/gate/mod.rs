@@ -189,6 +189,7 @@ fn policy(
 ) -> Document {
     let given = document::Given {
         metadata: &home.connection.metadata,
+        endpoints: home.authorization_server.spec.endpoints.as_ref(),
         ca_bundle: home.connection.ca_bundle.as_deref(),
         token_types: home.connection.provider.token_types(),
         alone_on_host: hosts::is_alone(

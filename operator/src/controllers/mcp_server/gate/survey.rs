@@ -100,7 +100,7 @@ async fn survey(server: &McpServer, ground: &Ground, services: &[Arc<Service>], 
         report = look(server, ground, services, ctx).await;
         let is_open = report
             .as_ref()
-            .is_some_and(|report| report.reason == ways_in::PODS_REACHABLE);
+            .is_some_and(|report| report.reason == "PodsReachable");
         if !(is_open && network::wanted(server)) {
             break;
         }

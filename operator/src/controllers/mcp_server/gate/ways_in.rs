@@ -19,9 +19,7 @@ use super::{isolation::is_of_a_gate, services::PodPort};
 use crate::kinds::PodFacts;
 
 /// The reasons of what is open.
-pub(super) const OPEN: [&str; 3] = ["OtherService", PODS_REACHABLE, "TargetExposed"];
-/// The reason of pods that take connections from anybody.
-pub(super) const PODS_REACHABLE: &str = "PodsReachable";
+pub(super) const OPEN: [&str; 3] = ["OtherService", "PodsReachable", "TargetExposed"];
 
 /// How many names a message lists.
 const MOST_NAMED: usize = 4;
@@ -78,7 +76,7 @@ pub(super) fn report(
     if count(Attempt::Taken) > 0 {
         return Report::no(
             type_,
-            PODS_REACHABLE,
+            "PodsReachable",
             format!(
                 "{} of {} pods of the server took a connection past the gate: the network does not enforce the NetworkPolicy, another one allows it, or there is none",
                 count(Attempt::Taken),

@@ -89,6 +89,7 @@ impl FakeCluster {
         if !self.writes.happens() {
             return None;
         }
+        let is_forced = parts.uri.query().unwrap_or_default().contains("force=true");
         let body = body.collect_bytes().await.unwrap();
         let sent: Value = if body.is_empty() {
             Value::Null
@@ -99,7 +100,7 @@ impl FakeCluster {
         Some(match parts.method {
             Method::POST => state.create(&path, sent),
             Method::PUT => state.replace(&path, sent),
-            Method::PATCH if is_apply(&parts.headers) => state.apply(&path, &sent),
+            Method::PATCH if is_apply(&parts.headers) => state.apply(&path, &sent, is_forced),
             Method::PATCH => state.patch(&path, &sent),
             Method::DELETE => state.delete(&path),
             method => panic!("{method} {path}"),
@@ -175,7 +176,11 @@ impl State {
     }
 
     /// Server-side apply, with one manager for the object and one for its status.
-    fn apply(&mut self, path: &str, sent: &Value) -> (u16, Value) {
+    fn apply(&mut self, path: &str, sent: &Value, is_forced: bool) -> (u16, Value) {
+        let is_ours = is_forced || self.applied.contains_key(path);
+        if !is_ours && self.objects.get(path).is_some_and(|found| differs(found, sent)) {
+            return failure(409, "Conflict");
+        }
         let before = self.applied.insert(path.to_owned(), sent.clone());
         let of_object = path.strip_suffix("/status").is_none();
         if let Some(object) = self.objects.get_mut(path).filter(|_| of_object) {
@@ -223,6 +228,16 @@ fn give_up(object: &mut Value, before: &Value, now: &Value) {
             (Some(_), None) => drop(object.remove(key)),
             (None, _) => {}
         }
+    }
+}
+
+/// Whether somebody else's object says anything else than what is sent, where both say something.
+fn differs(found: &Value, sent: &Value) -> bool {
+    match (found, sent) {
+        (Value::Object(found), Value::Object(sent)) => sent
+            .iter()
+            .any(|(key, sent)| found.get(key).is_some_and(|found| differs(found, sent))),
+        _ => found != sent,
     }
 }
 

@@ -92,6 +92,24 @@ fn what_says_of_whom_something_holds_is_exactly_as_wanted() {
     }
 }
 
+#[tokio::test]
+async fn what_somebody_makes_in_the_same_moment_is_not_merged_into() {
+    let path = "/api/v1/namespaces/n/services/s";
+    let named = |selector: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "n", "name": "s"}, "spec": {"selector": selector}});
+    let ours: Service = serde_json::from_value(named(json!({"a": "b"}))).unwrap();
+    let stage = crate::testing::stage(&[]).await;
+    stage.cluster.put(named(json!({"a": "theirs"})));
+    let theirs = stage.cluster.get(path);
+    assert!(stage.ctx.cluster.apply_new(&ours).await.is_err());
+    assert_eq!(stage.cluster.get(path), theirs);
+    stage.cluster.remove(path);
+    stage.ctx.cluster.apply_new(&ours).await.unwrap();
+    assert_eq!(
+        stage.cluster.get(path).unwrap()["spec"],
+        json!({"selector": {"a": "b"}})
+    );
+}
+
 /// What the API server has after `before` was applied, with a default that it filled in.
 fn stored(before: &Value) -> Service {
     let mut found = serde_json::to_value(marked(&service(before))).unwrap();

@@ -61,28 +61,26 @@ fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
 /// The ports that a policy of another server's closes to all but its gate, at pods that may be those with these labels.
 pub(super) fn closed_beside(policy: &NetworkPolicy, own: &str, labels: &Labels) -> BTreeSet<i32> {
     let is_around_server = policy.labels().get(COMPONENT).is_some_and(|part| part == ORIGIN);
-    let spec = policy.spec.clone().unwrap_or_default();
+    let counts = is_around_server
+        && policy.name_any() != own
+        && policy.metadata.deletion_timestamp.is_none()
+        && is_of_a_gate(policy);
+    let Some(spec) = policy.spec.as_ref().filter(|_| counts) else {
+        return BTreeSet::new();
+    };
     let theirs = spec
         .pod_selector
-        .and_then(|selector| selector.match_labels)
-        .unwrap_or_default();
-    if policy.name_any() == own
-        || !is_around_server
-        || !is_of_a_gate(policy)
-        || policy.metadata.deletion_timestamp.is_some()
-        || !may_be_one(&theirs, labels)
-    {
+        .as_ref()
+        .and_then(|selector| selector.match_labels.as_ref());
+    if theirs.is_some_and(|theirs| !may_be_one(theirs, labels)) {
         return BTreeSet::new();
     }
-    let for_its_gate = spec
-        .ingress
-        .into_iter()
-        .flatten()
-        .filter(|rule| rule.from.is_some());
-    let ports = for_its_gate.flat_map(|rule| rule.ports.into_iter().flatten());
+    let rules = spec.ingress.iter().flatten();
+    let for_its_gate = rules.filter(|rule| rule.from.is_some());
+    let ports = for_its_gate.flat_map(|rule| rule.ports.iter().flatten());
     ports
-        .filter_map(|port| match port.port {
-            Some(IntOrString::Int(number)) => Some(number),
+        .filter_map(|port| match &port.port {
+            Some(IntOrString::Int(number)) => Some(*number),
             _ => None,
         })
         .collect()

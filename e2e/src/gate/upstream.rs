@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use tokio::{
-    net::{TcpSocket, TcpStream, tcp::OwnedReadHalf},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
     sync::{Semaphore, watch},
     task::{JoinHandle, JoinSet},
     time::timeout,
@@ -58,10 +58,7 @@ impl Upstream {
 
     /// Starts one at this address, where another may have been before.
     pub async fn start_at(address: SocketAddr) -> anyhow::Result<Self> {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(4096)?;
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             requests: Mutex::default(),
@@ -152,6 +149,8 @@ async fn serve(stream: TcpStream, shared: &Shared) {
                 }
             }
             Ok(None) => return,
+            // A connection that broke while nothing was on it brought no request.
+            Err(_) if reader.rest().is_empty() => return,
             // What cannot be read is written down too: nobody may have sent it.
             Err(error) => {
                 let mut head = format!("unreadable: {error:#}\r\n").into_bytes();

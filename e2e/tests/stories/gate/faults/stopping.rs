@@ -48,8 +48,8 @@ async fn until_nothing_is_taken(scene: &Scene) -> anyhow::Result<()> {
 
 /// A call that is under way ends as it would have, streams end cleanly when the time is up, and then the gate does.
 pub(super) async fn what_is_open_ends_before_the_gate_does(run: Arc<RunFolder>) -> anyhow::Result<()> {
-    let drain = Duration::from_secs(2);
-    let scene = Scene::start_with(&run, "stopping", &json!({}), &["--drain-timeout", "2s"]).await?;
+    let drain = Duration::from_secs(4);
+    let scene = Scene::start_with(&run, "stopping", &json!({}), &["--drain-timeout", "4s"]).await?;
     let proxy = scene.gate.faces().proxy;
     let token = scene.issuer.sign(&scene.issuer.claims(RESOURCE, "mcp:use")?)?;
     let mut streams = open_streams(&scene, &token).await?;

@@ -42,7 +42,7 @@ fn from_a_page(scene: &Scene, kind: &str) -> anyhow::Result<Vec<u8>> {
 
 /// Whatever the server sends in place of an answer, the client gets an error that belongs to its message.
 pub(super) async fn a_bad_server_is_answered_for(run: Arc<RunFolder>) -> anyhow::Result<()> {
-    let flags = ["--upstream-header-timeout", "1s"];
+    let flags = ["--upstream-header-timeout", "3s"];
     let scene = Scene::start_with(&run, "bad-server", &json!({}), &flags).await?;
     let proxy = scene.gate.faces().proxy;
     for (kind, status) in [

@@ -68,7 +68,7 @@ pub(in super::super) async fn they_end_with_their_token_client_and_replica(
     run: Arc<RunFolder>,
 ) -> anyhow::Result<()> {
     let scene = Replicas::start(&run, "handles-that-end").await?;
-    let at_its_end = scene.token(&json!({"exp": issuer::now()? - CLOCK_SKEW + 4}))?;
+    let at_its_end = scene.token(&json!({"exp": issuer::now()? - CLOCK_SKEW + 5}))?;
     let (_stream, expires) = scene.call(0, &at_its_end, &[]).await?;
     scene.until_it_buys_nothing("after its token", &expires).await?;
 
@@ -92,8 +92,19 @@ pub(in super::super) async fn they_end_with_their_token_client_and_replica(
         "another client's"
     );
 
+    scene.issuer.rotate()?;
+    // The new key has to be fetched, and the old one is gone from the document.
+    let (_new_stream, new) = scene.call(0, &scene.token(&json!({}))?, &[]).await?;
+    scene
+        .until_it_buys_nothing("after its key was withdrawn", &other)
+        .await?;
+    ensure!(
+        scene.buy(scene.tokens(1), "reports", &new).await?.0 == 200,
+        "of the new key"
+    );
+
     scene.gates[0].process().kill_hard().await?;
-    let alone = scene.buy(scene.tokens(1), "reports", &other).await?;
+    let alone = scene.buy(scene.tokens(1), "reports", &new).await?;
     ensure!(
         alone == (503, json!({"error": "temporarily_unavailable"})),
         "without its replica: {}",

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{clock::SharedClock, outbound::Outbound};
+use crate::{changes::Changes, clock::SharedClock, outbound::Outbound};
 
 mod metrics;
 mod set;
@@ -70,6 +70,7 @@ pub enum Refetched {
 #[derive(Debug)]
 pub struct KeyStore {
     set: ArcSwap<KeySet>,
+    changes: Changes,
     state: watch::Sender<State>,
     demand: Notify,
     outbound: Outbound,
@@ -104,6 +105,7 @@ impl KeyStore {
         });
         Self {
             set: ArcSwap::from_pointee(KeySet::default()),
+            changes: Changes::default(),
             state,
             demand: Notify::new(),
             outbound,
@@ -111,6 +113,11 @@ impl KeyStore {
             clock,
             metrics: KeyMetrics::default(),
         }
+    }
+
+    /// Tells when tokens have to be verified anew, because the keys are others.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Puts the metrics of the keys into `registry`.
@@ -256,7 +263,7 @@ impl KeyStore {
             Ok(_) => Refetched::Yes,
             Err(_) => Refetched::No,
         };
-        let mut current = true;
+        let (mut current, mut replaced) = (true, false);
         self.state.send_modify(|state| {
             current = state.source.as_deref() == Some(source);
             if !current {
@@ -272,6 +279,7 @@ impl KeyStore {
                     document,
                     tokens,
                 )));
+                replaced = true;
             }
             state.running = false;
             state.ended += 1;
@@ -279,6 +287,9 @@ impl KeyStore {
         });
         if !current {
             return None;
+        }
+        if replaced {
+            self.changes.tell();
         }
         self.metrics.fetched(outcome, self.clock.now());
         match fetched {

@@ -159,6 +159,25 @@ async fn a_head_that_drips_does_not_hold_a_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_that_does_not_say_what_it_speaks_ends() {
+    let server = Server::plain().await;
+    for beginning in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM"] {
+        let mut setup = Setup::before(&server);
+        setup.timeouts.header_read = SHORT;
+        let gate = setup.start().await;
+        let mut client = gate.connect().await;
+        client.send(beginning).await;
+        assert!(client.has_ended().await, "{beginning:?}");
+        let mut slow = gate.connect().await;
+        let request = gate.post(CALL, "");
+        slow.send(&request[..1]).await;
+        tokio::time::sleep(SHORT / 4).await;
+        slow.send(&request[1..]).await;
+        assert_eq!(slow.response().await.status, 200, "POST begins like PRI");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_drips_is_refused() {
     let server = Server::plain().await;
     let mut setup = Setup::before(&server);
@@ -180,6 +199,16 @@ async fn a_head_that_is_too_large_is_refused() {
     let large = format!("X-Large: {}\r\n", "x".repeat(40 << 10));
     let response = gate.ask(&gate.post(CALL, &large)).await;
     assert_eq!(response.status, 431);
+    // However its parts come: hyper's buffer may hold more than it asks for.
+    for cut in [1, 3, 100, 8 << 10, 20 << 10, 31 << 10, 33 << 10] {
+        let request = gate.post(CALL, &large);
+        let (first, rest) = request.split_at(cut);
+        let mut client = gate.connect().await;
+        client.send(first).await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        client.send(rest).await;
+        assert_eq!(client.response().await.status, 431, "cut after {cut}");
+    }
     let many = "X-Many: 1\r\n".repeat(200);
     assert_eq!(gate.ask(&gate.post(CALL, &many)).await.status, 431);
     assert!(server.received().is_empty());

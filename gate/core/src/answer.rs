@@ -109,6 +109,8 @@ impl Reason {
                 BodyError::Batch => "body_batch",
                 BodyError::NotAMessage => "body_not_a_message",
                 BodyError::NoName => "body_no_name",
+                BodyError::AmbiguousUri => "body_ambiguous_uri",
+                BodyError::TooMany => "body_too_many",
                 BodyError::HoldsToken => "body_holds_token",
             },
             Self::Wire(WireError::Version) => "protocol_version",
@@ -177,9 +179,11 @@ impl Answer {
     /// A refusal of this body. A call that does not say of what is a message all the same, and its answer names it; if
     /// it is of a method that the wire does not have, 404: that is what is wrong with it.
     pub(crate) fn body_refused(error: BodyError, body: &[u8], wire: Wire) -> Self {
-        let outline = (error == BodyError::NoName)
-            .then(|| body::outline(body))
-            .flatten();
+        let is_message = matches!(
+            error,
+            BodyError::NoName | BodyError::AmbiguousUri | BodyError::TooMany
+        );
+        let outline = is_message.then(|| body::outline(body)).flatten();
         let (method, id) = outline.unwrap_or_default();
         let of_sessions = matches!(method.as_str(), "resources/subscribe" | "resources/unsubscribe");
         if wire == Wire::Stateless && of_sessions {
@@ -368,7 +372,7 @@ fn challenge(policy: &Policy, error: &str, scopes: &[&str]) -> String {
 fn code(reason: Reason) -> i32 {
     match reason {
         Reason::Body(BodyError::NotJson) => -32700,
-        Reason::Body(BodyError::NoName) => -32602,
+        Reason::Body(BodyError::NoName | BodyError::AmbiguousUri | BodyError::TooMany) => -32602,
         Reason::MethodUnknown => -32601,
         Reason::Wire(WireError::HeaderMismatch) => -32020,
         Reason::Wire(WireError::Version) => -32022,

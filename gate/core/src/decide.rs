@@ -11,6 +11,7 @@ use url::form_urlencoded;
 use crate::{
     answer::{Answer, Reason},
     body::{self, Message, Needle},
+    document::Kind,
     policy::Policy,
     token::{Claims, TokenError, Verifier},
     wire::{self, Wire},
@@ -256,7 +257,10 @@ fn needed(message: &Message, policy: &Policy) -> Option<BTreeSet<String>> {
     }
     let subjects = message.subjects.iter();
     subjects
-        .map(|(kind, name)| policy.needed(*kind, name))
+        .map(|(kind, name)| match kind {
+            Kind::Resource if message.is_about_template() => policy.needed_for_template(name),
+            _ => policy.needed(*kind, name),
+        })
         .try_fold(BTreeSet::new(), |mut all, needed| {
             all.extend(needed?);
             Some(all)
@@ -353,47 +357,9 @@ fn query_holds(query: Option<&str>, needle: &Needle<'_>) -> bool {
         || form_urlencoded::parse(query.as_bytes()).any(|(name, value)| holds(&name) || holds(&value))
 }
 
-/// Headers by which credentials travel, and those that are ours to set: nobody may send them past a gate.
-pub const NEVER_FORWARDED: [&str; 10] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "mcp-auth-handle",
-    "x-access-token",
-    "x-auth-request-access-token",
-    "x-forwarded-access-token",
-    "x-mcp-subject",
-    "x-mcp-client",
-    "x-mcp-scopes",
-];
-
-/// The headers of this request that must not reach the server: those, and whatever holds the token.
-fn removed(headers: &HeaderMap, wire: Wire, needle: Option<&Needle<'_>>) -> Vec<HeaderName> {
-    // Headers of the other wire, which nobody compared or looked up: a server that speaks both must not act on them.
-    let unchecked = |name: &HeaderName| match wire {
-        Wire::Sessions => *name == wire::METHOD || *name == wire::NAME,
-        Wire::Stateless => *name == wire::SESSION_ID,
-    };
-    let holds = |name: &HeaderName| {
-        needle.is_some_and(|needle| {
-            headers
-                .get_all(name)
-                .iter()
-                .any(|value| needle.is_in(value.as_bytes()))
-        })
-    };
-    // Servers that hand headers on as variables (CGI, WSGI) cannot tell an underscore from a dash.
-    let is_forbidden = |name: &HeaderName| {
-        let text = name.as_str();
-        NEVER_FORWARDED.contains(&text)
-            || (text.contains('_') && NEVER_FORWARDED.contains(&text.replace('_', "-").as_str()))
-    };
-    headers
-        .keys()
-        .filter(|name| is_forbidden(name) || unchecked(name) || holds(name))
-        .cloned()
-        .collect()
-}
-
+mod removal;
 #[cfg(test)]
 mod tests;
+
+pub use removal::NEVER_FORWARDED;
+use removal::removed;

@@ -10,11 +10,11 @@ use crate::{
     wire::{Wire, WireError},
 };
 
+mod preflight;
+
 /// Headers that pages may read (RFC 9728 needs the first).
 pub const EXPOSED: &str = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version";
 const ALLOWED_METHODS: &str = "GET, POST, DELETE, OPTIONS";
-/// Headers of MCP clients. `Authorization` must be named: a star does not stand for it.
-const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, Last-Event-ID";
 /// How long browsers keep what a preflight said, in seconds.
 const PREFLIGHT_AGE: &str = "600";
 const METADATA_CACHE: &str = "public, max-age=300";
@@ -95,6 +95,7 @@ impl Reason {
                 TokenError::NotYetValid => "token_not_yet_valid",
                 TokenError::ClientDenied => "client_denied",
                 TokenError::Revoked => "token_revoked",
+                TokenError::Anonymous => "token_anonymous",
             },
             Self::Scope => "scope",
             Self::Unmatched => "unmatched",
@@ -234,15 +235,7 @@ impl Answer {
 
     /// What a page may send. `asked` are the headers that it wants to send: any of MCP's own are fine.
     pub(crate) fn preflight(origin: Option<&str>, asked: &str) -> Self {
-        let own = asked.split(',').map(str::trim).filter(|name| {
-            name.get(..4)
-                .is_some_and(|prefix| prefix.eq_ignore_ascii_case("mcp-"))
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        });
-        let allowed = own.fold(ALLOWED_HEADERS.to_owned(), |all, name| {
-            let known = all.split(", ").any(|known| known.eq_ignore_ascii_case(name));
-            if known { all } else { all + ", " + name }
-        });
+        let allowed = preflight::allowed_headers(asked);
         Self::new(Reason::Preflight, StatusCode::NO_CONTENT)
             .with(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS)
             .with_text(header::ACCESS_CONTROL_ALLOW_HEADERS, &allowed)
@@ -252,6 +245,11 @@ impl Answer {
 
     pub(crate) fn not_found() -> Self {
         Self::refusal(Reason::NotFound, StatusCode::NOT_FOUND, "Nothing is here", None)
+    }
+
+    /// 400: after an upgrade nobody would judge what follows.
+    pub(crate) fn upgrade_refused() -> Self {
+        Self::head_refused("A connection is not turned into one of another protocol here")
     }
 
     pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {

@@ -17,6 +17,10 @@ use crate::{
     wire::{self, Wire},
 };
 
+/// What asks for another protocol on the connection (RFC 9110, 7.8; RFC 7540, 3.2.1; RFC 6455, 4.1). MCP does not, and an
+/// engine that asks a gate about it would let everything that follows pass.
+const UPGRADES: [&str; 3] = ["upgrade", "http2-settings", "sec-websocket-key"];
+
 /// A request without its body.
 #[derive(Clone, Copy)]
 pub struct Head<'a> {
@@ -149,6 +153,9 @@ pub fn admit(
     let answered = |answer: Answer| Stop::from(answer.for_origin(origin.as_deref()));
     if head.path != policy.path {
         return Err(answered(Answer::not_found()));
+    }
+    if UPGRADES.iter().any(|name| head.headers.contains_key(*name)) {
+        return Err(answered(Answer::upgrade_refused()));
     }
     if head.method == Method::OPTIONS {
         let asked = head.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS);

@@ -39,8 +39,12 @@ pub(super) fn removed(headers: &HeaderMap, wire: Wire, needle: Option<&Needle<'_
     // Servers that hand headers on as variables (CGI, WSGI) cannot tell an underscore from a dash.
     let is_forbidden = |name: &HeaderName| {
         let text = name.as_str();
-        NEVER_FORWARDED.contains(&text)
-            || (text.contains('_') && NEVER_FORWARDED.contains(&text.replace('_', "-").as_str()))
+        if !text.contains('_') {
+            return NEVER_FORWARDED.contains(&text);
+        }
+        let meant = text.replace('_', "-");
+        // What a wire says was judged under its own name.
+        NEVER_FORWARDED.contains(&meant.as_str()) || meant.starts_with("mcp-")
     };
     headers
         .keys()

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use mcp_auth_gate_core::{
     answer::{Answer, Reason},
     decide::{Allowed, Body, Head},
+    policy::Policy,
 };
 use secrecy::SecretString;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     access_log::{AccessLog, Record},
     authorizer::Authorizer,
+    callers::Callers,
     exchange::Exchanges,
     metrics::{Face, Metrics},
     proxy::budget::Budget,
@@ -32,6 +35,8 @@ pub struct Arbiter {
     pub largest_body: usize,
     /// Requests that are decided about at a time.
     pub places: Arc<Semaphore>,
+    /// Those of one caller.
+    pub(crate) callers: Callers,
     /// Memory for bodies that are read here.
     pub(crate) budget: Budget,
 }
@@ -89,8 +94,10 @@ impl Arbiter {
         can_pass: impl Fn(&Allowed) -> Result<(), Answer>,
     ) -> Result<Verdict, Box<Answer>> {
         let mut record = Record::new(&self.access_log, head.method, head.path, head.headers);
-        let judged = self.decide(head, body, can_pass, &mut record).await;
-        let judged = judged.map_err(|answer| Box::new(sayable(face, *answer)));
+        let judged = match self.unsayable(face, head) {
+            Some(answer) => Err(Box::new(answer)),
+            None => self.decide(head, body, can_pass, &mut record).await,
+        };
         let (reason, status) = match &judged {
             Ok(_) => (Reason::Allowed, 200),
             Err(answer) => (answer.reason, answer.status.as_u16()),
@@ -102,6 +109,21 @@ impl Arbiter {
         judged
     }
 
+    /// The answer instead of one that the proxy could not pass on to the client. One that asks by HTTP takes every
+    /// success for leave to pass the request on: metadata and preflight, which need no token, would open the server to
+    /// everybody.
+    fn unsayable(&self, face: Face, head: &Head<'_>) -> Option<Answer> {
+        let is_metadata = |policy: &Policy| policy.metadata_paths.iter().any(|path| path == head.path);
+        let is_answered = || {
+            *head.method == Method::OPTIONS || self.authorizer.policy().is_some_and(|all| is_metadata(&all))
+        };
+        (face == Face::ForwardAuth && is_answered()).then(|| {
+            let message =
+                "The metadata and preflights are answered at the gate's own port: they must be routed there";
+            Answer::head_refused(message)
+        })
+    }
+
     async fn decide<B: AsRef<[u8]>>(
         &self,
         head: &Head<'_>,
@@ -111,14 +133,13 @@ impl Arbiter {
     ) -> Result<Verdict, Box<Answer>> {
         let (policy, admitted) = self.authorizer.admit(head).await?;
         record.admitted(&admitted);
+        let overloaded = || Box::new(Answer::overloaded().for_origin(admitted.origin.as_deref()));
+        let _caller = self.callers.enter(&admitted.claims).ok_or_else(overloaded)?;
         let read = body.await;
         let body = match &read {
             Read::Whole(bytes) => Body::Whole(bytes.as_ref()),
             Read::Partial => Body::Partial,
-            Read::Exhausted => {
-                let answer = Answer::overloaded();
-                return Err(Box::new(answer.for_origin(admitted.origin.as_deref())));
-            }
+            Read::Exhausted => return Err(overloaded()),
         };
         let allowed = admitted.judge(head, body, &policy)?;
         if let Some(message) = &allowed.message {
@@ -129,15 +150,4 @@ impl Arbiter {
         let token = self.exchanges.header_token(&policy, &allowed).await?;
         Ok(Verdict { allowed, token })
     }
-}
-
-/// What the proxy passes on to the client. One that asks by HTTP takes every success for leave to pass the request on:
-/// metadata and preflight, which need no token, would open the server to everybody.
-fn sayable(face: Face, answer: Answer) -> Answer {
-    if face != Face::ForwardAuth || !answer.status.is_success() {
-        return answer;
-    }
-    let message =
-        "The metadata and preflights are answered at the gate's own port: they must be routed there";
-    Answer::head_refused(message)
 }

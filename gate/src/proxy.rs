@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use hyper::body::{Bytes, Incoming};
 use mcp_auth_gate_core::{
     answer::{Answer, Reason},
@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use crate::{
     access_log::{AccessLog, Record},
     authorizer::Authorizer,
+    callers::{CallerPlace, Callers},
     config::{Limits, Timeouts},
     exchange::Exchanges,
     handles::{HandleGuard, Handles},
@@ -75,6 +76,7 @@ pub struct Proxy {
     parts: ProxyParts,
     upstream: ArcSwapOption<Upstream>,
     places: Arc<Semaphore>,
+    callers: Callers,
     budget: Budget,
 }
 
@@ -85,6 +87,8 @@ struct Judged {
     body: Bytes,
     /// The memory for the body, and for what has to be kept of the answer.
     share: Share,
+    /// The place among the caller's requests.
+    caller: Option<CallerPlace>,
 }
 
 impl Judged {
@@ -115,6 +119,7 @@ impl Proxy {
         Self {
             upstream: ArcSwapOption::empty(),
             places: Arc::new(Semaphore::new(parts.limits.requests)),
+            callers: Callers::new(parts.limits.per_caller),
             budget: Budget::new(parts.limits.buffered),
             parts,
         }
@@ -137,7 +142,7 @@ impl Proxy {
             };
             self.pass(&parts, &mut body, record, place).await
         } else {
-            Err((overloaded().into(), record))
+            Err((Answer::overloaded().into(), record))
         };
         let (answer, mut record) = match answered {
             Ok(response) => return response,
@@ -150,7 +155,7 @@ impl Proxy {
         self.parts.metrics.answered(record.started().elapsed());
         record.reason = Some(answer.reason);
         record.status = Some(answer.status.as_u16());
-        reply(*answer)
+        reply(*answer, &parts.method)
     }
 
     /// The whole way of a request that ends at the server.
@@ -161,7 +166,7 @@ impl Proxy {
         mut record: Record,
         place: Place,
     ) -> Result<Response<ReplyBody>, (Box<Answer>, Record)> {
-        let judged = match self.judge(parts, body, &mut record).await {
+        let mut judged = match self.judge(parts, body, &mut record).await {
             Ok(judged) => judged,
             Err(answer) => return Err((answer, record)),
         };
@@ -172,18 +177,15 @@ impl Proxy {
             Ok(answered) => answered,
             Err(answer) => return Err((answer, record)),
         };
-        self.answer(
-            judged,
-            response,
-            relay::Held {
-                record,
-                _place: place,
-                _handle: handle,
-                lease,
-                stream: None,
-            },
-        )
-        .await
+        let held = relay::Held {
+            record,
+            _place: place,
+            _caller: judged.caller.take(),
+            _handle: handle,
+            lease,
+            stream: None,
+        };
+        self.answer(judged, response, held).await
     }
 
     /// Who calls from the head alone, so that nobody without a token makes us read a body; then whether they may.
@@ -205,11 +207,13 @@ impl Proxy {
         };
         let (policy, admitted) = self.parts.authorizer.admit(&head).await?;
         record.admitted(&admitted);
+        let overloaded = || Box::new(Answer::overloaded().for_origin(admitted.origin.as_deref()));
+        let caller = self.callers.enter(&admitted.claims).ok_or_else(overloaded)?;
         let mut share = self.budget.share();
         let (most, within) = (self.parts.limits.body, self.parts.timeouts.body_read);
         let read = body::read(body, most, within, &mut share).await;
         if read == Err(Unread::Exhausted) {
-            return Err(overloaded().for_origin(admitted.origin.as_deref()).into());
+            return Err(overloaded());
         }
         let whole = match &read {
             Ok(bytes) => Body::Whole(bytes),
@@ -224,6 +228,7 @@ impl Proxy {
             allowed,
             body: read.unwrap_or_default(),
             share,
+            caller: Some(caller),
         })
     }
 
@@ -346,18 +351,16 @@ fn names_one_host(parts: &request::Parts) -> bool {
     }
 }
 
-fn overloaded() -> Answer {
-    let message = "Too many requests at a time";
-    let mut answer = Answer::refusal(Reason::Overload, StatusCode::SERVICE_UNAVAILABLE, message, None);
-    answer
-        .headers
-        .push((header::RETRY_AFTER, HeaderValue::from_static("1")));
-    answer
-}
-
-/// What the gate says by itself, as a response.
-fn reply(answer: Answer) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::whole(answer.body));
+/// What the gate says by itself, as a response. One to HEAD has the length of the body and not the body, which HTTP/2
+/// would send.
+fn reply(answer: Answer, method: &Method) -> Response<ReplyBody> {
+    let length = HeaderValue::from(answer.body.len());
+    let is_head = *method == Method::HEAD;
+    let body = if is_head { String::new() } else { answer.body };
+    let mut response = Response::new(ReplyBody::whole(body));
+    if is_head {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    }
     *response.status_mut() = answer.status;
     append(&mut response, answer.headers);
     response

@@ -14,6 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 use tower::Service;
 
+use super::server;
+
 /// Connects to one address.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
@@ -40,8 +42,7 @@ impl Service<Uri> for Connector {
         let Self { address, within } = *self;
         Box::pin(async move {
             let stream = timeout(within, TcpStream::connect(address)).await??;
-            // Events are small, and must not wait for more.
-            stream.set_nodelay(true)?;
+            server::prepare(&stream)?;
             Ok(TokioIo::new(stream))
         })
     }

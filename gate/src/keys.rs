@@ -147,10 +147,8 @@ impl KeyStore {
     pub async fn refetch(&self) -> Refetched {
         let mut states = self.state.subscribe();
         let seen = states.borrow_and_update().clone();
-        if !seen.running {
-            if Instant::now() < seen.demand_from {
-                return seen.last;
-            }
+        if !seen.running && Instant::now() < seen.demand_from {
+            return seen.last;
         }
         let Ok(_place) = self.waiting.try_acquire() else {
             return Refetched::No;

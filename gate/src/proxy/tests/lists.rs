@@ -181,5 +181,7 @@ async fn a_list_keeps_its_place_until_the_client_has_it() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(super::fixture::PATIENCE, room).await.unwrap();
+    tokio::time::timeout(super::fixture::PATIENCE, room)
+        .await
+        .unwrap();
 }

@@ -1,6 +1,6 @@
 //! Being asked to stop.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     fixture::{CALL, Setup, get},
@@ -95,9 +95,16 @@ async fn a_client_of_http2_that_was_idle_is_told_to_go() {
         .await;
     tokio::time::sleep(Duration::from_millis(1200)).await;
     gate.trigger.ask();
+    let asked = Instant::now();
     let (mut stream, mut bytes) = (client.into_stream(), Vec::new());
     let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes);
     let _ = tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
     assert!(kinds(&bytes).contains(&GOAWAY), "{bytes:?}");
+    // It does not answer the ping that asks whether it has read that.
+    let given = asked.elapsed();
+    assert!(
+        given >= Duration::from_millis(900),
+        "it had no time to agree: {given:?}"
+    );
     gate.ended().await;
 }

@@ -94,10 +94,12 @@ impl Arbiter {
         can_pass: impl Fn(&Allowed) -> Result<(), Answer>,
     ) -> Result<Verdict, Box<Answer>> {
         let mut record = Record::new(&self.access_log, head.method, head.path, head.headers);
-        let judged = match self.unsayable(face, head) {
-            Some(answer) => Err(Box::new(answer)),
-            None => self.decide(head, body, can_pass, &mut record).await,
+        let judged = if self.is_elsewhere(face, head) {
+            Err(Box::new(elsewhere()))
+        } else {
+            self.decide(head, body, can_pass, &mut record).await
         };
+        let judged = judged.map_err(|answer| sayable(face, answer));
         let (reason, status) = match &judged {
             Ok(_) => (Reason::Allowed, 200),
             Err(answer) => (answer.reason, answer.status.as_u16()),
@@ -109,19 +111,12 @@ impl Arbiter {
         judged
     }
 
-    /// The answer instead of one that the proxy could not pass on to the client. One that asks by HTTP takes every
-    /// success for leave to pass the request on: metadata and preflight, which need no token, would open the server to
-    /// everybody.
-    fn unsayable(&self, face: Face, head: &Head<'_>) -> Option<Answer> {
+    /// Whether this is a question that the gate would answer with a success, and that this proxy could not pass on.
+    fn is_elsewhere(&self, face: Face, head: &Head<'_>) -> bool {
         let is_metadata = |policy: &Policy| policy.metadata_paths.iter().any(|path| path == head.path);
-        let is_answered = || {
-            *head.method == Method::OPTIONS || self.authorizer.policy().is_some_and(|all| is_metadata(&all))
-        };
-        (face == Face::ForwardAuth && is_answered()).then(|| {
-            let message =
-                "The metadata and preflights are answered at the gate's own port: they must be routed there";
-            Answer::head_refused(message)
-        })
+        let policy = self.authorizer.policy();
+        face == Face::ForwardAuth
+            && (*head.method == Method::OPTIONS || policy.is_some_and(|all| is_metadata(&all)))
     }
 
     async fn decide<B: AsRef<[u8]>>(
@@ -150,4 +145,20 @@ impl Arbiter {
         let token = self.exchanges.header_token(&policy, &allowed).await?;
         Ok(Verdict { allowed, token })
     }
+}
+
+/// What the proxy passes on to the client. One that asks by HTTP takes every success for leave to pass the request on:
+/// metadata and preflight, which need no token, would open the server to everybody. With another policy in between, it
+/// can still come to one.
+fn sayable(face: Face, answer: Box<Answer>) -> Box<Answer> {
+    if face == Face::ForwardAuth && answer.status.is_success() {
+        return Box::new(elsewhere());
+    }
+    answer
+}
+
+fn elsewhere() -> Answer {
+    let message =
+        "The metadata and preflights are answered at the gate's own port: they must be routed there";
+    Answer::head_refused(message)
 }

@@ -13,7 +13,7 @@ use mcp_auth_gate_core::{
 };
 use prometheus_client::registry::Registry;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::{Instant, sleep, timeout},
 };
 
@@ -33,6 +33,8 @@ const MOST_BYTES: usize = 256 * 1024;
 const SWEEP: Duration = Duration::from_mins(1);
 /// How long a request waits for a fetch: longer than a fetch may take.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// How many requests wait for a fetch at a time. Each has a place among those that are served, and no good token.
+const MOST_WAITING: usize = 64;
 /// The longest pause between tries while the authorization server does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -73,6 +75,7 @@ pub struct KeyStore {
     changes: Changes,
     state: watch::Sender<State>,
     demand: Notify,
+    waiting: Semaphore,
     outbound: Outbound,
     options: KeyOptions,
     clock: SharedClock,
@@ -108,6 +111,7 @@ impl KeyStore {
             changes: Changes::default(),
             state,
             demand: Notify::new(),
+            waiting: Semaphore::new(MOST_WAITING),
             outbound,
             options,
             clock,
@@ -146,14 +150,17 @@ impl KeyStore {
         });
     }
 
-    /// Asks for newer keys, because a token names one that is not known, and waits for them.
+    /// Asks for newer keys, because a token names one that is not known, and waits for them, unless too many others do.
     pub async fn refetch(&self) -> Refetched {
         let mut states = self.state.subscribe();
         let seen = states.borrow_and_update().clone();
+        if !seen.running && Instant::now() < seen.demand_from {
+            return seen.last;
+        }
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Refetched::No;
+        };
         if !seen.running {
-            if Instant::now() < seen.demand_from {
-                return seen.last;
-            }
             self.state.send_if_modified(|state| {
                 state.wanted = state.wanted.max(seen.ended + 1);
                 false

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, request};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use hyper::body::Incoming;
 use mcp_auth_gate_core::{
     answer::{Answer, Reason},
@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use crate::{
     access_log::{AccessLog, Record},
     authorizer::Authorizer,
+    callers::Callers,
     changes::Listener,
     config::{Limits, Timeouts},
     exchange::Exchanges,
@@ -76,6 +77,7 @@ pub struct Proxy {
     parts: ProxyParts,
     upstream: ArcSwapOption<Upstream>,
     places: Arc<Semaphore>,
+    callers: Callers,
     budget: Budget,
 }
 
@@ -93,6 +95,7 @@ impl Proxy {
         Self {
             upstream: ArcSwapOption::empty(),
             places: Arc::new(Semaphore::new(parts.limits.requests)),
+            callers: Callers::new(parts.limits.per_caller),
             budget: Budget::new(parts.limits.buffered),
             parts,
         }
@@ -115,7 +118,7 @@ impl Proxy {
             };
             self.pass(&parts, &mut body, record, place).await
         } else {
-            Err((overloaded().into(), record))
+            Err((Answer::overloaded().into(), record))
         };
         let (answer, mut record) = match answered {
             Ok(response) => return response,
@@ -128,7 +131,7 @@ impl Proxy {
         self.parts.metrics.answered(record.started().elapsed());
         record.reason = Some(answer.reason);
         record.status = Some(answer.status.as_u16());
-        reply(*answer)
+        reply(*answer, &parts.method)
     }
 
     /// The whole way of a request that ends at the server.
@@ -163,19 +166,15 @@ impl Proxy {
             Ok(answered) => answered,
             Err(answer) => return Err((answer, record)),
         };
-        self.answer(
-            judged,
-            response,
-            lost,
-            relay::Held {
-                record,
-                _place: place,
-                _handle: handle,
-                lease,
-                stream: None,
-            },
-        )
-        .await
+        let held = relay::Held {
+            record,
+            _place: place,
+            _caller: judged.caller.take(),
+            _handle: handle,
+            lease,
+            stream: None,
+        };
+        self.answer(judged, response, lost, held).await
     }
 
     /// The request as the server gets it. What it waits for may take seconds: if the policy has changed meanwhile, it
@@ -310,18 +309,16 @@ impl Proxy {
     }
 }
 
-fn overloaded() -> Answer {
-    let message = "Too many requests at a time";
-    let mut answer = Answer::refusal(Reason::Overload, StatusCode::SERVICE_UNAVAILABLE, message, None);
-    answer
-        .headers
-        .push((header::RETRY_AFTER, HeaderValue::from_static("1")));
-    answer
-}
-
-/// What the gate says by itself, as a response.
-fn reply(answer: Answer) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::whole(answer.body));
+/// What the gate says by itself, as a response. One to HEAD has the length of the body and not the body, which HTTP/2
+/// would send.
+fn reply(answer: Answer, method: &Method) -> Response<ReplyBody> {
+    let length = HeaderValue::from(answer.body.len());
+    let is_head = *method == Method::HEAD;
+    let body = if is_head { String::new() } else { answer.body };
+    let mut response = Response::new(ReplyBody::whole(body));
+    if is_head {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    }
     *response.status_mut() = answer.status;
     append(&mut response, answer.headers);
     response

@@ -139,7 +139,11 @@ impl TokensFace {
         headers: &HeaderMap,
     ) -> Result<Response, Refusal> {
         let peers = self.peers.as_ref().ok_or(Refusal::Handle)?;
-        if headers.contains_key(&RELAYED) || !peers.contains(presented.minted_by).await {
+        if headers.contains_key(&RELAYED) {
+            return Err(Refusal::Handle);
+        }
+        let is_peer = peers.contains(presented.minted_by).await;
+        if !is_peer.map_err(|_| Refusal::Unavailable)? {
             return Err(Refusal::Handle);
         }
         let reply = peers.show(presented.minted_by, name, handle).await;

@@ -20,7 +20,6 @@ use super::{
     body::{self, Unread},
     headers,
     judged::Lost,
-    overloaded,
     relay::{Counted, End, Filter, Held, Lists, Relay, ReplyBody},
 };
 use crate::{
@@ -57,7 +56,7 @@ impl Proxy {
             }
             Err(Unfit::Exhausted) => {
                 let origin = judged.allowed.caller.origin.as_deref();
-                return Err((overloaded().for_origin(origin).into(), held.record));
+                return Err((Answer::overloaded().for_origin(origin).into(), held.record));
             }
         };
         let status = parts.status.as_u16();
@@ -66,7 +65,7 @@ impl Proxy {
         self.parts.metrics.decided(Face::Proxy, Reason::Allowed, status);
         self.parts.metrics.answered(held.record.started().elapsed());
         let body = match prepared {
-            Prepared::Whole(bytes) => ReplyBody::whole(bytes),
+            Prepared::Whole(bytes) => ReplyBody::kept(bytes, held, judged.share.take()),
             Prepared::Pieces {
                 from,
                 is_stream,

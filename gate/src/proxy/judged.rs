@@ -15,9 +15,8 @@ use super::{
     Proxy,
     body::{self, Unread},
     budget::Share,
-    overloaded,
 };
-use crate::{access_log::Record, changes::Listener, session::Owner};
+use crate::{access_log::Record, callers::CallerPlace, changes::Listener, session::Owner};
 
 /// Completes when a caller is not accepted any more.
 pub(super) type Lost = Pin<Box<dyn Future<Output = TokenError> + Send>>;
@@ -29,6 +28,8 @@ pub(super) struct Judged {
     pub(super) body: Bytes,
     /// The memory for the body, and for what has to be kept of the answer.
     pub(super) share: Share,
+    /// The place among the caller's requests.
+    pub(super) caller: Option<CallerPlace>,
 }
 
 impl Judged {
@@ -75,11 +76,14 @@ impl Proxy {
         let head = head(parts);
         let (mut policy, mut admitted) = self.parts.authorizer.admit(&head).await?;
         record.admitted(&admitted);
+        let overloaded = |origin: Option<&str>| Box::new(Answer::overloaded().for_origin(origin));
+        let caller = self.callers.enter(&admitted.claims);
+        let caller = caller.ok_or_else(|| overloaded(admitted.origin.as_deref()))?;
         let mut share = self.budget.share();
         let (most, within) = (self.parts.limits.body, self.parts.timeouts.body_read);
         let read = body::read(body, most, within, &mut share).await;
         if read == Err(Unread::Exhausted) {
-            return Err(overloaded().for_origin(admitted.origin.as_deref()).into());
+            return Err(overloaded(admitted.origin.as_deref()));
         }
         let whole = match &read {
             Ok(bytes) => Body::Whole(bytes),
@@ -98,6 +102,7 @@ impl Proxy {
             allowed,
             body: read.unwrap_or_default(),
             share,
+            caller: Some(caller),
         })
     }
 

@@ -30,7 +30,8 @@ use crate::shutdown::Shutdown;
 /// How long a client has to agree to the end of its connection.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// When a client is asked whether it is still there, and how long it may take what it is sent without taking any of it.
-const ALIVE: Duration = Duration::from_mins(1);
+pub(super) const ALIVE: Duration = Duration::from_mins(1);
+
 /// How long nothing is tried again: accepting when the process has no more files, looking for the rest of what began.
 const BREATH: Duration = Duration::from_millis(100);
 /// How many requests a client may have open on one HTTP/2 connection.
@@ -114,7 +115,7 @@ async fn serve_tls(proxy: Arc<Proxy>, stream: TcpStream, tls: Tls, shutdown: Shu
 }
 
 /// Events go out at once; whoever went away without a word, or takes nothing of what it is sent, is found out.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(ALIVE).with_interval(ALIVE / 4))?;
@@ -175,14 +176,14 @@ async fn attend(
     tokio::select! {
         // How a client ended its connection is its own affair.
         _ = connection.as_mut() => return,
-        () = activity.idle_for(idle) => {}
+        () = activity.idle_for(idle, Instant::now()) => {}
         () = shutdown.requested() => {}
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         _ = connection.as_mut() => {}
         // Whoever keeps a connection without a request does not have to be waited for.
-        () = activity.idle_for(FAREWELL) => {}
+        () = activity.idle_for(FAREWELL, Instant::now()) => {}
         () = shutdown.forced() => {}
     }
 }
@@ -244,11 +245,11 @@ impl Activity {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Completes when there was no request for so long.
-    async fn idle_for(&self, long: Duration) {
+    /// Completes when there was no request for so long, beginning `from` then.
+    async fn idle_for(&self, long: Duration, from: Instant) {
         loop {
             let due = self.with(|state| match state.requests {
-                0 => state.idle_since + long,
+                0 => state.idle_since.max(from) + long,
                 _ => Instant::now() + long,
             });
             if due <= Instant::now() {

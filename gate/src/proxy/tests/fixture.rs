@@ -49,6 +49,7 @@ impl Setup {
                 buffered: 64 << 20,
                 header: 32 << 10,
                 requests: 1000,
+                per_caller: 1000,
                 connections: 1000,
             },
             timeouts: Timeouts {

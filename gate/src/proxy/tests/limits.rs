@@ -230,3 +230,43 @@ async fn an_idle_connection_ends_and_a_busy_one_does_not() {
     );
     assert_eq!(gate.metric("mcp_auth_gate_streams"), Some(1.0));
 }
+
+#[tokio::test]
+async fn one_caller_leaves_places_for_others() {
+    let server = Server::start(|_| endless()).await;
+    let mut setup = Setup::before(&server);
+    setup.limits.per_caller = 2;
+    let gate = setup.start().await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut client = gate.connect().await;
+        client.send(get(&gate.token(), "")).await;
+        assert_eq!(client.head().await.unwrap().status, 200);
+        open.push(client);
+    }
+    let refused = gate
+        .ask(&gate.post(CALL, "Origin: https://mcp.example.com\r\n"))
+        .await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert!(refused.header("access-control-allow-origin").is_some());
+    for changes in [
+        serde_json::json!({"sub": "bob"}),
+        serde_json::json!({"client_id": "other"}),
+    ] {
+        let mut client = gate.connect().await;
+        client.send(get(&gate.token_with(&changes), "")).await;
+        assert_eq!(client.head().await.unwrap().status, 200, "{changes}");
+    }
+    open.pop();
+    let room = async {
+        loop {
+            let mut client = gate.connect().await;
+            client.send(get(&gate.token(), "")).await;
+            if client.head().await.unwrap().status == 200 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), room).await.unwrap();
+}

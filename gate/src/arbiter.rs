@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderValue, Method, header};
 use mcp_auth_gate_core::{
     answer::{Answer, Reason},
     decide::{Allowed, Body, Head},
-    policy::Policy,
 };
 use secrecy::SecretString;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -99,7 +98,7 @@ impl Arbiter {
         } else {
             self.decide(head, body, can_pass, &mut record).await
         };
-        let judged = judged.map_err(|answer| sayable(face, answer));
+        let judged = judged.map_err(|answer| Box::new(sayable(face, *answer)));
         let (reason, status) = match &judged {
             Ok(_) => (Reason::Allowed, 200),
             Err(answer) => (answer.reason, answer.status.as_u16()),
@@ -113,10 +112,16 @@ impl Arbiter {
 
     /// Whether this is a question that the gate would answer with a success, and that this proxy could not pass on.
     fn is_elsewhere(&self, face: Face, head: &Head<'_>) -> bool {
-        let is_metadata = |policy: &Policy| policy.metadata_paths.iter().any(|path| path == head.path);
-        let policy = self.authorizer.policy();
-        face == Face::ForwardAuth
-            && (*head.method == Method::OPTIONS || policy.is_some_and(|all| is_metadata(&all)))
+        let Some(policy) = self.authorizer.policy().filter(|_| face == Face::ForwardAuth) else {
+            return false;
+        };
+        let is_of = |methods: &[Method]| methods.contains(head.method);
+        let allows = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| policy.allows_origin(origin));
+        if policy.metadata_paths.iter().any(|path| path == head.path) {
+            return is_of(&[Method::GET, Method::HEAD, Method::OPTIONS]);
+        }
+        let mut origins = head.headers.get_all(header::ORIGIN).iter();
+        head.path == policy.path && is_of(&[Method::OPTIONS]) && origins.all(allows)
     }
 
     async fn decide<B: AsRef<[u8]>>(
@@ -150,9 +155,9 @@ impl Arbiter {
 /// What the proxy passes on to the client. One that asks by HTTP takes every success for leave to pass the request on:
 /// metadata and preflight, which need no token, would open the server to everybody. With another policy in between, it
 /// can still come to one.
-fn sayable(face: Face, answer: Box<Answer>) -> Box<Answer> {
+fn sayable(face: Face, answer: Answer) -> Answer {
     if face == Face::ForwardAuth && answer.status.is_success() {
-        return Box::new(elsewhere());
+        return elsewhere();
     }
     answer
 }

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderValue, Method, header};
 use mcp_auth_gate_core::{
     answer::{Answer, Reason},
     decide::{Allowed, Body, Head},
-    policy::Policy,
 };
 use secrecy::SecretString;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -114,10 +113,16 @@ impl Arbiter {
 
     /// Whether this is a question that the gate would answer with a success, and that this proxy could not pass on.
     fn is_elsewhere(&self, face: Face, head: &Head<'_>) -> bool {
-        let is_metadata = |policy: &Policy| policy.metadata_paths.iter().any(|path| path == head.path);
-        let policy = self.authorizer.policy();
-        face == Face::ForwardAuth
-            && (*head.method == Method::OPTIONS || policy.is_some_and(|all| is_metadata(&all)))
+        let Some(policy) = self.authorizer.policy().filter(|_| face == Face::ForwardAuth) else {
+            return false;
+        };
+        let is_of = |methods: &[Method]| methods.contains(head.method);
+        let allows = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| policy.allows_origin(origin));
+        if policy.metadata_paths.iter().any(|path| path == head.path) {
+            return is_of(&[Method::GET, Method::HEAD, Method::OPTIONS]);
+        }
+        let mut origins = head.headers.get_all(header::ORIGIN).iter();
+        head.path == policy.path && is_of(&[Method::OPTIONS]) && origins.all(allows)
     }
 
     async fn decide<B: AsRef<[u8]>>(

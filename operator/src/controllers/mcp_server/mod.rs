@@ -178,7 +178,6 @@ async fn hold_back(
     }
     let policies = exchange::policies_of(server, ctx).ok();
     let withdrawn = Withdrawn {
-        denied: gate::denied(server, ctx),
         policies: policies.map(|policies| policies.iter().map(|policy| policy.name_any()).collect()),
         scopes: progress.left().cloned(),
     };

@@ -16,7 +16,10 @@ mod survey;
 mod testing;
 mod ways_in;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use futures::future::join_all;
 use k8s_openapi::api::{
@@ -45,11 +48,14 @@ use super::observe::{Home, Observed};
 use crate::{
     cluster::{self, Ownership, ownership},
     context::{Context, find},
-    controllers::{halt::Halt, owned, settle},
+    controllers::{halt::Halt, owned, pass::key, settle},
     error::Error,
     kinds::{PodFacts, SliceFacts},
     metrics::Kind,
-    policy::{denial, hosts, names},
+    policy::{
+        denial::{self, Denials},
+        hosts, names,
+    },
     provider::Credential,
 };
 
@@ -146,12 +152,14 @@ pub(super) async fn keep(
     let target = target(server, ctx);
     let slices = slices(server, ctx);
     let origin = services::origin(server, target.as_deref(), &slices)?;
-    let text = policy(server, home, &observed.given.exchanges, &origin, ctx).to_text();
+    let denials = denied(server, observed.gate.policy.as_ref(), ctx);
+    let exchanges = &observed.given.exchanges;
+    let text = policy(server, home, exchanges, &origin, &denials, ctx).to_text();
     let wanted = InForce {
         policy: Document::hash(text.as_bytes()),
         credentials,
     };
-    let map = document::config_map(server, text);
+    let map = document::config_map(server, text, &denials);
     settle::config_map(
         Kind::McpServer,
         &**server,
@@ -178,6 +186,7 @@ fn policy(
     home: &Home,
     exchanges: &[Exchange],
     origin: &Origin,
+    denials: &Denials,
     ctx: &Context,
 ) -> Document {
     let given = document::Given {
@@ -188,17 +197,38 @@ fn policy(
             server,
             ctx.feeds.servers.store().state().iter().map(|server| &**server),
         ),
-        denied: denied(server, ctx),
+        denied: denials.keys().cloned().collect(),
         exchanges: exchanges.to_vec(),
         upstream: &origin.url,
     };
     document::document(server, given)
 }
 
-/// The ids of suspended clients that can hold tokens for this server.
-pub(super) fn denied(server: &McpServer, ctx: &Context) -> BTreeSet<String> {
+/// Who is denied from now on, given the ConfigMap with the policy in force.
+fn denied(server: &McpServer, map: Option<&ConfigMap>, ctx: &Context) -> Denials {
     let clients = ctx.feeds.clients.store().state();
-    denial::denied(server, clients.iter().map(|client| &**client), &ctx.installation)
+    let namespaces: BTreeSet<_> = clients.iter().filter_map(|client| client.namespace()).collect();
+    let labels: HashMap<_, _> = namespaces
+        .into_iter()
+        .map(|namespace| (namespace.clone(), ctx.namespace(&namespace).labels))
+        .collect();
+    let none = BTreeMap::new();
+    let clients: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            let labels = client.namespace().and_then(|namespace| labels.get(&namespace));
+            (&**client, labels.unwrap_or(&none))
+        })
+        .collect();
+    let now = ctx.now();
+    let before = document::denials(map, now);
+    let mut denials = denial::denials(server, &clients, &before, &ctx.installation, now);
+    let over = denial::fit(&mut denials);
+    if over > 0 {
+        tracing::warn!(server = %key(server), over, "more clients are suspended than a policy can deny");
+        ctx.metrics.denials_left_out();
+    }
+    denials
 }
 
 fn target(server: &McpServer, ctx: &Context) -> Option<Arc<Service>> {

@@ -1,5 +1,6 @@
 //! Passes over a server with a gate.
 
+mod denials;
 mod proofs;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};

@@ -1,0 +1,78 @@
+//! Whose tokens are refused, and for how long.
+
+use std::time::Duration;
+
+use super::*;
+
+const CLIENT: &str = "/apis/mcpauth.dev/v1alpha1/namespaces/team/mcpclients/bad";
+
+fn granted(mut client: Value) -> Value {
+    client["status"] =
+        json!({"clientId": "i.team.bad", "granted": [{"server": "team/notes", "resource": RESOURCE}]});
+    client
+}
+
+#[tokio::test]
+async fn a_suspended_client_stays_denied_when_it_goes_while_its_tokens_can_be_valid() {
+    for end in [
+        "deleted",
+        "without access",
+        "deleted with no authorization server",
+    ] {
+        let mut team = Team::gated(&[granted(client(true))]).await;
+        assert_eq!(team.document()["deniedClients"], json!(["i.team.bad"]), "{end}");
+        team.0.clock.advance(Duration::from_hours(30));
+        if end == "without access" {
+            // What its own pass leaves of it.
+            team.change(CLIENT, |client| {
+                client["spec"]["access"] = json!([]);
+                client["status"]["granted"] = json!([]);
+            });
+        } else {
+            team.0.cluster.remove(CLIENT);
+        }
+        let home = team.0.cluster.get(MAIN).unwrap();
+        if end.ends_with("server") {
+            team.0.cluster.remove(MAIN);
+        }
+        team.calm().await;
+        team.0.cluster.put(home);
+        for hours in [0, 23] {
+            team.0.clock.advance(Duration::from_hours(hours));
+            team.calm().await;
+            assert_eq!(
+                team.document()["deniedClients"],
+                json!(["i.team.bad"]),
+                "{end}: {hours}"
+            );
+        }
+        team.0.clock.advance(Duration::from_hours(2));
+        team.calm().await;
+        assert_eq!(team.document().get("deniedClients"), None, "{end}");
+        let map = team.0.cluster.get(GATE_MAP).unwrap();
+        assert_eq!(
+            map["data"].as_object().unwrap().len(),
+            1,
+            "{end}: no times are left"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_back_and_not_suspended_is_admitted() {
+    let mut team = Team::gated(&[granted(client(true))]).await;
+    team.0.cluster.remove(CLIENT);
+    team.calm().await;
+    team.0.cluster.put(client(false));
+    team.calm().await;
+    assert_eq!(team.document().get("deniedClients"), None);
+}
+
+#[tokio::test]
+async fn strangers_do_not_come_into_a_policy() {
+    let mut stranger = client(true);
+    stranger["metadata"]["namespace"] = json!("strangers");
+    stranger["spec"]["access"][0]["server"]["namespace"] = json!("team");
+    let team = Team::gated(&[stranger]).await;
+    assert_eq!(team.document().get("deniedClients"), None);
+}

@@ -74,11 +74,7 @@ pub(super) fn document(server: &McpServer, given: Given<'_>) -> Document {
             other_audiences: BTreeSet::new(),
         },
         scopes: declared(server),
-        rules: spec
-            .rules
-            .iter()
-            .map(|rule| rule_of(rule.kind, &rule.pattern, &rule.scopes))
-            .collect(),
+        rules: rules(server),
         default_scopes: spec.default_scopes.as_deref().map(text),
         denied_clients: denied,
         allowed_origins: options(server).allowed_origins.into_iter().collect(),
@@ -167,6 +163,25 @@ pub(in crate::controllers::mcp_server) struct Withdrawn {
     pub(in crate::controllers::mcp_server) policies: Option<BTreeSet<String>>,
     /// What tokens may still be exchanged for, and whose.
     pub(in crate::controllers::mcp_server) scopes: Option<BTreeMap<String, Subjects>>,
+    /// What the spec says that needs nothing of the authorization server counts.
+    pub(in crate::controllers::mcp_server) spec_counts: bool,
+}
+
+/// The policy in force, with what the spec says now that needs nothing of the authorization server.
+pub(super) fn with_spec(in_force: Document, server: &McpServer) -> Document {
+    Document {
+        rules: rules(server),
+        default_scopes: server.spec.default_scopes.as_deref().map(text),
+        allowed_origins: options(server).allowed_origins.into_iter().collect(),
+        ..in_force
+    }
+}
+
+fn rules(server: &McpServer) -> Vec<Rule> {
+    let rules = server.spec.rules.iter();
+    rules
+        .map(|rule| rule_of(rule.kind, &rule.pattern, &rule.scopes))
+        .collect()
 }
 
 /// The policy in force without what was withdrawn. Nothing is allowed that it did not allow before.

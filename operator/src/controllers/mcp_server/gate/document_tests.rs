@@ -101,6 +101,7 @@ fn what_is_withdrawn_is_taken_out_and_nothing_is_added() {
     let left = without(
         in_force,
         &Withdrawn {
+            spec_counts: false,
             policies: Some(["a", "b", "new"].map(str::to_owned).into()),
             scopes: Some(
                 [

@@ -11,9 +11,8 @@ use mcp_auth_crds::v1alpha1::{EnforcementMode, McpServer};
 use mcp_auth_gate_core::document::Document;
 
 use super::{
-    denied,
+    denials::denied,
     document::{self, Withdrawn},
-    ready::InForce,
     refresh,
 };
 use crate::{
@@ -54,20 +53,16 @@ pub(in crate::controllers::mcp_server) async fn withdraw(
         return Ok(());
     };
     let (denials, left) = less(server, map.as_ref(), in_force.clone(), withdrawn, ctx);
-    if left == in_force {
-        return Ok(());
-    }
     let text = left.to_text();
     let policy = Document::hash(text.as_bytes());
+    if left == in_force {
+        // The pods may not have been told yet.
+        return refresh(server, &policy, None, ctx).await;
+    }
     ctx.cluster
         .apply(&document::config_map(server, text, &denials))
         .await?;
-    // Its credentials stay as they are, and any other value of the annotation does as well.
-    let wanted = InForce {
-        policy,
-        credentials: "withdrawn".to_owned(),
-    };
-    refresh(server, &wanted, ctx).await
+    refresh(server, &policy, None, ctx).await
 }
 
 /// What is left of the policy in force, and since when it denies whom. Nobody is admitted again by this.
@@ -83,6 +78,9 @@ fn less(
         denials.insert(id, denial);
     }
     let mut left = document::without(in_force, withdrawn, &denials);
+    if withdrawn.spec_counts {
+        left = document::with_spec(left, server);
+    }
     denial::fit(&mut denials);
     left.denied_clients.retain(|id| denials.contains_key(id));
     (denials, left)

@@ -6,7 +6,7 @@ use super::*;
 
 const CLIENT: &str = "/apis/mcpauth.dev/v1alpha1/namespaces/team/mcpclients/bad";
 
-fn granted(mut client: Value) -> Value {
+pub(super) fn granted(mut client: Value) -> Value {
     client["status"] =
         json!({"clientId": "i.team.bad", "granted": [{"server": "team/notes", "resource": RESOURCE}]});
     client
@@ -66,6 +66,18 @@ async fn a_client_that_is_back_and_not_suspended_is_admitted() {
     team.0.cluster.put(client(false));
     team.calm().await;
     assert_eq!(team.document().get("deniedClients"), None);
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_its_deletion_denies_as_well() {
+    let mut team = Team::gated(&[granted(client(false))]).await;
+    team.0.cluster.remove(MAIN);
+    team.change(NOTES, |notes| {
+        notes["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    team.0.cluster.put(granted(client(true)));
+    team.calm().await;
+    assert_eq!(team.document()["deniedClients"], json!(["i.team.bad"]));
 }
 
 #[tokio::test]

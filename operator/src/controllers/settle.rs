@@ -123,7 +123,7 @@ pub async fn remove<'a>(
 }
 
 /// Makes a ConfigMap of ours hold `wanted`. Keys that others added stay; a ConfigMap that is not ours is never
-/// overwritten. Returns whether it held this before and had lost it.
+/// overwritten. Returns whether anything was written.
 pub async fn config_map<K: Owned>(
     kind: Kind,
     owner: &K,
@@ -155,11 +155,10 @@ pub async fn config_map<K: Owned>(
         Ownership::Ours { alive: true } | Ownership::Absent => {}
     }
     ctx.cluster.apply(wanted).await?;
-    let repaired = ctx.applied.note(kind, &part, &version(wanted));
-    if repaired {
+    if ctx.applied.note(kind, &part, &version(wanted)) {
         ctx.metrics.drift_repaired(kind, "ConfigMap");
     }
-    Ok(repaired)
+    Ok(true)
 }
 
 fn version(wanted: &ConfigMap) -> String {

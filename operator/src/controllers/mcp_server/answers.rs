@@ -107,12 +107,13 @@ impl<A: Clone + PartialEq> Answers<A> {
         self.lock().get(key).map_or(0, |known| known.missed)
     }
 
-    /// What is known counts no more: it is to be asked again.
+    /// What is known counts no more, from before a start neither: it is to be asked again.
     pub(super) fn reopen(&self, key: &str, answer: A) {
         if let Some(known) = self.lock().get_mut(key) {
             known.answer = answer;
             known.outdated = known.asking;
             known.asked = None;
+            known.concluded = true;
         }
     }
 

@@ -157,9 +157,10 @@ pub(super) async fn keep(
     };
     let map = document::config_map(server, text, &denials);
     let existing = observed.gate.policy.as_ref();
-    let repaired = settle::config_map(Kind::McpServer, &**server, &map, existing, ctx).await?;
-    if repaired {
-        // Its pods may have read what somebody else wrote.
+    let wrote = settle::config_map(Kind::McpServer, &**server, &map, existing, ctx).await?;
+    let told = server.status.as_ref().and_then(|status| status.gate.as_ref());
+    if wrote && told.is_some_and(|gate| gate.policy_hash == wanted.policy) {
+        // It is the policy of before: its pods may have read what somebody else wrote meanwhile.
         ctx.probes.pods.reopen(&probe::key(server), Said::default());
     }
     refresh(server, &wanted.policy, Some(credentials), ctx).await?;

@@ -81,6 +81,39 @@ async fn a_server_that_waits_for_its_deletion_denies_as_well() {
 }
 
 #[tokio::test]
+async fn a_pod_that_was_not_told_of_a_denial_is_told_later() {
+    let mut team = Team::gated(&[granted(client(false))]).await;
+    let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "notes-gate-abc", "uid": "r", "controller": true});
+    team.0.cluster.put(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "team", "name": "notes-gate-abc-1", "uid": "p1", "ownerReferences": [owner],
+                     "labels": {"mcpauth.dev/server": "notes", "app.kubernetes.io/name": "mcp-auth-gate"}},
+    }));
+    team.calm().await;
+    let told = |team: &Team| {
+        let annotations = team.0.cluster.get(POD).unwrap()["metadata"]["annotations"].clone();
+        annotations["mcpauth.dev/gate-version"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let before = told(&team);
+    team.0.cluster.remove(MAIN);
+    team.0.cluster.put(granted(client(true)));
+    team.start_over().await;
+    // It dies when the policy is written.
+    team.0.writes.die_after(1);
+    assert!(!team.pass().await);
+    assert_eq!(team.document()["deniedClients"], json!(["i.team.bad"]));
+    assert_eq!(told(&team), before);
+    team.calm().await;
+    let map = team.0.cluster.get(GATE_MAP).unwrap();
+    let policy = map["data"]["policy.json"].as_str().unwrap();
+    let hash = mcp_auth_gate_core::document::Document::hash(policy.as_bytes());
+    assert!(told(&team).starts_with(&hash));
+}
+
+#[tokio::test]
 async fn strangers_do_not_come_into_a_policy() {
     let mut stranger = client(true);
     stranger["metadata"]["namespace"] = json!("strangers");

@@ -23,6 +23,28 @@ async fn rules_do_not_wait_for_the_proof_of_a_credential() {
 }
 
 #[tokio::test]
+async fn what_stands_in_the_way_without_our_labels_is_looked_for_again() {
+    let mut team = Team::gated(&[]).await;
+    let looks_again = |team: &Team| {
+        let server: McpServer = serde_json::from_value(team.0.cluster.get(NOTES).unwrap()).unwrap();
+        let (ctx, clock) = (Arc::clone(&team.0.ctx), Arc::clone(&team.0.clock));
+        async move {
+            clock.advance(std::time::Duration::from_secs(90));
+            run(Arc::new(server), ctx).await.unwrap()
+        }
+    };
+    team.change(DEPLOYMENT, |object| {
+        object["metadata"]["ownerReferences"] = json!([])
+    });
+    team.calm().await;
+    assert_eq!(team.reason("GateReady"), "GateObjectNotOwned");
+    for seconds in [90, 180] {
+        let expected = kube::runtime::controller::Action::requeue(std::time::Duration::from_secs(seconds));
+        assert_eq!(looks_again(&team).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn rules_do_not_wait_for_the_authorization_server() {
     for (obstacle, narrowed) in [
         ("none", true),

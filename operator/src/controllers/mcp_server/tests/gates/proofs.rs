@@ -110,7 +110,6 @@ async fn pods_are_asked_again_when_somebody_else_wrote_their_policy() {
     team.0.cluster.put(pod(address));
     team.start_over().await;
     team.passes_until("InForce").await;
-    team.calm().await;
     drop(pod_that_says);
     for started in [false, true] {
         if started {

@@ -34,7 +34,7 @@ async fn what_stands_in_the_way_without_our_labels_is_looked_for_again() {
         }
     };
     team.change(DEPLOYMENT, |object| {
-        object["metadata"]["ownerReferences"] = json!([])
+        object["metadata"]["ownerReferences"] = json!([]);
     });
     team.calm().await;
     assert_eq!(team.reason("GateReady"), "GateObjectNotOwned");

@@ -169,16 +169,17 @@ impl Cluster {
     }
 
     /// Applies an object of ours. Keys that others added stay; keys that we no longer name go.
-    pub async fn apply<K: Owned>(&self, object: &K) -> Result<(), Error> {
+    pub async fn apply<K: Owned>(&self, object: &K) -> Result<K, Error> {
         self.fence()?;
         let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
-        api.patch(
-            &object.name_any(),
-            &PatchParams::apply(MANAGER).force(),
-            &Patch::Apply(object),
-        )
-        .await?;
-        Ok(())
+        let applied = api
+            .patch(
+                &object.name_any(),
+                &PatchParams::apply(MANAGER).force(),
+                &Patch::Apply(object),
+            )
+            .await?;
+        Ok(applied)
     }
 
     /// Sets an annotation of an object. It being gone is fine.

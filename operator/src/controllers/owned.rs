@@ -12,9 +12,12 @@ use crate::{
     watch::Feed,
 };
 
+/// The reason of an object of somebody else that stands in the way.
+pub const NOT_OWNED: &str = "GateObjectNotOwned";
+
 /// Makes an object of `owner` be as `wanted`, which carries the owner reference. What others added to it stays; one of
 /// this name that is not the owner's is never overwritten. The cache tells that nothing is to be done; before a write the
-/// API server is asked, because a cache by label does not show what lacks the label.
+/// API server is asked, because a cache by label does not show what lacks the label. Returns its generation as it is then.
 ///
 /// # Errors
 /// When it belongs to somebody else, or cannot be read or written.
@@ -24,9 +27,9 @@ pub async fn keep<O: Owned, K: Owned + k8s_openapi::Resource + Sync + Send>(
     wanted: &K,
     feed: &Feed<K>,
     ctx: &Context,
-) -> Result<(), Halt> {
+) -> Result<Option<i64>, Halt> {
     let Some(reference) = owner.controller_owner_ref(&()) else {
-        return Ok(());
+        return Ok(None);
     };
     let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
     let part = format!("{}{PART}{}/{name}", key(owner), K::KIND);
@@ -35,9 +38,9 @@ pub async fn keep<O: Owned, K: Owned + k8s_openapi::Resource + Sync + Send>(
         ownership(Some(found.meta()), &reference) == (Ownership::Ours { alive: true }) && holds(found, wanted)
     };
     let cached = feed.store().get(&ObjectRef::new(&name).within(&namespace));
-    if cached.is_some_and(|found| is_kept(&found)) {
+    if let Some(found) = cached.filter(|found| is_kept(found)) {
         ctx.applied.note(kind, &part, &version);
-        return Ok(());
+        return Ok(found.meta().generation);
     }
     let api: Api<K> = ctx.cluster.api(&namespace);
     let existing = api.get_opt(&name).await?;
@@ -46,16 +49,18 @@ pub async fn keep<O: Owned, K: Owned + k8s_openapi::Resource + Sync + Send>(
         &existing,
     ) {
         (Ownership::Foreign, _) => return Err(foreign::<K>(&name, kind)),
-        (Ownership::Ours { alive: true }, Some(found)) if is_kept(found) => return Ok(()),
+        (Ownership::Ours { alive: true }, Some(found)) if is_kept(found) => {
+            return Ok(found.meta().generation);
+        }
         // The garbage collector would take it with its dead owner.
         (Ownership::Ours { alive: false }, Some(found)) => ctx.cluster.delete(found).await?,
         _ => {}
     }
-    ctx.cluster.apply(wanted).await?;
+    let applied = ctx.cluster.apply(wanted).await?;
     if ctx.applied.note(kind, &part, &version) {
         ctx.metrics.drift_repaired(kind, K::KIND);
     }
-    Ok(())
+    Ok(applied.meta().generation)
 }
 
 /// Deletes the object of this name if it is the owner's: where the cache shows it, or, with `ask`, where the API server
@@ -97,7 +102,7 @@ where
 fn foreign<K: Owned>(name: &str, kind: Kind) -> Halt {
     let what = K::kind(&());
     Halt::refused(
-        "GateObjectNotOwned",
+        NOT_OWNED,
         format!("{what} {name} exists and does not belong to this {kind}: delete it or rename it"),
     )
 }

@@ -138,7 +138,7 @@ fn leads_to(service: &Service, pod: &PodFacts, port: &PodPort) -> bool {
 }
 
 /// Whether the operator made the Service for a gate: what comes by it was judged by one, or comes from one.
-fn is_of_a_gate(service: &Service) -> bool {
+pub(super) fn is_of_a_gate(service: &Service) -> bool {
     let owners = service.owner_references();
     owners
         .iter()

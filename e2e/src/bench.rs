@@ -3,7 +3,7 @@
 
 mod envoy;
 mod load;
-mod measure;
+pub mod measure;
 mod streams;
 mod table;
 mod upstream;

@@ -140,11 +140,16 @@ impl Guarded {
 
     /// Asks the program to end (SIGTERM), and kills it when it has not ended within `grace`.
     pub async fn stop(&self, grace: Duration) -> anyhow::Result<ExitStatus> {
-        self.signal(|pid| kill_process(pid, Signal::TERM));
+        self.terminate();
         if let Ok(status) = tokio::time::timeout(grace, self.wait()).await {
             return status;
         }
         self.kill_hard().await
+    }
+
+    /// Asks the program to end (SIGTERM), and does not wait for it.
+    pub fn terminate(&self) {
+        self.signal(|pid| kill_process(pid, Signal::TERM));
     }
 
     /// Kills the program and everything it started (SIGKILL), and waits until it is gone.

@@ -27,6 +27,7 @@ pub struct RunFolder {
     /// Held as long as the run lives: tells other runs that the folder is in use.
     _lock: File,
     keep: AtomicBool,
+    notes: Mutex<Vec<String>>,
 }
 
 impl RunFolder {
@@ -47,6 +48,7 @@ impl RunFolder {
             path,
             _lock: lock,
             keep,
+            notes: Mutex::default(),
         };
         if std::env::var_os("MCP_AUTH_KEEP").is_some() {
             folder.keep();
@@ -64,6 +66,19 @@ impl RunFolder {
         let path = self.path.join(name);
         fs::create_dir_all(&path)?;
         Ok(path)
+    }
+
+    /// Adds a line, such as a measured number, to the summary at the end of the run.
+    pub fn note(&self, line: impl Into<String>) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push(line.into());
+    }
+
+    /// The lines for the summary, sorted.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        notes.sort();
+        notes
     }
 
     /// Leaves it for a person to look at, and says so.

@@ -157,6 +157,14 @@ fn run(arguments: &Arguments, stories: Vec<Story>) -> anyhow::Result<ExitCode> {
     if let Some(folder) = shared.folder.get().filter(|_| conclusion.has_failed()) {
         folder.keep();
     }
+    for line in shared
+        .folder
+        .get()
+        .map(|folder| folder.notes())
+        .unwrap_or_default()
+    {
+        progress::say(&line);
+    }
     let Some(world) = shared.world.get() else {
         process::kill_everything();
         sum_up(&conclusion, &shared, began.elapsed());

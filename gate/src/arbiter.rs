@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::{HeaderValue, Method, header};
 use mcp_auth_gate_core::{
     answer::{Answer, Reason},
     decide::{Allowed, Body, Head},
@@ -12,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     access_log::{AccessLog, Record},
     authorizer::Authorizer,
+    callers::Callers,
     exchange::Exchanges,
     metrics::{Face, Metrics},
     proxy::budget::Budget,
@@ -32,6 +34,8 @@ pub struct Arbiter {
     pub largest_body: usize,
     /// Requests that are decided about at a time.
     pub places: Arc<Semaphore>,
+    /// Those of one caller.
+    pub(crate) callers: Callers,
     /// Memory for bodies that are read here.
     pub(crate) budget: Budget,
 }
@@ -77,7 +81,8 @@ impl Arbiter {
         })
     }
 
-    /// Decides about a request, whose body is read once it is known who calls. `can_pass` says whether the proxy that asks can do what the decision demands.
+    /// Decides about a request, whose body is read once it is known who calls. `can_pass` says whether the proxy that asks
+    /// can do what the decision demands.
     ///
     /// # Errors
     /// The answer that the proxy has to give.
@@ -89,7 +94,11 @@ impl Arbiter {
         can_pass: impl Fn(&Allowed) -> Result<(), Answer>,
     ) -> Result<Verdict, Box<Answer>> {
         let mut record = Record::new(&self.access_log, head.method, head.path, head.headers);
-        let judged = self.decide(head, body, can_pass, &mut record).await;
+        let judged = if self.is_elsewhere(face, head) {
+            Err(Box::new(elsewhere()))
+        } else {
+            self.decide(head, body, can_pass, &mut record).await
+        };
         let judged = judged.map_err(|answer| Box::new(sayable(face, *answer)));
         let (reason, status) = match &judged {
             Ok(_) => (Reason::Allowed, 200),
@@ -102,6 +111,20 @@ impl Arbiter {
         judged
     }
 
+    /// Whether this is a question that the gate would answer with a success, and that this proxy could not pass on.
+    fn is_elsewhere(&self, face: Face, head: &Head<'_>) -> bool {
+        let Some(policy) = self.authorizer.policy().filter(|_| face == Face::ForwardAuth) else {
+            return false;
+        };
+        let is_of = |methods: &[Method]| methods.contains(head.method);
+        let allows = |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| policy.allows_origin(origin));
+        if policy.metadata_paths.iter().any(|path| path == head.path) {
+            return is_of(&[Method::GET, Method::HEAD, Method::OPTIONS]);
+        }
+        let mut origins = head.headers.get_all(header::ORIGIN).iter();
+        head.path == policy.path && is_of(&[Method::OPTIONS]) && origins.all(allows)
+    }
+
     async fn decide<B: AsRef<[u8]>>(
         &self,
         head: &Head<'_>,
@@ -111,14 +134,13 @@ impl Arbiter {
     ) -> Result<Verdict, Box<Answer>> {
         let (policy, admitted) = self.authorizer.admit(head).await?;
         record.admitted(&admitted);
+        let overloaded = || Box::new(Answer::overloaded().for_origin(admitted.origin.as_deref()));
+        let _caller = self.callers.enter(&admitted.claims).ok_or_else(overloaded)?;
         let read = body.await;
         let body = match &read {
             Read::Whole(bytes) => Body::Whole(bytes.as_ref()),
             Read::Partial => Body::Partial,
-            Read::Exhausted => {
-                let answer = Answer::overloaded();
-                return Err(Box::new(answer.for_origin(admitted.origin.as_deref())));
-            }
+            Read::Exhausted => return Err(overloaded()),
         };
         let allowed = admitted.judge(head, body, &policy)?;
         if let Some(message) = &allowed.message {
@@ -132,11 +154,16 @@ impl Arbiter {
 }
 
 /// What the proxy passes on to the client. One that asks by HTTP takes every success for leave to pass the request on:
-/// metadata and preflight, which need no token, would open the server to everybody.
+/// metadata and preflight, which need no token, would open the server to everybody. With another policy in between, it
+/// can still come to one.
 fn sayable(face: Face, answer: Answer) -> Answer {
-    if face != Face::ForwardAuth || !answer.status.is_success() {
-        return answer;
+    if face == Face::ForwardAuth && answer.status.is_success() {
+        return elsewhere();
     }
+    answer
+}
+
+fn elsewhere() -> Answer {
     let message =
         "The metadata and preflights are answered at the gate's own port: they must be routed there";
     Answer::head_refused(message)

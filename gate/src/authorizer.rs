@@ -9,8 +9,10 @@ use mcp_auth_gate_core::{
     policy::Policy,
     token::{Claims, TokenError, Verifier},
 };
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
+    changes::{Changes, Listener},
     clock::SharedClock,
     keys::{KeyStore, Refetched},
 };
@@ -23,6 +25,7 @@ mod tests;
 pub struct Authorizer {
     policy: ArcSwapOption<Policy>,
     keys: Arc<KeyStore>,
+    changes: Changes,
     clock: SharedClock,
 }
 
@@ -31,6 +34,7 @@ impl Authorizer {
     pub fn new(keys: Arc<KeyStore>, clock: SharedClock) -> Self {
         Self {
             policy: ArcSwapOption::empty(),
+            changes: keys.changes().clone(),
             keys,
             clock,
         }
@@ -46,6 +50,30 @@ impl Authorizer {
         // The keys go first: no token is verified with keys of an issuer that the policy no longer names.
         self.keys.follow(&policy);
         self.policy.store(Some(policy));
+        self.changes.tell();
+    }
+
+    /// Hears when decisions may have to be made anew: there is another policy, or there are other keys.
+    pub fn listen(&self) -> Listener {
+        self.changes.listen()
+    }
+
+    /// Whether a token that was accepted still is. It is not if its client was suspended, the policy takes no such
+    /// tokens any more, or the key that signed it was withdrawn. That it expired is no answer here, nor that no key is
+    /// known at the moment.
+    ///
+    /// # Errors
+    /// [`TokenError`]: why it is not accepted any more.
+    pub fn recheck(&self, token: &SecretString, claims: &Claims) -> Result<(), TokenError> {
+        let Some(policy) = self.policy() else {
+            return Ok(());
+        };
+        claims.check(&policy, self.clock.now().min(claims.expires))?;
+        let issuer = &policy.authorization_server.issuer;
+        match self.keys.verify(token.expose_secret(), issuer) {
+            Ok(_) | Err(TokenError::NoKeys) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The keys that tokens are verified with.

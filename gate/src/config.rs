@@ -106,6 +106,8 @@ pub struct Limits {
     pub header: usize,
     /// Requests at a time, in all.
     pub requests: usize,
+    /// Requests at a time of one subject with one client.
+    pub per_caller: usize,
     /// Connections at a time, in all.
     pub connections: usize,
 }
@@ -257,8 +259,10 @@ fn tls(flags: &Flags, problems: &mut parse::Problems) -> Option<TlsFiles> {
 fn limits(flags: &Flags, problems: &mut parse::Problems) -> Limits {
     let body = parse::size_within(&flags.max_body_size, KIBI, 64 * MEBI);
     let buffered = parse::size_within(&flags.max_buffered_size, MEBI, 16 * KIBI * MEBI);
-    let header = parse::size_within(&flags.max_header_size, 8 * KIBI, MEBI);
+    let header = parse::size_within(&flags.max_header_size, 8 * KIBI, 256 * KIBI);
     let requests = parse::number_within(&flags.max_concurrent_requests, 1, 1_000_000);
+    let per_caller = parse::given(flags.max_requests_per_caller.as_deref())
+        .map(|text| parse::number_within(text, 1, 1_000_000));
     let connections = parse::number_within(&flags.max_connections, 1, 1_000_000);
     let body = problems.keep("--max-body-size", body);
     let buffered = problems.keep("--max-buffered-size", buffered);
@@ -266,11 +270,17 @@ fn limits(flags: &Flags, problems: &mut parse::Problems) -> Limits {
         let problem = "is less than --max-body-size: no body of that size could be read";
         problems.keep::<(), _>("--max-buffered-size", Err(problem));
     }
+    let requests = problems.keep("--max-concurrent-requests", requests);
+    let per_caller = match per_caller {
+        Some(given) => problems.keep("--max-requests-per-caller", given),
+        None => (requests / 4).max(1),
+    };
     Limits {
         body,
         buffered,
         header: problems.keep("--max-header-size", header),
-        requests: problems.keep("--max-concurrent-requests", requests),
+        requests,
+        per_caller,
         connections: problems.keep("--max-connections", connections),
     }
 }

@@ -47,6 +47,7 @@ impl Faces {
             bounds: Bounds {
                 connections: config.limits.connections,
                 header_read: config.timeouts.header_read,
+                header: config.limits.header,
             },
         };
         if let Some(address) = config.addresses.tokens {

@@ -24,6 +24,8 @@ pub struct Bounds {
     pub connections: usize,
     /// Time until the head of a connection's next request is there.
     pub header_read: Duration,
+    /// Bytes of a head.
+    pub header: usize,
 }
 
 /// Serves until `stop` completes, and then what is open until it has ended.
@@ -41,7 +43,8 @@ pub(crate) async fn serve(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.header_read);
+        .header_read_timeout(bounds.header_read)
+        .max_buf_size(bounds.header);
     tokio::pin!(stop);
     loop {
         let accepted: io::Result<_> = tokio::select! {
@@ -130,6 +133,7 @@ mod tests {
         let bounds = Bounds {
             connections: 1,
             header_read: Duration::from_millis(200),
+            header: 32 << 10,
         };
         let (address, _stop, _) = face(bounds).await;
         let mut first = TcpStream::connect(address).await.unwrap();
@@ -148,10 +152,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_head_that_is_too_large_is_refused() {
+        let bounds = Bounds {
+            connections: 1,
+            header_read: PATIENCE,
+            header: 32 << 10,
+        };
+        let (address, _stop, _) = face(bounds).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let large = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Large: {}\r\n\r\n",
+            "x".repeat(64 << 10)
+        );
+        client.write_all(large.as_bytes()).await.unwrap();
+        let refused = read(&mut client).await;
+        assert!(refused.starts_with("HTTP/1.1 431"), "{refused}");
+    }
+
+    #[tokio::test]
     async fn what_is_running_ends_and_what_is_idle_is_not_waited_for() {
         let bounds = Bounds {
             connections: 10,
             header_read: PATIENCE,
+            header: 32 << 10,
         };
         let (address, stop, serving) = face(bounds).await;
         let mut idle = TcpStream::connect(address).await.unwrap();

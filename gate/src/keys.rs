@@ -13,11 +13,11 @@ use mcp_auth_gate_core::{
 };
 use prometheus_client::registry::Registry;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::{Instant, sleep, timeout},
 };
 
-use crate::{clock::SharedClock, outbound::Outbound};
+use crate::{changes::Changes, clock::SharedClock, outbound::Outbound};
 
 mod metrics;
 mod set;
@@ -33,6 +33,8 @@ const MOST_BYTES: usize = 256 * 1024;
 const SWEEP: Duration = Duration::from_mins(1);
 /// How long a request waits for a fetch: longer than a fetch may take.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// How many requests wait for a fetch at a time. Each has a place among those that are served, and no good token.
+const MOST_WAITING: usize = 64;
 /// The longest pause between tries while the authorization server does not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -70,8 +72,10 @@ pub enum Refetched {
 #[derive(Debug)]
 pub struct KeyStore {
     set: ArcSwap<KeySet>,
+    changes: Changes,
     state: watch::Sender<State>,
     demand: Notify,
+    waiting: Semaphore,
     outbound: Outbound,
     options: KeyOptions,
     clock: SharedClock,
@@ -104,13 +108,20 @@ impl KeyStore {
         });
         Self {
             set: ArcSwap::from_pointee(KeySet::default()),
+            changes: Changes::default(),
             state,
             demand: Notify::new(),
+            waiting: Semaphore::new(MOST_WAITING),
             outbound,
             options,
             clock,
             metrics: KeyMetrics::default(),
         }
+    }
+
+    /// Tells when tokens have to be verified anew, because the keys are others.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Puts the metrics of the keys into `registry`.
@@ -139,14 +150,17 @@ impl KeyStore {
         });
     }
 
-    /// Asks for newer keys, because a token names one that is not known, and waits for them.
+    /// Asks for newer keys, because a token names one that is not known, and waits for them, unless too many others do.
     pub async fn refetch(&self) -> Refetched {
         let mut states = self.state.subscribe();
         let seen = states.borrow_and_update().clone();
+        if !seen.running && Instant::now() < seen.demand_from {
+            return seen.last;
+        }
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Refetched::No;
+        };
         if !seen.running {
-            if Instant::now() < seen.demand_from {
-                return seen.last;
-            }
             self.state.send_if_modified(|state| {
                 state.wanted = state.wanted.max(seen.ended + 1);
                 false
@@ -256,7 +270,7 @@ impl KeyStore {
             Ok(_) => Refetched::Yes,
             Err(_) => Refetched::No,
         };
-        let mut current = true;
+        let (mut current, mut replaced) = (true, false);
         self.state.send_modify(|state| {
             current = state.source.as_deref() == Some(source);
             if !current {
@@ -272,6 +286,7 @@ impl KeyStore {
                     document,
                     tokens,
                 )));
+                replaced = true;
             }
             state.running = false;
             state.ended += 1;
@@ -279,6 +294,9 @@ impl KeyStore {
         });
         if !current {
             return None;
+        }
+        if replaced {
+            self.changes.tell();
         }
         self.metrics.fetched(outcome, self.clock.now());
         match fetched {

@@ -4,6 +4,8 @@ pub mod access_log;
 pub mod admin;
 pub mod arbiter;
 pub mod authorizer;
+pub mod callers;
+pub mod changes;
 pub mod clock;
 pub mod config;
 pub mod credentials;

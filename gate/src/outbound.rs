@@ -6,6 +6,7 @@
 //! redirect; gives up after five seconds; and reads no more than it was asked to.
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -49,12 +50,21 @@ pub enum OutboundError {
 }
 
 /// A whole answer, whatever its status.
-#[derive(Debug)]
 pub struct Reply {
     /// Its status; redirects are not followed.
     pub status: StatusCode,
     /// Its body.
     pub body: Vec<u8>,
+}
+
+/// Bodies hold tokens.
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish()
+    }
 }
 
 /// Makes requests to the authorization server. A clone shares the connections.

@@ -4,11 +4,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request};
-use hyper::body::{Bytes, Incoming};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use hyper::body::Incoming;
 use mcp_auth_gate_core::{
     answer::{Answer, Reason},
-    decide::{Allowed, Body, Head},
     policy::Policy,
     wire::{self, Wire},
 };
@@ -18,11 +17,13 @@ use tokio::sync::Semaphore;
 use crate::{
     access_log::{AccessLog, Record},
     authorizer::Authorizer,
+    callers::Callers,
+    changes::Listener,
     config::{Limits, Timeouts},
     exchange::Exchanges,
     handles::{HandleGuard, Handles},
     metrics::{Face, Metrics, UpstreamFailure},
-    session::{Owner, Session, Sessions},
+    session::{Session, Sessions},
     shutdown::Shutdown,
 };
 
@@ -31,6 +32,7 @@ mod body;
 pub(crate) mod budget;
 mod connect;
 mod headers;
+mod judged;
 mod relay;
 pub mod server;
 #[cfg(test)]
@@ -38,9 +40,9 @@ mod tests;
 pub mod tls;
 mod upstream;
 
-use body::Unread;
-use budget::{Budget, Share};
+use budget::Budget;
 use headers::Added;
+use judged::Judged;
 use relay::{Counted, Place, ReplyBody};
 use upstream::{Call, Upstream};
 
@@ -75,38 +77,16 @@ pub struct Proxy {
     parts: ProxyParts,
     upstream: ArcSwapOption<Upstream>,
     places: Arc<Semaphore>,
+    callers: Callers,
     budget: Budget,
 }
 
-/// A request that may reach the server.
-struct Judged {
-    policy: Arc<Policy>,
-    allowed: Allowed,
-    body: Bytes,
-    /// The memory for the body, and for what has to be kept of the answer.
-    share: Share,
-}
-
-impl Judged {
-    /// A refusal that the caller can read.
-    fn refuse(&self, reason: Reason, status: StatusCode, message: &str) -> Answer {
-        let id = self
-            .allowed
-            .message
-            .as_ref()
-            .and_then(|message| message.id.as_ref());
-        let answer = Answer::refusal(reason, status, message, id);
-        answer.for_origin(self.allowed.caller.origin.as_deref())
-    }
-
-    fn session_gone(&self) -> Answer {
-        let message = "The session is gone: start a new one";
-        self.refuse(Reason::Session, StatusCode::NOT_FOUND, message)
-    }
-
-    fn owner(&self) -> Owner<'_> {
-        Owner::new(&self.policy, &self.allowed.caller.claims)
-    }
+/// A request as the server gets it.
+struct Ready {
+    upstream: Arc<Upstream>,
+    call: Call,
+    /// The only address that it may go to, if it is part of a session.
+    address: Option<SocketAddr>,
 }
 
 impl Proxy {
@@ -115,6 +95,7 @@ impl Proxy {
         Self {
             upstream: ArcSwapOption::empty(),
             places: Arc::new(Semaphore::new(parts.limits.requests)),
+            callers: Callers::new(parts.limits.per_caller),
             budget: Budget::new(parts.limits.buffered),
             parts,
         }
@@ -137,7 +118,7 @@ impl Proxy {
             };
             self.pass(&parts, &mut body, record, place).await
         } else {
-            Err((overloaded().into(), record))
+            Err((Answer::overloaded().into(), record))
         };
         let (answer, mut record) = match answered {
             Ok(response) => return response,
@@ -150,7 +131,7 @@ impl Proxy {
         self.parts.metrics.answered(record.started().elapsed());
         record.reason = Some(answer.reason);
         record.status = Some(answer.status.as_u16());
-        reply(*answer)
+        reply(*answer, &parts.method)
     }
 
     /// The whole way of a request that ends at the server.
@@ -161,79 +142,65 @@ impl Proxy {
         mut record: Record,
         place: Place,
     ) -> Result<Response<ReplyBody>, (Box<Answer>, Record)> {
-        let judged = match self.judge(parts, body, &mut record).await {
+        let mut changes = self.parts.authorizer.listen();
+        let mut judged = match self.judge(parts, body, &mut record, &mut changes).await {
             Ok(judged) => judged,
             Err(answer) => return Err((answer, record)),
         };
         self.parts.metrics.judged(record.started().elapsed());
         let handles = self.parts.handles.as_ref();
         let handle = handles.and_then(|handles| handles.mint(&judged.policy, &judged.allowed));
-        let (response, lease) = match self.forward(parts, &judged, handle.as_ref()).await {
+        let ready = self
+            .prepare(parts, &mut judged, handle.as_ref(), &mut changes)
+            .await;
+        let mut lost = self.lost(&judged, changes);
+        let sent = match ready {
+            Ok(ready) => tokio::select! {
+                sent = ready.upstream.send(&ready.call, ready.address) =>
+                    sent.map_err(|failure| self.upstream_failed(&judged, failure).into()),
+                error = lost.as_mut() => Err(judged.lost(error).into()),
+            },
+            Err(answer) => Err(answer),
+        };
+        let (response, lease) = match sent {
             Ok(answered) => answered,
             Err(answer) => return Err((answer, record)),
         };
-        self.answer(
-            judged,
-            response,
-            relay::Held {
-                record,
-                _place: place,
-                _handle: handle,
-                lease,
-                stream: None,
-            },
-        )
-        .await
+        let held = relay::Held {
+            record,
+            _place: place,
+            _caller: judged.caller.take(),
+            _handle: handle,
+            lease,
+            stream: None,
+        };
+        self.answer(judged, response, lost, held).await
     }
 
-    /// Who calls from the head alone, so that nobody without a token makes us read a body; then whether they may.
-    async fn judge(
+    /// The request as the server gets it. What it waits for may take seconds: if the policy has changed meanwhile, it
+    /// is judged again.
+    async fn prepare(
         &self,
         parts: &request::Parts,
-        body: &mut Incoming,
-        record: &mut Record,
-    ) -> Result<Judged, Box<Answer>> {
-        if !names_one_host(parts) {
-            let message = "A request names its host, once";
-            return Err(Box::new(Answer::head_refused(message)));
+        judged: &mut Judged,
+        handle: Option<&HandleGuard>,
+        changes: &mut Listener,
+    ) -> Result<Ready, Box<Answer>> {
+        loop {
+            let ready = self.ready(parts, judged, handle).await?;
+            if !changes.has_heard() {
+                return Ok(ready);
+            }
+            self.judge_again(parts, judged).await?;
         }
-        let head = Head {
-            method: &parts.method,
-            path: parts.uri.path(),
-            query: parts.uri.query(),
-            headers: &parts.headers,
-        };
-        let (policy, admitted) = self.parts.authorizer.admit(&head).await?;
-        record.admitted(&admitted);
-        let mut share = self.budget.share();
-        let (most, within) = (self.parts.limits.body, self.parts.timeouts.body_read);
-        let read = body::read(body, most, within, &mut share).await;
-        if read == Err(Unread::Exhausted) {
-            return Err(overloaded().for_origin(admitted.origin.as_deref()).into());
-        }
-        let whole = match &read {
-            Ok(bytes) => Body::Whole(bytes),
-            Err(_) => Body::Partial,
-        };
-        let allowed = admitted.judge(&head, whole, &policy)?;
-        if let Some(message) = &allowed.message {
-            record.called(message);
-        }
-        Ok(Judged {
-            policy,
-            allowed,
-            body: read.unwrap_or_default(),
-            share,
-        })
     }
 
-    /// Sends the request on.
-    async fn forward(
+    async fn ready(
         &self,
         parts: &request::Parts,
         judged: &Judged,
         handle: Option<&HandleGuard>,
-    ) -> Result<(Response<Incoming>, upstream::Lease), Box<Answer>> {
+    ) -> Result<Ready, Box<Answer>> {
         let unreachable = |failure| self.upstream_failed(judged, failure);
         let upstream = self
             .upstream(&judged.policy)
@@ -254,7 +221,11 @@ impl Proxy {
             headers: headers::outgoing(&parts.headers, &judged.allowed, upstream.host(), added),
             body: judged.body.clone(),
         };
-        Ok(upstream.send(&call, address).await.map_err(unreachable)?)
+        Ok(Ready {
+            upstream,
+            call,
+            address,
+        })
     }
 
     /// The token that the server gets instead of the caller's, if it gets one with the request.
@@ -338,26 +309,16 @@ impl Proxy {
     }
 }
 
-/// RFC 9112, 3.2: two hosts, or none in HTTP/1.1, are a sign of readers that disagree.
-fn names_one_host(parts: &request::Parts) -> bool {
-    match parts.headers.get_all(header::HOST).iter().count() {
-        0 => parts.version != Version::HTTP_11,
-        count => count == 1,
+/// What the gate says by itself, as a response. One to HEAD has the length of the body and not the body, which HTTP/2
+/// would send.
+fn reply(answer: Answer, method: &Method) -> Response<ReplyBody> {
+    let length = HeaderValue::from(answer.body.len());
+    let is_head = *method == Method::HEAD;
+    let body = if is_head { String::new() } else { answer.body };
+    let mut response = Response::new(ReplyBody::whole(body));
+    if is_head {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
     }
-}
-
-fn overloaded() -> Answer {
-    let message = "Too many requests at a time";
-    let mut answer = Answer::refusal(Reason::Overload, StatusCode::SERVICE_UNAVAILABLE, message, None);
-    answer
-        .headers
-        .push((header::RETRY_AFTER, HeaderValue::from_static("1")));
-    answer
-}
-
-/// What the gate says by itself, as a response.
-fn reply(answer: Answer) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::whole(answer.body));
     *response.status_mut() = answer.status;
     append(&mut response, answer.headers);
     response

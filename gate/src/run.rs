@@ -11,6 +11,7 @@ use crate::{
     admin::Admin,
     arbiter::Arbiter,
     authorizer::Authorizer,
+    callers::Callers,
     clock::{SharedClock, SystemClock},
     config::Config,
     credentials::Credentials,
@@ -46,6 +47,9 @@ pub enum RunError {
     /// No HTTP client can be made.
     #[error("no HTTP client can be made for the other replicas")]
     Client,
+    /// A part that runs for as long as the gate does has ended: what it keeps fresh would grow old without notice.
+    #[error("the {0} has ended")]
+    Ended(&'static str),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Randomness,
@@ -70,6 +74,7 @@ impl Parts {
             access_log: Arc::clone(&self.access_log),
             largest_body: config.limits.body,
             places: Arc::new(Semaphore::new(config.limits.requests)),
+            callers: Callers::new(config.limits.per_caller),
             budget: Budget::new(config.limits.buffered),
         }
     }
@@ -110,14 +115,25 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     for input in &mut inputs {
         input.look(&reports, &parts.metrics);
     }
-    tokio::spawn(watch::run(inputs, reports.clone(), parts.metrics.clone()));
-    tokio::spawn(async move { keys.run().await });
-    tokio::spawn(Admin::new(registry, reports, shutdown.clone()).run(admin));
+    let watcher = tokio::spawn(watch::run(inputs, reports.clone(), parts.metrics.clone()));
+    let keys = tokio::spawn(async move { keys.run().await });
+    let admin = tokio::spawn(Admin::new(registry, reports, shutdown.clone()).run(admin));
     let proxy = serve(&config, parts, proxy, faces.handles(), &shutdown);
     let server = tokio::spawn(faces.serve(shutdown.clone(), proxy));
-    shutdown.requested().await;
+    tokio::select! {
+        () = shutdown.requested() => {}
+        error = ended("watcher of files", watcher) => return Err(error),
+        error = ended("fetcher of keys", keys) => return Err(error),
+        error = ended("admin face", admin) => return Err(error),
+    }
     stop(server, &trigger, &shutdown, config.timeouts.drain).await;
     Ok(())
+}
+
+/// Waits until a part has ended, by itself or by a panic.
+async fn ended<T>(part: &'static str, task: tokio::task::JoinHandle<T>) -> RunError {
+    let _ = task.await;
+    RunError::Ended(part)
 }
 
 pub(crate) async fn listen(face: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -224,4 +240,24 @@ fn policy_input(config: &Config, parts: &Parts) -> Watched {
         metrics.policy_in_force(&policy.hash);
         Ok(policy.hash.clone())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_or_panics_is_noticed() {
+        let returned = tokio::spawn(async {});
+        let panicked = tokio::spawn(async { panic!("a bug") });
+        for (part, error) in [
+            ("returned", ended("returned", returned).await),
+            ("panicked", ended::<()>("panicked", panicked).await),
+        ] {
+            assert_eq!(error.to_string(), format!("the {part} has ended"));
+        }
+        let running = tokio::spawn(std::future::pending::<()>());
+        let waited = tokio::time::timeout(Duration::from_millis(50), ended("running", running)).await;
+        assert!(waited.is_err());
+    }
 }

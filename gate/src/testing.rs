@@ -24,6 +24,7 @@ use crate::{
     access_log::{AccessLog, AccessLogForm},
     arbiter::Arbiter,
     authorizer::Authorizer,
+    callers::Callers,
     clock::Clock,
     exchange::Exchanges,
     http_face::Bounds,
@@ -47,6 +48,7 @@ pub(crate) const NOW: i64 = 1_800_000_000;
 pub(crate) const BOUNDS: Bounds = Bounds {
     connections: 100,
     header_read: Duration::from_secs(10),
+    header: 32 << 10,
 };
 
 /// A clock that a test sets by hand.
@@ -190,6 +192,7 @@ pub(crate) fn arbiter(server: &AuthorizationServer, changes: &Value) -> Arbiter 
         access_log: Arc::new(AccessLog::new(AccessLogForm::Off)),
         largest_body: 1024 * 1024,
         places: Arc::new(Semaphore::new(100)),
+        callers: Callers::new(100),
         budget: Budget::new(4 * 1024 * 1024),
     };
     arbiter.authorizer.set_policy(policy(server, changes));

@@ -116,6 +116,8 @@ impl TokensFace {
         record: &Record,
         now: i64,
     ) -> Result<Arc<Issued>, Refusal> {
+        let accepted = || self.authorizer.recheck(&record.token, &record.claims);
+        accepted().map_err(|_| Refusal::Handle)?;
         let held = record.held(policy, now).map_err(|_| Refusal::Handle)?;
         let exchange = sold(policy, name).ok_or(Refusal::Policy)?;
         let subject = Subject {
@@ -124,6 +126,8 @@ impl TokensFace {
             held: &held,
         };
         let issued = self.exchanges.buy(policy, exchange, subject).await;
+        // It may have taken seconds.
+        accepted().map_err(|_| Refusal::Handle)?;
         issued.map_err(Refusal::Exchange)
     }
 
@@ -135,7 +139,11 @@ impl TokensFace {
         headers: &HeaderMap,
     ) -> Result<Response, Refusal> {
         let peers = self.peers.as_ref().ok_or(Refusal::Handle)?;
-        if headers.contains_key(&RELAYED) || !peers.contains(presented.minted_by).await {
+        if headers.contains_key(&RELAYED) {
+            return Err(Refusal::Handle);
+        }
+        let is_peer = peers.contains(presented.minted_by).await;
+        if !is_peer.map_err(|_| Refusal::Unavailable)? {
             return Err(Refusal::Handle);
         }
         let reply = peers.show(presented.minted_by, name, handle).await;

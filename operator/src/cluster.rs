@@ -169,23 +169,24 @@ impl Cluster {
     }
 
     /// Applies an object of ours. Keys that others added stay; keys that we no longer name go.
-    pub async fn apply<K: Owned>(&self, object: &K) -> Result<(), Error> {
+    pub async fn apply<K: Owned>(&self, object: &K) -> Result<K, Error> {
         self.apply_with(object, &PatchParams::apply(MANAGER).force())
             .await
     }
 
     /// Applies an object of ours that was not there. If somebody made one of its name meanwhile that says anything else,
     /// that is a conflict: it is not merged into theirs.
-    pub async fn apply_new<K: Owned>(&self, object: &K) -> Result<(), Error> {
+    pub async fn apply_new<K: Owned>(&self, object: &K) -> Result<K, Error> {
         self.apply_with(object, &PatchParams::apply(MANAGER)).await
     }
 
-    async fn apply_with<K: Owned>(&self, object: &K, parameters: &PatchParams) -> Result<(), Error> {
+    async fn apply_with<K: Owned>(&self, object: &K, parameters: &PatchParams) -> Result<K, Error> {
         self.fence()?;
         let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
-        api.patch(&object.name_any(), parameters, &Patch::Apply(object))
+        let applied = api
+            .patch(&object.name_any(), parameters, &Patch::Apply(object))
             .await?;
-        Ok(())
+        Ok(applied)
     }
 
     /// Sets an annotation of an object. It being gone is fine.

@@ -184,6 +184,7 @@ struct Families {
     drift_repaired: Family<KindWhat, Counter>,
     rotations: Family<Reason, Counter>,
     deletions_given_up: Family<KindReason, Counter>,
+    denials_left_out: Counter,
     objects: Family<KindReady, Gauge>,
     leader: Gauge,
 }
@@ -206,6 +207,7 @@ impl Default for Metrics {
             drift_repaired: Family::default(),
             rotations: Family::default(),
             deletions_given_up: Family::default(),
+            denials_left_out: Counter::default(),
             objects: Family::default(),
             leader: Gauge::default(),
         };
@@ -282,6 +284,11 @@ impl Metrics {
             .inc();
     }
 
+    /// The policy of a gate could not name every client that is to be denied.
+    pub fn denials_left_out(&self) {
+        self.families.denials_left_out.inc();
+    }
+
     /// How many objects of `kind` there are now, counted over a whole store.
     pub fn set_objects(&self, kind: Kind, counts: ReadyCounts) {
         let ReadyCounts {
@@ -356,6 +363,11 @@ fn registry_of(families: &Families) -> Registry {
         "deletions_given_up",
         "Objects let go with something of them left at the authorization server, by kind and reason",
         families.deletions_given_up,
+    );
+    registry.register(
+        "denials_left_out",
+        "Passes in which the policy of a gate could not name every client that is to be denied",
+        families.denials_left_out,
     );
     registry.register(
         "objects",

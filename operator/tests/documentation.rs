@@ -145,6 +145,8 @@ fn reasons() -> BTreeSet<String> {
         " tell(",
         "EventType::Normal,",
         "EventType::Warning,",
+        // Those that have a name of their own.
+        "/// The reason of ",
     ];
     let functions = [
         "fn reason(&self) ",

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::Context;
 
 /// Processor time of a process since it began, in user and kernel mode.
-pub(super) fn processor_time(pid: u32) -> anyhow::Result<Duration> {
+pub fn processor_time(pid: u32) -> anyhow::Result<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
     // The name, in parentheses, may hold anything.
     let (_, rest) = text.rsplit_once(')').context("an odd /proc/PID/stat")?;
@@ -19,7 +19,7 @@ pub(super) fn processor_time(pid: u32) -> anyhow::Result<Duration> {
 }
 
 /// Resident memory of a process now, in bytes.
-pub(super) fn resident_memory(pid: u32) -> anyhow::Result<u64> {
+pub fn resident_memory(pid: u32) -> anyhow::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = line.context("no VmRSS")?.trim().trim_end_matches(" kB").trim();

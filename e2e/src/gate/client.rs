@@ -17,6 +17,9 @@ use super::http1::{Message, Reader, Side};
 /// Whoever answers takes less.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// For what ends by itself, on a machine that is busy.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
+
 /// All that came back on a connection until it was closed.
 #[derive(Clone, Debug, Default)]
 pub struct Replies {
@@ -108,4 +111,26 @@ impl Stream {
         }
         anyhow::bail!("the answer ended without {text:?}")
     }
+
+    /// Everything that is left until the other side ends the connection, with a reset or without.
+    pub async fn rest(&mut self) -> anyhow::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        let read = async {
+            while let Ok(Some(piece)) = self.reader.next_chunk().await {
+                all.extend_from_slice(&piece);
+            }
+        };
+        timeout(LONG_PATIENCE, read).await.context("the answer goes on")?;
+        Ok(all)
+    }
+
+    /// Waits for the end of a chunked answer that is marked as whole.
+    pub async fn until_clean_end(&mut self) -> anyhow::Result<()> {
+        let rest = self.rest().await?;
+        anyhow::ensure!(rest.ends_with(LAST_CHUNK), "the answer was cut off");
+        Ok(())
+    }
 }
+
+/// The end of a chunked body (RFC 9112, 7.1).
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";

@@ -218,13 +218,15 @@ fn traefik_routes(gate: Faces, server: SocketAddr, pages: &[&str]) -> Value {
         "accessControlExposeHeaders": ["WWW-Authenticate", "Mcp-Session-Id", "MCP-Protocol-Version"],
         "addVaryHeader": true,
     }});
+    // Traefik leaves it out when it asks the gate, and would send it on to the server.
+    let no_upgrade = json!({"headers": {"customRequestHeaders": {"Upgrade": ""}}});
     json!({"http": {
         "routers": {
             "metadata": {"rule": format!("PathPrefix(`{WELL_KNOWN}`)"), "entryPoints": ["web"], "service": "metadata"},
             "preflights": {"rule": "Method(`OPTIONS`)", "entryPoints": ["web"], "service": "metadata"},
-            "mcp": {"rule": "PathPrefix(`/`)", "entryPoints": ["web"], "middlewares": ["cors", "auth"], "service": "server"},
+            "mcp": {"rule": "PathPrefix(`/`)", "entryPoints": ["web"], "middlewares": ["cors", "no-upgrade", "auth"], "service": "server"},
         },
-        "middlewares": {"cors": cors, "auth": auth},
+        "middlewares": {"cors": cors, "no-upgrade": no_upgrade, "auth": auth},
         "services": {"metadata": balanced(gate.proxy), "server": balanced(server)},
     }})
 }

@@ -179,6 +179,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         &self.pending
     }
 
+    /// Completes when the other side has closed the connection. What it sends before stays to be read.
+    pub async fn closed(&mut self) {
+        while matches!(self.more().await, Ok(1..)) {}
+    }
+
     async fn more(&mut self) -> anyhow::Result<usize> {
         self.pending.reserve(16 * 1024);
         Ok(self.source.read_buf(&mut self.pending).await?)

@@ -140,6 +140,22 @@ impl GateProcess {
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
+    /// The value of a metric, by its name and labels as they are written; 0 for one that was never counted.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let (_, text) = self.admin("/metrics").await?;
+        let mut values = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(values.next().map(str::parse).transpose()?.unwrap_or(0.0))
+    }
+
+    /// The hash of the policy in force.
+    pub async fn policy_hash(&self) -> anyhow::Result<Option<String>> {
+        let (_, text) = self.admin("/policy").await?;
+        let reported: Value = serde_json::from_str(&text)?;
+        Ok(reported["policy"].as_str().map(str::to_owned))
+    }
+
     /// Everything that it logged so far.
     pub fn log(&self) -> anyhow::Result<String> {
         Ok(fs::read_to_string(self.process.log())?)

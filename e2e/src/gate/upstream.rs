@@ -8,19 +8,25 @@ use std::{
 
 use anyhow::Context;
 use tokio::{
-    io::AsyncWriteExt,
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::Semaphore,
-    task::JoinHandle,
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
+    sync::{Semaphore, watch},
+    task::{JoinHandle, JoinSet},
+    time::timeout,
 };
 
 use super::http1::{Message, Reader, Side};
 
-/// The header by which a request asks for an answer other than JSON: `events` (one for each [`Upstream::send_event`]), `endless` (events without end), `session`, `silence`, `break`, `late`.
+mod answers;
+mod faults;
+
+/// The header by which a request asks for an answer other than JSON. `events` is one for each
+/// [`Upstream::send_event`], `endless` events without end, `all` one for each [`Upstream::send_to_all`], and `held` JSON
+/// at the next of those; `session`, `silence`, `break` and `late` say it, and the rest are the faults of
+/// [`faults::NAMES`].
 pub const ANSWER: &str = "x-answer";
+
+/// Longer than anybody takes to go away.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How many events an answer of events has.
 pub const EVENTS: usize = 3;
@@ -31,28 +37,50 @@ pub const SESSION: &str = "session-of-the-server";
 /// The server. It ends when it is dropped.
 pub struct Upstream {
     address: SocketAddr,
-    requests: Arc<Mutex<Vec<Message>>>,
-    events: Arc<Semaphore>,
+    shared: Arc<Shared>,
     serving: JoinHandle<()>,
+}
+
+struct Shared {
+    requests: Mutex<Vec<Message>>,
+    events: Semaphore,
+    /// How many events were sent to all.
+    to_all: watch::Sender<usize>,
+    /// How many answers clients went away from.
+    left: watch::Sender<usize>,
 }
 
 impl Upstream {
     /// Starts one on a port of 127.0.0.1.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// Starts one at this address, where another may have been before.
+    pub async fn start_at(address: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let (requests, events) = (Arc::new(Mutex::default()), Arc::new(Semaphore::new(0)));
-        let shared = (Arc::clone(&requests), Arc::clone(&events));
-        let serving = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (requests, events) = shared.clone();
-                tokio::spawn(async move { serve(stream, &requests, &events).await });
+        let shared = Arc::new(Shared {
+            requests: Mutex::default(),
+            events: Semaphore::new(0),
+            to_all: watch::Sender::new(0),
+            left: watch::Sender::new(0),
+        });
+        let serving = tokio::spawn({
+            let shared = Arc::clone(&shared);
+            async move {
+                // They end with the listener.
+                let mut connections = JoinSet::new();
+                while let Ok((stream, _)) = listener.accept().await {
+                    let shared = Arc::clone(&shared);
+                    connections.spawn(async move { serve(stream, &shared).await });
+                    while connections.try_join_next().is_some() {}
+                }
             }
         });
         Ok(Self {
             address,
-            requests,
-            events,
+            shared,
             serving,
         })
     }
@@ -64,12 +92,27 @@ impl Upstream {
 
     /// Sends the next event of an answer that consists of them.
     pub fn send_event(&self) {
-        self.events.add_permits(1);
+        self.shared.events.add_permits(1);
+    }
+
+    /// Sends the next event of every answer that was asked for with `all`, and every one that is `held`.
+    pub fn send_to_all(&self) {
+        self.shared.to_all.send_modify(|sent| *sent += 1);
+    }
+
+    /// Waits until clients have gone away from so many answers that were not over.
+    pub async fn until_left(&self, count: usize) -> anyhow::Result<()> {
+        let mut left = self.shared.left.subscribe();
+        let reached = timeout(PATIENCE, left.wait_for(|left| *left >= count)).await;
+        let seen = *self.shared.left.borrow();
+        reached.with_context(|| format!("clients left {seen} answers, not {count}"))??;
+        Ok(())
     }
 
     /// Every request so far, in the order of arrival.
     pub fn requests(&self) -> Vec<Message> {
-        self.requests
+        self.shared
+            .requests
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -82,23 +125,32 @@ impl Drop for Upstream {
     }
 }
 
-async fn serve(stream: TcpStream, requests: &Mutex<Vec<Message>>, events: &Semaphore) {
+async fn serve(stream: TcpStream, shared: &Shared) {
     let _ = stream.set_nodelay(true);
     let (source, mut sink) = stream.into_split();
     let mut reader = Reader::new(source);
     let note = |message: Message| {
-        let mut all = requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(message);
     };
     loop {
         match next(&mut reader).await {
             Ok(Some(request)) => {
                 note(request.clone());
-                if answer(&request, &mut sink, events).await.is_err() {
+                let answered = tokio::select! {
+                    answered = answers::answer(&request, &mut sink, shared) => answered.is_ok(),
+                    () = reader.closed() => {
+                        shared.left.send_modify(|left| *left += 1);
+                        false
+                    }
+                };
+                if !answered {
                     return;
                 }
             }
             Ok(None) => return,
+            // A connection that broke while nothing was on it brought no request.
+            Err(_) if reader.rest().is_empty() => return,
             // What cannot be read is written down too: nobody may have sent it.
             Err(error) => {
                 let mut head = format!("unreadable: {error:#}\r\n").into_bytes();
@@ -121,57 +173,4 @@ async fn next(reader: &mut Reader<OwnedReadHalf>) -> anyhow::Result<Option<Messa
     };
     reader.body(&mut message, Side::Requests).await?;
     Ok(Some(message))
-}
-
-const JSON: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"from":"the server"}}"#;
-
-async fn answer(request: &Message, sink: &mut OwnedWriteHalf, events: &Semaphore) -> anyhow::Result<()> {
-    let json = |more: &str| {
-        let length = JSON.len();
-        format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{more}\r\n{JSON}"
-        )
-    };
-    match request.value(ANSWER).unwrap_or_default() {
-        "events" => return stepwise(sink, events).await,
-        "endless" => return endless(sink).await,
-        "session" => {
-            sink.write_all(json(&format!("mcp-session-id: {SESSION}\r\n")).as_bytes())
-                .await?;
-        }
-        "silence" => std::future::pending::<()>().await,
-        "late" => {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            sink.write_all(json("").as_bytes()).await?;
-        }
-        "break" => {
-            sink.write_all(&json("").as_bytes()[..60]).await?;
-            sink.shutdown().await?;
-            anyhow::bail!("as it was asked to");
-        }
-        _ => sink.write_all(json("").as_bytes()).await?,
-    }
-    sink.flush().await.context("the connection broke")
-}
-
-const EVENT_STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
-                      x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
-
-async fn endless(sink: &mut OwnedWriteHalf) -> anyhow::Result<()> {
-    sink.write_all(EVENT_STREAM.as_bytes()).await?;
-    loop {
-        sink.write_all(b"8\r\n: still\n\r\n").await?;
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-async fn stepwise(sink: &mut OwnedWriteHalf, events: &Semaphore) -> anyhow::Result<()> {
-    sink.write_all(EVENT_STREAM.as_bytes()).await?;
-    for number in 0..EVENTS {
-        events.acquire().await?.forget();
-        let event = format!("data: {{\"event\":{number}}}\n\n");
-        let chunk = format!("{:x}\r\n{event}\r\n", event.len());
-        sink.write_all(chunk.as_bytes()).await?;
-    }
-    Ok(sink.write_all(b"0\r\n\r\n").await?)
 }

@@ -5,7 +5,10 @@ mod cases;
 mod check;
 mod differences;
 mod exchange;
+mod faults;
+mod handles;
 mod issuers;
+mod load;
 mod outage;
 mod request;
 mod scene;
@@ -20,7 +23,7 @@ use mcp_auth_e2e::{progress, run_folder::RunFolder, runner::Story};
 use scene::{Face, Scene};
 
 pub(crate) fn stories() -> Vec<Story> {
-    vec![
+    let mut stories = vec![
         Story::alone("gate::the_table_through_the_proxy", |run| {
             table_through(run, Face::Proxy)
         }),
@@ -69,7 +72,11 @@ pub(crate) fn stories() -> Vec<Story> {
             "gate::without_a_policy_nothing_passes",
             issuers::without_a_policy_nothing_passes,
         ),
-    ]
+    ];
+    stories.extend(faults::stories());
+    stories.extend(handles::stories());
+    stories.extend(load::stories());
+    stories
 }
 
 async fn table_through(run: Arc<RunFolder>, face: Face) -> anyhow::Result<()> {

@@ -10,11 +10,11 @@ use crate::{
     wire::{Wire, WireError},
 };
 
+mod preflight;
+
 /// Headers that pages may read (RFC 9728 needs the first).
 pub const EXPOSED: &str = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version";
 const ALLOWED_METHODS: &str = "GET, POST, DELETE, OPTIONS";
-/// Headers of MCP clients. `Authorization` must be named: a star does not stand for it.
-const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, Last-Event-ID";
 /// How long browsers keep what a preflight said, in seconds.
 const PREFLIGHT_AGE: &str = "600";
 const METADATA_CACHE: &str = "public, max-age=300";
@@ -95,6 +95,7 @@ impl Reason {
                 TokenError::NotYetValid => "token_not_yet_valid",
                 TokenError::ClientDenied => "client_denied",
                 TokenError::Revoked => "token_revoked",
+                TokenError::Anonymous => "token_anonymous",
             },
             Self::Scope => "scope",
             Self::Unmatched => "unmatched",
@@ -109,6 +110,8 @@ impl Reason {
                 BodyError::Batch => "body_batch",
                 BodyError::NotAMessage => "body_not_a_message",
                 BodyError::NoName => "body_no_name",
+                BodyError::AmbiguousUri => "body_ambiguous_uri",
+                BodyError::TooMany => "body_too_many",
                 BodyError::HoldsToken => "body_holds_token",
             },
             Self::Wire(WireError::Version) => "protocol_version",
@@ -177,9 +180,11 @@ impl Answer {
     /// A refusal of this body. A call that does not say of what is a message all the same, and its answer names it; if
     /// it is of a method that the wire does not have, 404: that is what is wrong with it.
     pub(crate) fn body_refused(error: BodyError, body: &[u8], wire: Wire) -> Self {
-        let outline = (error == BodyError::NoName)
-            .then(|| body::outline(body))
-            .flatten();
+        let is_message = matches!(
+            error,
+            BodyError::NoName | BodyError::AmbiguousUri | BodyError::TooMany
+        );
+        let outline = is_message.then(|| body::outline(body)).flatten();
         let (method, id) = outline.unwrap_or_default();
         let of_sessions = matches!(method.as_str(), "resources/subscribe" | "resources/unsubscribe");
         if wire == Wire::Stateless && of_sessions {
@@ -230,15 +235,7 @@ impl Answer {
 
     /// What a page may send. `asked` are the headers that it wants to send: any of MCP's own are fine.
     pub(crate) fn preflight(origin: Option<&str>, asked: &str) -> Self {
-        let own = asked.split(',').map(str::trim).filter(|name| {
-            name.get(..4)
-                .is_some_and(|prefix| prefix.eq_ignore_ascii_case("mcp-"))
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        });
-        let allowed = own.fold(ALLOWED_HEADERS.to_owned(), |all, name| {
-            let known = all.split(", ").any(|known| known.eq_ignore_ascii_case(name));
-            if known { all } else { all + ", " + name }
-        });
+        let allowed = preflight::allowed_headers(asked);
         Self::new(Reason::Preflight, StatusCode::NO_CONTENT)
             .with(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS)
             .with_text(header::ACCESS_CONTROL_ALLOW_HEADERS, &allowed)
@@ -248,6 +245,11 @@ impl Answer {
 
     pub(crate) fn not_found() -> Self {
         Self::refusal(Reason::NotFound, StatusCode::NOT_FOUND, "Nothing is here", None)
+    }
+
+    /// 400: after an upgrade nobody would judge what follows.
+    pub(crate) fn upgrade_refused() -> Self {
+        Self::head_refused("A connection is not turned into one of another protocol here")
     }
 
     pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
@@ -368,7 +370,7 @@ fn challenge(policy: &Policy, error: &str, scopes: &[&str]) -> String {
 fn code(reason: Reason) -> i32 {
     match reason {
         Reason::Body(BodyError::NotJson) => -32700,
-        Reason::Body(BodyError::NoName) => -32602,
+        Reason::Body(BodyError::NoName | BodyError::AmbiguousUri | BodyError::TooMany) => -32602,
         Reason::MethodUnknown => -32601,
         Reason::Wire(WireError::HeaderMismatch) => -32020,
         Reason::Wire(WireError::Version) => -32022,

@@ -9,8 +9,11 @@ mod strict;
 
 use serde_json::Value;
 
-use crate::document::Kind;
+use crate::{document::Kind, uri};
 pub use strict::Needle;
+
+/// How many resources one message may subscribe to.
+const MOST_SUBSCRIPTIONS: usize = 256;
 
 /// What a body may be refused for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +33,14 @@ pub enum BodyError {
     /// A call that does not say of what.
     #[error("The parameters do not say what is called")]
     NoName,
+    /// A URI that readers may take for another one.
+    #[error(
+        "A URI has spaces, backslashes or dot segments, which readers may resolve: send it as it is resolved"
+    )]
+    AmbiguousUri,
+    /// More resources at a time than are looked at.
+    #[error("Too many resources are subscribed to at a time")]
+    TooMany,
     /// The caller's token is in it, and would reach the server.
     #[error("The body holds the access token")]
     HoldsToken,
@@ -66,6 +77,11 @@ impl Message {
             MessageKind::Request(method) | MessageKind::Notification(method) => Some(method),
             MessageKind::Response => None,
         }
+    }
+
+    /// Whether what it is about is a template of resources.
+    pub fn is_about_template(&self) -> bool {
+        self.method() == Some("completion/complete")
     }
 
     /// Whether it is about what has this name, URI or id.
@@ -139,7 +155,7 @@ pub fn judge(body: &[u8], needle: Option<&Needle<'_>>) -> Result<Message, BodyEr
     })
 }
 
-/// The method and the `id` of a message that was refused with [`BodyError::NoName`], for the answer to it.
+/// The method and the `id` of a message that was refused for what it is about, for the answer to it.
 pub fn outline(body: &[u8]) -> Option<(String, Option<Value>)> {
     let Value::Object(mut root) = strict::parse(body, None).ok()? else {
         return None;
@@ -157,23 +173,29 @@ fn subjects(method: &str, params: &Value) -> Result<Vec<(Kind, String)>, BodyErr
         let text = value.as_str().filter(|text| !text.contains('\0'));
         text.map(str::to_owned).ok_or(BodyError::NoName)
     };
+    let uri = |value: &Value| {
+        let uri = text(value)?;
+        if uri::is_ambiguous(&uri) {
+            return Err(BodyError::AmbiguousUri);
+        }
+        Ok((Kind::Resource, uri))
+    };
     let one = |kind, value: &Value| Ok(vec![(kind, text(value)?)]);
     match method {
         "tools/call" => one(Kind::Tool, &params["name"]),
         "prompts/get" => one(Kind::Prompt, &params["name"]),
-        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
-            one(Kind::Resource, &params["uri"])
-        }
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => Ok(vec![uri(&params["uri"])?]),
         // Completions tell about arguments of a prompt, or of a template of resources.
         "completion/complete" => match params["ref"]["type"].as_str() {
             Some("ref/prompt") => one(Kind::Prompt, &params["ref"]["name"]),
-            Some("ref/resource") => one(Kind::Resource, &params["ref"]["uri"]),
+            Some("ref/resource") => Ok(vec![uri(&params["ref"]["uri"])?]),
             _ => Err(BodyError::NoName),
         },
         "subscriptions/listen" => {
             let notifications = &params["notifications"];
             match &notifications["resourceSubscriptions"] {
-                Value::Array(all) => all.iter().map(|uri| Ok((Kind::Resource, text(uri)?))).collect(),
+                Value::Array(all) if all.len() > MOST_SUBSCRIPTIONS => Err(BodyError::TooMany),
+                Value::Array(all) => all.iter().map(uri).collect(),
                 Value::Null if notifications.is_null() || notifications.is_object() => Ok(Vec::new()),
                 _ => Err(BodyError::NoName),
             }

@@ -11,10 +11,15 @@ use url::form_urlencoded;
 use crate::{
     answer::{Answer, Reason},
     body::{self, Message, Needle},
+    document::Kind,
     policy::Policy,
     token::{Claims, TokenError, Verifier},
     wire::{self, Wire},
 };
+
+/// What asks for another protocol on the connection (RFC 9110, 7.8; RFC 7540, 3.2.1; RFC 6455, 4.1). MCP does not, and an
+/// engine that asks a gate about it would let everything that follows pass.
+const UPGRADES: [&str; 3] = ["upgrade", "http2-settings", "sec-websocket-key"];
 
 /// A request without its body.
 #[derive(Clone, Copy)]
@@ -149,6 +154,9 @@ pub fn admit(
     if head.path != policy.path {
         return Err(answered(Answer::not_found()));
     }
+    if UPGRADES.iter().any(|name| head.headers.contains_key(*name)) {
+        return Err(answered(Answer::upgrade_refused()));
+    }
     if head.method == Method::OPTIONS {
         let asked = head.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
         let asked = asked.and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -256,7 +264,10 @@ fn needed(message: &Message, policy: &Policy) -> Option<BTreeSet<String>> {
     }
     let subjects = message.subjects.iter();
     subjects
-        .map(|(kind, name)| policy.needed(*kind, name))
+        .map(|(kind, name)| match kind {
+            Kind::Resource if message.is_about_template() => policy.needed_for_template(name),
+            _ => policy.needed(*kind, name),
+        })
         .try_fold(BTreeSet::new(), |mut all, needed| {
             all.extend(needed?);
             Some(all)
@@ -353,47 +364,9 @@ fn query_holds(query: Option<&str>, needle: &Needle<'_>) -> bool {
         || form_urlencoded::parse(query.as_bytes()).any(|(name, value)| holds(&name) || holds(&value))
 }
 
-/// Headers by which credentials travel, and those that are ours to set: nobody may send them past a gate.
-pub const NEVER_FORWARDED: [&str; 10] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "mcp-auth-handle",
-    "x-access-token",
-    "x-auth-request-access-token",
-    "x-forwarded-access-token",
-    "x-mcp-subject",
-    "x-mcp-client",
-    "x-mcp-scopes",
-];
-
-/// The headers of this request that must not reach the server: those, and whatever holds the token.
-fn removed(headers: &HeaderMap, wire: Wire, needle: Option<&Needle<'_>>) -> Vec<HeaderName> {
-    // Headers of the other wire, which nobody compared or looked up: a server that speaks both must not act on them.
-    let unchecked = |name: &HeaderName| match wire {
-        Wire::Sessions => *name == wire::METHOD || *name == wire::NAME,
-        Wire::Stateless => *name == wire::SESSION_ID,
-    };
-    let holds = |name: &HeaderName| {
-        needle.is_some_and(|needle| {
-            headers
-                .get_all(name)
-                .iter()
-                .any(|value| needle.is_in(value.as_bytes()))
-        })
-    };
-    // Servers that hand headers on as variables (CGI, WSGI) cannot tell an underscore from a dash.
-    let is_forbidden = |name: &HeaderName| {
-        let text = name.as_str();
-        NEVER_FORWARDED.contains(&text)
-            || (text.contains('_') && NEVER_FORWARDED.contains(&text.replace('_', "-").as_str()))
-    };
-    headers
-        .keys()
-        .filter(|name| is_forbidden(name) || unchecked(name) || holds(name))
-        .cloned()
-        .collect()
-}
-
+mod removal;
 #[cfg(test)]
 mod tests;
+
+pub use removal::NEVER_FORWARDED;
+use removal::removed;

@@ -77,7 +77,8 @@ impl Filter<'_> {
     /// Each step gives `None` where nothing changes, so that the bytes of all around stay.
     fn message(&self, message: &RawValue) -> Option<String> {
         if let Ok(batch) = serde_json::from_str::<Vec<&RawValue>>(message.get()) {
-            let each = batch.iter().map(|one| (*one, self.message(one)));
+            // A batch within a batch is no message to anybody.
+            let each = batch.iter().map(|one| (*one, self.single(one)));
             let each: Vec<(&RawValue, Option<String>)> = each.collect();
             each.iter().any(|(_, changed)| changed.is_some()).then(|| {
                 array(
@@ -86,10 +87,14 @@ impl Filter<'_> {
                 )
             })
         } else {
-            change_members(message, |key, value| {
-                (key == "result").then(|| self.result(value)).flatten()
-            })
+            self.single(message)
         }
+    }
+
+    fn single(&self, message: &RawValue) -> Option<String> {
+        change_members(message, |key, value| {
+            (key == "result").then(|| self.result(value)).flatten()
+        })
     }
 
     fn result(&self, result: &RawValue) -> Option<String> {

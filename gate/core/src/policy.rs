@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::{
     document::{AuthorizationServer, Delivery, Document, Exchange, Kind, Upstream},
     glob::Glob,
+    uri,
 };
 
 mod addresses;
@@ -155,8 +156,39 @@ impl Policy {
         known.flatten().cloned().collect()
     }
 
-    /// What a call of this needs; `None`: nobody may call it.
+    /// What a call of this needs; `None`: nobody may call it. Of a resource, everything that any of its spellings
+    /// needs: nobody knows by which one the server looks for it.
     pub fn needed(&self, kind: Kind, name: &str) -> Option<BTreeSet<String>> {
+        match kind {
+            Kind::Resource => self.needed_for_all(name, uri::spellings),
+            Kind::Tool | Kind::Prompt => self.needed_as_spelled(kind, name),
+        }
+    }
+
+    /// What a question about a template of resources needs (RFC 6570), as [`needed`](Self::needed).
+    pub fn needed_for_template(&self, template: &str) -> Option<BTreeSet<String>> {
+        self.needed_for_all(template, uri::template_spellings)
+    }
+
+    fn needed_for_all(
+        &self,
+        uri: &str,
+        spellings: impl Fn(&str) -> BTreeSet<String>,
+    ) -> Option<BTreeSet<String>> {
+        if !self.tells_calls_apart() {
+            return Some(self.scopes.challenge.clone());
+        }
+        if uri::is_ambiguous(uri) {
+            return None;
+        }
+        let mut all = BTreeSet::new();
+        for spelling in spellings(uri) {
+            all.extend(self.needed_as_spelled(Kind::Resource, &spelling)?);
+        }
+        Some(all)
+    }
+
+    fn needed_as_spelled(&self, kind: Kind, name: &str) -> Option<BTreeSet<String>> {
         let mut matched = self
             .rules
             .iter()

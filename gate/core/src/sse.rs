@@ -64,10 +64,11 @@ impl Rewriter {
                     false
                 }
             };
-            if ends_line && !std::mem::replace(&mut self.at_line_start, true) {
+            if !ends_line {
                 continue;
             }
-            if ends_line {
+            let is_blank = std::mem::replace(&mut self.at_line_start, true);
+            if is_blank || self.begins_with_comment(&piece[taken..=at]) {
                 self.pending.extend_from_slice(&piece[taken..=at]);
                 taken = at + 1;
                 self.emit(out, &mut change);
@@ -78,6 +79,14 @@ impl Rewriter {
             return Err(TooLarge);
         }
         Ok(())
+    }
+
+    /// Whether the first line that is pending, with what follows it, is a comment: it belongs to no event, and keeps
+    /// connections alive that would be given up while it waits for one.
+    fn begins_with_comment(&self, more: &[u8]) -> bool {
+        // A line feed at the beginning belongs to the line before.
+        let mut bytes = self.pending.iter().chain(more).skip_while(|byte| **byte == b'\n');
+        bytes.next() == Some(&b':')
     }
 
     /// What is left when the stream ends. Readers ignore an event that is not complete; those that do not must not see

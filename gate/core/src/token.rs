@@ -87,6 +87,9 @@ pub enum TokenError {
     /// The authorization server, asked to exchange it, no longer knows it as good.
     #[error("the authorization server no longer accepts the token")]
     Revoked,
+    /// It names neither a subject nor a client, or no client where some are suspended.
+    #[error("the token does not say whose it is")]
+    Anonymous,
 }
 
 /// Looks a token's signature up or verifies it. A cache may stand in front of [`Keys`].
@@ -308,12 +311,14 @@ impl Claims {
         {
             return Err(TokenError::NotYetValid);
         }
-        if self
-            .clients
-            .iter()
-            .any(|client| policy.denied_clients.contains(client))
-        {
+        let mut clients = self.clients.iter();
+        if clients.any(|client| policy.denied_clients.contains(client)) {
             return Err(TokenError::ClientDenied);
+        }
+        // Without a name nobody can say that it is not a suspended one; and without any, all such callers would be one.
+        let has_client = !self.client.is_empty();
+        if !has_client && (self.subject.is_empty() || !policy.denied_clients.is_empty()) {
+            return Err(TokenError::Anonymous);
         }
         Ok(())
     }

@@ -90,7 +90,7 @@ pub struct Flags {
     )]
     pub(super) max_buffered_size: String,
 
-    /// The largest head of a request: its first line and its headers. 8Ki to 1Mi.
+    /// The largest head of a request: its first line and its headers. 8Ki to 256Ki.
     #[arg(
         long,
         env = "MCP_AUTH_GATE_MAX_HEADER_SIZE",
@@ -107,6 +107,11 @@ pub struct Flags {
         default_value = "4096"
     )]
     pub(super) max_concurrent_requests: String,
+
+    /// How many requests one caller, a subject with a client, may have open at a time, open streams included. More are
+    /// answered with 503. Default: a quarter of --max-concurrent-requests.
+    #[arg(long, env = "MCP_AUTH_GATE_MAX_REQUESTS_PER_CALLER", value_name = "COUNT")]
+    pub(super) max_requests_per_caller: Option<String>,
 
     /// How many connections of clients are kept at a time. More are closed at once.
     #[arg(

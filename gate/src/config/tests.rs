@@ -19,6 +19,7 @@ fn the_defaults_are_as_they_are_documented() {
         buffered: 64 << 20,
         header: 32 << 10,
         requests: 4096,
+        per_caller: 1024,
         connections: 8192,
     };
     assert_eq!(config.limits, expected);
@@ -42,6 +43,7 @@ fn values_are_understood() {
         "--stream-idle-timeout=1h30m",
         "--stream-grace=0s",
         "--threads=3",
+        "--max-concurrent-requests=3",
         "--access-log=off",
         "--insecure-allow-http",
     ])
@@ -56,6 +58,7 @@ fn values_are_understood() {
     assert_eq!(config.timeouts.stream_idle, Some(Duration::from_mins(90)));
     assert_eq!(config.timeouts.stream_grace, Duration::ZERO);
     assert_eq!(config.threads, Some(3));
+    assert_eq!(config.limits.per_caller, 1, "a quarter, and one at least");
     assert!(config.insecure_allow_http);
     // What a manifest leaves empty was not given.
     let config = load(&["--tokens-address=", "--peers=", "--threads=", "--tls-key="]).unwrap();
@@ -90,6 +93,12 @@ fn every_value_that_cannot_be_used_is_named_with_what_to_write() {
         (
             "--max-concurrent-requests=0",
             "--max-concurrent-requests",
+            "from 1 to",
+        ),
+        ("--max-header-size=257Ki", "--max-header-size", "not between"),
+        (
+            "--max-requests-per-caller=0",
+            "--max-requests-per-caller",
             "from 1 to",
         ),
         ("--max-connections=x", "--max-connections", "from 1 to"),

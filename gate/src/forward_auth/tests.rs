@@ -247,3 +247,35 @@ async fn requests_at_a_time_are_bounded() {
     drop(all);
     assert_eq!(status(stage.post()).await, 200);
 }
+
+#[tokio::test]
+async fn one_caller_leaves_places_for_others() {
+    let stage = Stage::new(&json!({})).await;
+    let policy = stage.arbiter.authorizer.policy().unwrap();
+    let alice = crate::testing::allowed(&policy, &stage.signer, &stage.token());
+    let alice = alice.caller.claims;
+    let all: Vec<_> = (0..100)
+        .map(|_| stage.arbiter.callers.enter(&alice).unwrap())
+        .collect();
+    assert_eq!(status(stage.post()).await, 503);
+    let bob = stage.signer.sign(&claims(&stage.server, &json!({"sub": "bob"})));
+    let bob = stage
+        .ask("POST", "/mcp")
+        .bearer_auth(bob)
+        .header(header::CONTENT_TYPE, "application/json");
+    assert_eq!(status(bob.body(CALL)).await, 200);
+    drop(all);
+    assert_eq!(status(stage.post()).await, 200);
+}
+
+#[tokio::test]
+async fn heads_are_bounded_and_nobody_changes_the_protocol() {
+    let stage = Stage::new(&json!({})).await;
+    assert_eq!(
+        status(stage.post().header("x-large", "x".repeat(64 << 10))).await,
+        431
+    );
+    for name in ["sec-websocket-key", "http2-settings"] {
+        assert_eq!(status(stage.post().header(name, "x")).await, 400, "{name}");
+    }
+}

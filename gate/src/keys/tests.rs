@@ -116,7 +116,7 @@ async fn a_storm_of_unknown_keys_costs_one_fetch_per_interval() {
     let slow = Script::new(200, Signer::jwks(&[&signer])).after(Duration::from_millis(100));
     server.set_jwks(slow);
     for wave in 1..=3 {
-        let asked: Vec<_> = (0..200)
+        let asked: Vec<_> = (0..MOST_WAITING)
             .map(|_| {
                 let store = Arc::clone(&running.store);
                 tokio::spawn(async move { store.refetch().await })
@@ -127,6 +127,29 @@ async fn a_storm_of_unknown_keys_costs_one_fetch_per_interval() {
         }
         assert_eq!(server.jwks_fetches(), 2, "wave {wave}");
     }
+}
+
+#[tokio::test]
+async fn no_more_wait_than_there_is_room_for() {
+    let signer = Signer::new("one");
+    let server = AuthorizationServer::start(Signer::jwks(&[&signer])).await;
+    let running = following(&server, options()).await;
+    let slow = Script::new(200, Signer::jwks(&[&signer])).after(Duration::from_secs(2));
+    server.set_jwks(slow);
+    let ask = || {
+        let store = Arc::clone(&running.store);
+        tokio::spawn(async move { store.refetch().await })
+    };
+    let waiting: Vec<_> = (0..MOST_WAITING).map(|_| ask()).collect();
+    while running.store.waiting.available_permits() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let one_more = timeout(Duration::from_secs(1), running.store.refetch()).await;
+    assert_eq!(one_more, Ok(Refetched::No), "at once");
+    for one in waiting {
+        assert_eq!(one.await.unwrap(), Refetched::Yes);
+    }
+    assert_eq!(running.store.waiting.available_permits(), MOST_WAITING);
 }
 
 #[tokio::test]

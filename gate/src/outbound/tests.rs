@@ -72,3 +72,12 @@ async fn nobody_is_waited_for_for_ever() {
     let reply = Outbound::new(false).get(&url, None, 100).await;
     assert_eq!(reply.map(drop), Err(OutboundError::Timeout));
 }
+
+#[test]
+fn an_answer_does_not_show_its_body() {
+    let reply = Reply {
+        status: StatusCode::OK,
+        body: b"secret".to_vec(),
+    };
+    assert_eq!(format!("{reply:?}"), "Reply { status: 200, body: 6 bytes }");
+}

@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Judged, Proxy,
     body::{self, Unread},
-    headers, overloaded,
+    headers,
+    judged::Lost,
     relay::{Counted, End, Filter, Held, Lists, Relay, ReplyBody},
 };
 use crate::{
@@ -38,6 +39,7 @@ impl Proxy {
         &self,
         mut judged: Judged,
         response: Response<Incoming>,
+        lost: Lost,
         mut held: Held,
     ) -> Result<Response<ReplyBody>, (Box<Answer>, Record)> {
         let (mut parts, from) = response.into_parts();
@@ -54,7 +56,7 @@ impl Proxy {
             }
             Err(Unfit::Exhausted) => {
                 let origin = judged.allowed.caller.origin.as_deref();
-                return Err((overloaded().for_origin(origin).into(), held.record));
+                return Err((Answer::overloaded().for_origin(origin).into(), held.record));
             }
         };
         let status = parts.status.as_u16();
@@ -63,7 +65,7 @@ impl Proxy {
         self.parts.metrics.decided(Face::Proxy, Reason::Allowed, status);
         self.parts.metrics.answered(held.record.started().elapsed());
         let body = match prepared {
-            Prepared::Whole(bytes) => ReplyBody::whole(bytes),
+            Prepared::Whole(bytes) => ReplyBody::kept(bytes, held, judged.share.take()),
             Prepared::Pieces {
                 from,
                 is_stream,
@@ -71,7 +73,13 @@ impl Proxy {
             } => {
                 held.stream = is_stream.then(|| Counted::new(&self.parts.metrics.streams));
                 let idle = self.parts.timeouts.stream_idle;
-                let relay = Relay::new(from, self.end(&judged), idle, held, self.parts.metrics.clone());
+                let relay = Relay::new(
+                    from,
+                    self.end(&judged, lost),
+                    idle,
+                    held,
+                    self.parts.metrics.clone(),
+                );
                 let filter = lists.map(|lists| Filter::new(lists, judged.share.take()));
                 ReplyBody::Relay(Box::new(relay.filtered(filter)))
             }
@@ -116,8 +124,9 @@ impl Proxy {
         sealed.map(Some).ok_or(UpstreamFailure::Answer)
     }
 
-    /// When an answer to this caller has to end: some time after the token, or when the gate ends.
-    fn end(&self, judged: &Judged) -> End {
+    /// When an answer to this caller has to end: when the caller is not accepted any more, some time after the token,
+    /// or when the gate ends.
+    fn end(&self, judged: &Judged, lost: Lost) -> End {
         let left = judged.allowed.caller.claims.expires - self.parts.authorizer.clock().now();
         let left = Duration::from_secs(left.try_into().unwrap_or(0));
         let deadline = Instant::now() + left.saturating_add(self.parts.timeouts.stream_grace).min(LONGEST);
@@ -126,6 +135,7 @@ impl Proxy {
             tokio::select! {
                 () = sleep_until(deadline) => {}
                 () = shutdown.streams_end() => {}
+                error = lost => tracing::debug!(%error, "an answer ends: its caller is not accepted any more"),
             }
         })
     }

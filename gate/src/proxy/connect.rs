@@ -14,6 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 use tower::Service;
 
+use super::server;
+
 /// Connects to one address.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
@@ -40,9 +42,31 @@ impl Service<Uri> for Connector {
         let Self { address, within } = *self;
         Box::pin(async move {
             let stream = timeout(within, TcpStream::connect(address)).await??;
-            // Events are small, and must not wait for more.
-            stream.set_nodelay(true)?;
+            server::prepare(&stream)?;
             Ok(TokioIo::new(stream))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_went_away_without_a_word_is_found_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut connector = Connector::new(address, Duration::from_secs(5));
+        poll_fn(|context| connector.poll_ready(context)).await.unwrap();
+        let stream = connector.call(Uri::from_static("http://x/")).await.unwrap();
+        let socket = SockRef::from(stream.inner());
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(server::ALIVE));
     }
 }

@@ -25,6 +25,7 @@ use tokio::{
 use super::{budget::Share, server::Busy, upstream::Lease};
 use crate::{
     access_log::Record,
+    callers::CallerPlace,
     handles::HandleGuard,
     metrics::{Metrics, UpstreamFailure},
 };
@@ -45,6 +46,31 @@ impl ReplyBody {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// What was read from the server, until the connection has sent it.
+    pub(crate) fn kept(bytes: Bytes, held: Held, mut share: Share) -> Self {
+        // Less than was read: this cannot fail.
+        let _ = share.resize(bytes.len());
+        Self::whole(Bytes::from_owner(Kept {
+            bytes,
+            _held: held,
+            _share: share,
+        }))
+    }
+}
+
+/// Bytes that a client takes, with what lasts until it has: a slow one must not have more than its place and its share
+/// of the memory.
+struct Kept {
+    bytes: Bytes,
+    _held: Held,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -92,6 +118,8 @@ pub(crate) struct Held {
     pub(crate) record: Record,
     /// The place among the requests at a time.
     pub(crate) _place: Place,
+    /// The place among the caller's own.
+    pub(crate) _caller: Option<CallerPlace>,
     /// What the server may buy with while it works at it.
     pub(crate) _handle: Option<HandleGuard>,
     /// The address that works at it.

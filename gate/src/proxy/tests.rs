@@ -11,3 +11,4 @@ mod server;
 mod sessions;
 mod stopping;
 mod streams;
+mod suspension;

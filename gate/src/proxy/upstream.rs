@@ -20,7 +20,7 @@ use mcp_auth_gate_core::document::{self, Protocol};
 use tokio::time::{Instant, timeout};
 use url::{Host, Url};
 
-use super::connect::Connector;
+use super::{connect::Connector, server::ALIVE};
 use crate::{config::Timeouts, metrics::UpstreamFailure};
 
 #[cfg(test)]
@@ -287,11 +287,14 @@ impl Upstream {
 
     fn endpoint(&self, address: SocketAddr) -> Endpoint {
         let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MOST_IDLE)
             .set_host(false)
             .http2_only(self.of.protocol == Protocol::H2c)
+            .http2_keep_alive_interval(ALIVE)
+            .http2_keep_alive_timeout(ALIVE / 4)
             .build(Connector::new(address, self.timeouts.connect));
         Endpoint {
             address,

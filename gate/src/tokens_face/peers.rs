@@ -32,7 +32,14 @@ pub struct Peers {
 struct Known {
     addresses: Vec<SocketAddr>,
     since: Option<Instant>,
+    /// Whether these are older than they should be, because nobody could say.
+    stale: bool,
 }
+
+/// Nobody can say at the moment whether an address is one of a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the replicas cannot be looked up")]
+pub(super) struct Unresolved;
 
 impl Peers {
     /// `name` is `host:port`: the headless Service of the replicas, and the port of their tokens faces.
@@ -47,23 +54,31 @@ impl Peers {
         })
     }
 
-    /// Whether this is the address of a replica, port included.
-    pub(super) async fn contains(&self, address: SocketAddr) -> bool {
+    /// Whether this is the address of a replica, port included. Those that were known stay when nobody answers.
+    ///
+    /// # Errors
+    /// [`Unresolved`]: it is none that was known, but there may be others.
+    pub(super) async fn contains(&self, address: SocketAddr) -> Result<bool, Unresolved> {
         let mut known = self.known.lock().await;
         let age = known.since.map_or(Duration::MAX, |since| since.elapsed());
         let is_among = |known: &Known| known.addresses.iter().any(|peer| same(*peer, address));
+        let answer = |known: &Known| match is_among(known) {
+            false if known.stale => Err(Unresolved),
+            is_among => Ok(is_among),
+        };
         if age < PAUSE || (age < FRESH && is_among(&known)) {
-            return is_among(&known);
+            return answer(&known);
         }
         known.since = Some(Instant::now());
-        match self.resolve().await {
+        let resolved = self.resolve().await;
+        known.stale = resolved.is_err();
+        match resolved {
             Ok(addresses) => known.addresses = addresses,
             Err(error) => {
                 tracing::warn!(%error, name = self.name, "the name of the replicas led to no address");
-                known.addresses.clear();
             }
         }
-        is_among(&known)
+        answer(&known)
     }
 
     async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
@@ -91,4 +106,33 @@ impl Peers {
 
 fn same(one: SocketAddr, other: SocketAddr) -> bool {
     one.ip().to_canonical() == other.ip().to_canonical() && one.port() == other.port()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_known_stays_while_nobody_answers() {
+        let mut peers = Peers::new("127.0.0.1:8082").unwrap();
+        let (known, other) = (
+            "127.0.0.1:8082".parse().unwrap(),
+            "127.0.0.2:8082".parse().unwrap(),
+        );
+        assert_eq!(peers.contains(known).await, Ok(true));
+        assert_eq!(peers.contains(other).await, Ok(false));
+        peers.name = "nowhere.invalid:8082".to_owned();
+        let aged = Instant::now().checked_sub(FRESH * 2);
+        peers.known.lock().await.since = aged;
+        assert_eq!(peers.contains(known).await, Ok(true), "the last that was known");
+        assert_eq!(
+            peers.contains(other).await,
+            Err(Unresolved),
+            "it may be a new one"
+        );
+        peers.name = "127.0.0.2:8082".to_owned();
+        peers.known.lock().await.since = aged;
+        assert_eq!(peers.contains(known).await, Ok(false), "it is gone");
+        assert_eq!(peers.contains(other).await, Ok(true));
+    }
 }

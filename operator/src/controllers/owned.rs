@@ -14,10 +14,13 @@ use crate::{
     watch::Feed,
 };
 
+/// The reason of an object of somebody else that stands in the way.
+pub const NOT_OWNED: &str = "GateObjectNotOwned";
+
 /// Makes an object of `owner` be as `wanted`, which carries the owner reference. What others added to it stays, but not
 /// where it changes of whom something holds; what is not wanted any more goes. One of this name that is not the owner's is
 /// never overwritten. The cache tells that nothing is to be done; before a write the API server is asked, because a cache
-/// by label does not show what lacks the label.
+/// by label does not show what lacks the label. Returns its generation as it is then.
 ///
 /// # Errors
 /// When it belongs to somebody else, or cannot be read or written.
@@ -27,9 +30,9 @@ pub async fn keep<O: Owned, K: Owned + k8s_openapi::Resource + Sync + Send>(
     wanted: &K,
     feed: &Feed<K>,
     ctx: &Context,
-) -> Result<(), Halt> {
+) -> Result<Option<i64>, Halt> {
     let Some(reference) = owner.controller_owner_ref(&()) else {
-        return Ok(());
+        return Ok(None);
     };
     let mut wanted = marked(wanted);
     let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
@@ -40,34 +43,36 @@ pub async fn keep<O: Owned, K: Owned + k8s_openapi::Resource + Sync + Send>(
             && holds(found, &wanted)
     };
     let cached = feed.store().get(&ObjectRef::new(&name).within(&namespace));
-    if cached.is_some_and(|found| is_kept(&found)) {
+    if let Some(found) = cached.filter(|found| is_kept(found)) {
         ctx.applied.note(kind, &part, &version);
-        return Ok(());
+        return Ok(found.meta().generation);
     }
     let api: Api<K> = ctx.cluster.api(&namespace);
     let existing = api.get_opt(&name).await?;
-    match (
+    let applied = match (
         ownership(existing.as_ref().map(kube::Resource::meta), &reference),
         &existing,
     ) {
         (Ownership::Foreign, _) => return Err(foreign::<K>(&name, kind)),
-        (Ownership::Ours { alive: true }, Some(found)) if is_kept(found) => return Ok(()),
+        (Ownership::Ours { alive: true }, Some(found)) if is_kept(found) => {
+            return Ok(found.meta().generation);
+        }
         // The garbage collector would take it with its dead owner.
         (Ownership::Ours { alive: false }, Some(found)) => {
             ctx.cluster.delete(found).await?;
-            ctx.cluster.apply_new(&wanted).await?;
+            ctx.cluster.apply_new(&wanted).await?
         }
         // Of this one alone it is known that it is ours.
         (Ownership::Ours { alive: true }, Some(found)) => {
             wanted.meta_mut().uid = found.uid();
-            ctx.cluster.apply(&wanted).await?;
+            ctx.cluster.apply(&wanted).await?
         }
         _ => ctx.cluster.apply_new(&wanted).await?,
-    }
+    };
     if ctx.applied.note(kind, &part, &version) {
         ctx.metrics.drift_repaired(kind, K::KIND);
     }
-    Ok(())
+    Ok(applied.meta().generation)
 }
 
 /// Deletes the object of this name if it is the owner's: where the cache shows it, or, with `ask`, where the API server
@@ -109,7 +114,7 @@ where
 fn foreign<K: Owned>(name: &str, kind: Kind) -> Halt {
     let what = K::kind(&());
     Halt::refused(
-        "GateObjectNotOwned",
+        NOT_OWNED,
         format!("{what} {name} exists and does not belong to this {kind}: delete it or rename it"),
     )
 }

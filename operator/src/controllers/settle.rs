@@ -123,16 +123,16 @@ pub async fn remove<'a>(
 }
 
 /// Makes a ConfigMap of ours hold `wanted`. Keys that others added stay; a ConfigMap that is not ours is never
-/// overwritten.
+/// overwritten. Returns whether anything was written.
 pub async fn config_map<K: Owned>(
     kind: Kind,
     owner: &K,
     wanted: &ConfigMap,
     existing: Option<&ConfigMap>,
     ctx: &Context,
-) -> Result<(), Halt> {
+) -> Result<bool, Halt> {
     let Some(reference) = owner.controller_owner_ref(&()) else {
-        return Ok(());
+        return Ok(false);
     };
     let name = wanted.name_any();
     let part = format!("{}{PART}{name}", key(owner));
@@ -145,7 +145,7 @@ pub async fn config_map<K: Owned>(
         }
         Ownership::Ours { alive: true } if existing.is_some_and(|found| holds(found, wanted)) => {
             ctx.applied.note(kind, &part, &version(wanted));
-            return Ok(());
+            return Ok(false);
         }
         Ownership::Ours { alive: false } => {
             if let Some(found) = existing {
@@ -158,7 +158,7 @@ pub async fn config_map<K: Owned>(
     if ctx.applied.note(kind, &part, &version(wanted)) {
         ctx.metrics.drift_repaired(kind, "ConfigMap");
     }
-    Ok(())
+    Ok(true)
 }
 
 fn version(wanted: &ConfigMap) -> String {

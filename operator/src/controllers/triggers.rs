@@ -14,17 +14,14 @@ use mcp_auth_crds::v1alpha1::{
 };
 
 use self::{
-    gates::{Census, Denials, labelled, policed, uses},
+    gates::uses,
     homes::Homes,
     relations::{contend, exchanges, holds, is_of_the_same_server, names},
 };
 use super::mcp_client;
 use crate::{
     context::Context,
-    policy::{
-        enforcement, hosts,
-        names::{server_auth, server_metadata},
-    },
+    policy::names::{server_auth, server_metadata},
     watch::{Feed, Touch},
 };
 
@@ -254,40 +251,7 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
                 server.metadata.namespace == touch.object.metadata.name
             })
         }),
-        gates(ctx).boxed(),
-    ])
-}
-
-/// What concerns the gates of McpServers.
-fn gates(ctx: &Arc<Context>) -> Queue<McpServer> {
-    let feeds = &ctx.feeds;
-    let (by_service, by_host) = (feeds.servers.clone(), feeds.servers.clone());
-    let by_policy = feeds.servers.clone();
-    let (mut denials, mut census) = (Denials::default(), Census::default());
-    stream::select_all([
-        on(&feeds.gates.deployments, |touch| labelled(&*touch.object)),
-        on(&feeds.gates.pods, |touch| labelled(&*touch.object)),
-        on(&feeds.gates.slices, |touch| labelled(&*touch.object)),
-        on(&feeds.gates.network_policies, move |touch| {
-            policed(&by_policy, &touch.object)
-        }),
-        on(&feeds.gates.disruption_budgets, |touch| labelled(&*touch.object)),
-        // Any Service can lead to a server, past its gate.
-        on(&feeds.services, move |touch| {
-            all(&by_service, |server| {
-                server.metadata.namespace == touch.object.metadata.namespace && enforcement::has_gate(server)
-            })
-        }),
-        on(&feeds.clients, move |touch| denials.changed(touch)),
-        // Where the metadata stand depends on who else is at the host.
-        on(&feeds.servers, move |touch| {
-            if !census.is_news(touch) {
-                return Vec::new();
-            }
-            all(&by_host, |server| {
-                enforcement::has_gate(server) && hosts::share(server, &touch.object)
-            })
-        }),
+        gates::gates(ctx).boxed(),
     ])
 }
 

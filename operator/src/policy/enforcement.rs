@@ -15,6 +15,12 @@ pub fn has_gate(server: &McpServer) -> bool {
     mode(server) == EnforcementMode::Gate
 }
 
+/// Whether ways past the gate are allowed.
+pub fn allows_bypass(server: &McpServer) -> bool {
+    let enforcement = server.spec.enforcement.as_ref();
+    enforcement.and_then(|enforcement| enforcement.allow_bypass) == Some(true)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};

@@ -43,6 +43,7 @@ struct State {
     clients: BTreeMap<String, FakeClient>,
     scopes: BTreeMap<String, Holder>,
     proofs: Vec<String>,
+    refuses_proofs: bool,
 }
 
 /// The server.
@@ -88,6 +89,11 @@ impl FakeServer {
     /// Which clients were proved, in order.
     pub(crate) fn proofs(&self) -> Vec<String> {
         self.lock().proofs.clone()
+    }
+
+    /// From now on no credential works.
+    pub(crate) fn refuse_proofs(&self) {
+        self.lock().refuses_proofs = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -322,7 +328,8 @@ impl Provider for FakeServer {
         let works = state
             .clients
             .get(id)
-            .is_some_and(|client| client.secret == secret.expose());
+            .is_some_and(|client| client.secret == secret.expose())
+            && !state.refuses_proofs;
         state.proofs.push(id.clone());
         if works {
             Ok(())

@@ -13,6 +13,7 @@ mod bodies;
 mod paths;
 mod properties;
 mod removal;
+mod resources;
 mod tokens;
 
 /// A request as faces see it.

@@ -159,3 +159,22 @@ fn what_is_no_json_is_told_apart_from_what_lists_nothing() {
     let not_utf8 = filter(b"\"\xff\"", TOOLS, &policy(), &BTreeSet::new());
     assert_eq!(not_utf8, Err(Unreadable));
 }
+
+#[test]
+fn what_is_nested_deeply_takes_no_more_stack() {
+    const DEPTH: usize = 100_000;
+    let nested = |inner: &str| format!("{}{inner}{}", "[".repeat(DEPTH), "]".repeat(DEPTH));
+    let messages = [
+        nested(""),
+        nested(r#"{"result":{"tools":[{"name":"write_a"}]}}"#),
+        format!(r#"{{"result":{{"tools":{}}}}}"#, nested("")),
+        format!(r#"{{"result":{{"tools":[{{"name":{}}}]}}}}"#, nested("")),
+        format!(
+            r#"{{"result":{}}}"#,
+            r#"{"result":"#.repeat(DEPTH) + "1" + &"}".repeat(DEPTH)
+        ),
+    ];
+    let small = std::thread::Builder::new().stack_size(128 << 10);
+    let done = small.spawn(move || messages.map(|message| filtered(&message, Listing::Any).is_ok()));
+    assert_eq!(done.unwrap().join().unwrap(), [true; 5]);
+}

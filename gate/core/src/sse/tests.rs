@@ -76,8 +76,8 @@ fn an_event_is_passed_on_as_soon_as_it_is_complete() {
         ("\r", ""),
         // The second return ends the event; whether a line feed follows cannot be waited for.
         ("\n\r", "data: a\r\n\r"),
-        ("\n: ping\n", ""),
-        ("\n", "\n: ping\n\n"),
+        ("\n: ping\n", "\n: ping\n"),
+        ("\n", "\n"),
         ("data: b\n\ndata: c\n\nda", "data: b\n\ndata: c\n\n"),
     ] {
         out.clear();
@@ -136,5 +136,30 @@ proptest! {
                 .collect();
             prop_assert!(!data.join("\n").contains("secret"), "{stream:?} gave {out:?}");
         }
+    }
+}
+
+#[test]
+fn comments_do_not_wait_for_an_event() {
+    let mut rewriter = Rewriter::new(1 << 20);
+    for (piece, passed, why) in [
+        (": ping\n", ": ping\n", "at once"),
+        (": pi", "", "not before it is there"),
+        ("ng\n: pong\n", ": ping\n: pong\n", "two of them"),
+        (": ping\r\n", ": ping\r", "with both line ends"),
+        (": ping\r\n", "\n: ping\r", "which go out in two"),
+        ("id: 1\n", "", "an event begins"),
+        (": within\n", "", "a comment within it stays in its place"),
+        (
+            "data: secret\n\n",
+            "\nid: 1\n: within\ndata: \n\n",
+            "until it is complete",
+        ),
+        (": ping\ndata: x\n", ": ping\n", "before an event"),
+        ("\n", "data: x\n\n", "which follows"),
+    ] {
+        let mut out = Vec::new();
+        rewriter.push(piece.as_bytes(), &mut out, without_secret).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), passed, "{why}");
     }
 }

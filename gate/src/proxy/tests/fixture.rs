@@ -49,6 +49,7 @@ impl Setup {
                 buffered: 64 << 20,
                 header: 32 << 10,
                 requests: 1000,
+                per_caller: 1000,
                 connections: 1000,
             },
             timeouts: Timeouts {
@@ -84,7 +85,9 @@ pub(super) struct Gate {
     pub(super) exchanges: Arc<Exchanges>,
     pub(super) handles: Handles,
     pub(super) policy: Arc<Policy>,
-    signer: Signer,
+    pub(super) signer: Signer,
+    authorizer: Arc<Authorizer>,
+    document: Value,
     registry: prometheus_client::registry::Registry,
     task: JoinHandle<()>,
     keys: JoinHandle<()>,
@@ -117,7 +120,7 @@ impl Gate {
         let own = "127.0.0.1:8082".parse().unwrap();
         let handles = Handles::new(own, 100, clock.clone());
         let proxy = Proxy::new(ProxyParts {
-            authorizer,
+            authorizer: Arc::clone(&authorizer),
             exchanges: Arc::clone(&exchanges),
             handles: Some(handles.clone()),
             upstream: None,
@@ -143,10 +146,21 @@ impl Gate {
             handles,
             policy,
             signer,
+            authorizer,
+            document: setup.policy,
             registry,
             task,
             keys,
         }
+    }
+
+    /// Puts another policy into force: the first one with this field.
+    pub(super) fn change_policy(&self, field: &str, value: Value) {
+        let mut document = self.document.clone();
+        document[field] = value;
+        let policy = testing::policy(&self.authorization_server, &document);
+        self.exchanges.follow(&policy);
+        self.authorizer.set_policy(policy);
     }
 
     /// A token of alice's, with changes to what it says.

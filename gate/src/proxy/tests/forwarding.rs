@@ -70,7 +70,7 @@ async fn headers_end_here_or_pass() {
         "Origin: https://mcp.example.com\r\nCookie: a=b\r\nX-Forwarded-Access-Token: {token}\r\n\
          X-Also: Bearer {token}\r\nMcp-Auth-Handle: forged\r\nmcp_auth_handle: forged\r\nMcp_Session_Id: forged\r\n\
          X-Mcp-Subject: root\r\nAccept-Encoding: gzip\r\nTE: trailers\r\nConnection: keep-alive, X-Hop, Mcp-Protocol-Version\r\n\
-         X-Hop: 1\r\nUpgrade: h2c\r\nProxy-Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n\
+         X-Hop: 1\r\nProxy-Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n\
          Mcp-Method: lie\r\nMCP-Protocol-Version: 2025-11-25\r\nX-Tenant: blue\r\n\
          traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: a=1\r\n\
          X-Forwarded-For: 192.0.2.1\r\n"
@@ -92,7 +92,6 @@ async fn headers_end_here_or_pass() {
         "te",
         "connection",
         "x-hop",
-        "upgrade",
         "origin",
         "proxy-connection",
         "keep-alive",
@@ -117,6 +116,20 @@ async fn headers_end_here_or_pass() {
     ] {
         assert_eq!(received.all(name), [value], "{name}");
     }
+}
+
+#[tokio::test]
+async fn nobody_changes_the_protocol() {
+    let (server, gate) = pair().await;
+    for lines in [
+        "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        "Upgrade: h2c\r\n",
+        "HTTP2-Settings: AAMAAABk\r\n",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    ] {
+        assert_eq!(gate.ask(&gate.post(CALL, lines)).await.status, 400, "{lines}");
+    }
+    assert!(server.received().is_empty());
 }
 
 #[tokio::test]

@@ -77,6 +77,24 @@ async fn clients_may_speak_http2_with_prior_knowledge() {
 }
 
 #[tokio::test]
+async fn an_answer_to_head_has_no_body() {
+    let server = Server::plain().await;
+    let gate = Setup::before(&server).start().await;
+    let client = client().http2_prior_knowledge().build().unwrap();
+    let path = "/.well-known/oauth-protected-resource/mcp";
+    let url = format!("http://{}{path}", gate.address);
+    let whole = client.get(&url).send().await.unwrap();
+    let length = whole.headers()["content-length"].clone();
+    let head = client.head(&url).send().await.unwrap();
+    assert_eq!(
+        (head.status().as_u16(), &head.headers()["content-length"]),
+        (200, &length)
+    );
+    // A client of HTTP/2 takes data for an error here.
+    assert_eq!(head.bytes().await.unwrap(), Bytes::new());
+}
+
+#[tokio::test]
 async fn streams_over_http2_arrive_as_they_are_sent_and_leave_with_the_client() {
     let server = Server::start(|_| {
         let mut parts = events(&[

@@ -159,6 +159,25 @@ async fn a_head_that_drips_does_not_hold_a_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_that_does_not_say_what_it_speaks_ends() {
+    let server = Server::plain().await;
+    for beginning in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM"] {
+        let mut setup = Setup::before(&server);
+        setup.timeouts.header_read = SHORT;
+        let gate = setup.start().await;
+        let mut client = gate.connect().await;
+        client.send(beginning).await;
+        assert!(client.has_ended().await, "{beginning:?}");
+        let mut slow = gate.connect().await;
+        let request = gate.post(CALL, "");
+        slow.send(&request[..1]).await;
+        tokio::time::sleep(SHORT / 4).await;
+        slow.send(&request[1..]).await;
+        assert_eq!(slow.response().await.status, 200, "POST begins like PRI");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_drips_is_refused() {
     let server = Server::plain().await;
     let mut setup = Setup::before(&server);
@@ -180,6 +199,16 @@ async fn a_head_that_is_too_large_is_refused() {
     let large = format!("X-Large: {}\r\n", "x".repeat(40 << 10));
     let response = gate.ask(&gate.post(CALL, &large)).await;
     assert_eq!(response.status, 431);
+    // However its parts come: hyper's buffer may hold more than it asks for.
+    for cut in [1, 3, 100, 8 << 10, 20 << 10, 31 << 10, 33 << 10] {
+        let request = gate.post(CALL, &large);
+        let (first, rest) = request.split_at(cut);
+        let mut client = gate.connect().await;
+        client.send(first).await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        client.send(rest).await;
+        assert_eq!(client.response().await.status, 431, "cut after {cut}");
+    }
     let many = "X-Many: 1\r\n".repeat(200);
     assert_eq!(gate.ask(&gate.post(CALL, &many)).await.status, 431);
     assert!(server.received().is_empty());
@@ -200,4 +229,44 @@ async fn an_idle_connection_ends_and_a_busy_one_does_not() {
         "a stream is no idle connection"
     );
     assert_eq!(gate.metric("mcp_auth_gate_streams"), Some(1.0));
+}
+
+#[tokio::test]
+async fn one_caller_leaves_places_for_others() {
+    let server = Server::start(|_| endless()).await;
+    let mut setup = Setup::before(&server);
+    setup.limits.per_caller = 2;
+    let gate = setup.start().await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut client = gate.connect().await;
+        client.send(get(&gate.token(), "")).await;
+        assert_eq!(client.head().await.unwrap().status, 200);
+        open.push(client);
+    }
+    let refused = gate
+        .ask(&gate.post(CALL, "Origin: https://mcp.example.com\r\n"))
+        .await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert!(refused.header("access-control-allow-origin").is_some());
+    for changes in [
+        serde_json::json!({"sub": "bob"}),
+        serde_json::json!({"client_id": "other"}),
+    ] {
+        let mut client = gate.connect().await;
+        client.send(get(&gate.token_with(&changes), "")).await;
+        assert_eq!(client.head().await.unwrap().status, 200, "{changes}");
+    }
+    open.pop();
+    let room = async {
+        loop {
+            let mut client = gate.connect().await;
+            client.send(get(&gate.token(), "")).await;
+            if client.head().await.unwrap().status == 200 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), room).await.unwrap();
 }

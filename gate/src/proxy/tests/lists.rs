@@ -156,3 +156,32 @@ async fn an_event_without_end_ends_the_stream() {
     let _ = tokio::io::AsyncReadExt::read_to_end(&mut client.into_stream(), &mut rest).await;
     assert!(rest.is_empty(), "{}", rest.len());
 }
+
+#[tokio::test]
+async fn a_list_keeps_its_place_until_the_client_has_it() {
+    let list = format!(
+        r#"{{"result":{{"tools":[{{"name":"{}"}}]}}}}"#,
+        "x".repeat(7 << 20)
+    );
+    let server = Server::start(move |_| super::server::json(&list)).await;
+    let mut setup = Setup::before(&server);
+    setup.limits.requests = 1;
+    setup.policy["defaultScopes"] = serde_json::json!(["mcp:use"]);
+    let gate = setup.start().await;
+    let request = gate.post(r#"{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}"#, "");
+    let mut slow = gate.connect().await;
+    slow.send(&request).await;
+    assert_eq!(slow.head().await.unwrap().status, 200);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(gate.ask(&request).await.status, 503, "most of it was not taken");
+    assert_eq!(gate.metric("mcp_auth_gate_requests"), Some(1.0));
+    drop(slow);
+    let room = async {
+        while gate.ask(&request).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(super::fixture::PATIENCE, room)
+        .await
+        .unwrap();
+}

@@ -1,6 +1,6 @@
 //! Being asked to stop.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     fixture::{CALL, Setup, get},
@@ -71,4 +71,40 @@ async fn asked_twice_it_stops_at_once() {
     gate.ended().await;
     assert!(client.has_ended().await);
     server.left(1).await;
+}
+
+/// The kinds of the HTTP/2 frames in these bytes (RFC 9113, 4.1).
+fn kinds(mut bytes: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while let [a, b, c, kind, ..] = *bytes {
+        kinds.push(kind);
+        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        bytes = bytes.get(9 + length..).unwrap_or_default();
+    }
+    kinds
+}
+
+#[tokio::test]
+async fn a_client_of_http2_that_was_idle_is_told_to_go() {
+    const GOAWAY: u8 = 7;
+    let server = Server::plain().await;
+    let mut gate = Setup::before(&server).start().await;
+    let mut client = gate.connect().await;
+    client
+        .send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    gate.trigger.ask();
+    let asked = Instant::now();
+    let (mut stream, mut bytes) = (client.into_stream(), Vec::new());
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes);
+    let _ = tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
+    assert!(kinds(&bytes).contains(&GOAWAY), "{bytes:?}");
+    // It does not answer the ping that asks whether it has read that.
+    let given = asked.elapsed();
+    assert!(
+        given >= Duration::from_millis(900),
+        "it had no time to agree: {given:?}"
+    );
+    gate.ended().await;
 }

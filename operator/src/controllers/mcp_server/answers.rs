@@ -3,17 +3,19 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::Instant,
 };
 
 /// How many questions are asked at a time: after a start all are due at once.
 pub(super) const AT_ONCE: usize = 8;
+/// How many of these are about servers of one namespace.
+pub(super) const AT_ONCE_IN_NAMESPACE: usize = 2;
 
 /// What is known of a server.
 #[derive(Clone, Debug)]
@@ -25,6 +27,10 @@ struct Known<A> {
     asking: bool,
     /// What is asked about has changed since.
     outdated: bool,
+    /// A question has come to its end.
+    concluded: bool,
+    /// How many questions in a row there was no telling.
+    missed: u32,
 }
 
 /// The last answer about each server, by a key that begins with its UID.
@@ -32,6 +38,15 @@ struct Known<A> {
 pub(super) struct Answers<A> {
     known: Mutex<HashMap<String, Known<A>>>,
     turns: Semaphore,
+    /// Those of each namespace that is asked about.
+    of_namespaces: Mutex<HashMap<String, Weak<Semaphore>>>,
+}
+
+/// The right to ask.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    _of_namespace: OwnedSemaphorePermit,
+    _of_all: SemaphorePermit<'a>,
 }
 
 impl<A> Default for Answers<A> {
@@ -39,6 +54,7 @@ impl<A> Default for Answers<A> {
         Self {
             known: Mutex::default(),
             turns: Semaphore::new(AT_ONCE),
+            of_namespaces: Mutex::default(),
         }
     }
 }
@@ -51,6 +67,8 @@ impl<A: Clone + PartialEq> Answers<A> {
             asked: None,
             asking: false,
             outdated: false,
+            concluded: false,
+            missed: 0,
         };
         self.lock().entry(key.to_owned()).or_insert_with(unasked);
     }
@@ -74,10 +92,51 @@ impl<A: Clone + PartialEq> Answers<A> {
         Some((known.answer.clone(), due))
     }
 
-    /// Waits for a turn to ask.
-    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
-        self.turns.acquire().await.ok()
+    /// What is known now.
+    pub(super) fn known(&self, key: &str) -> Option<A> {
+        self.lock().get(key).map(|known| known.answer.clone())
+    }
+
+    /// Whether a question has come to its end since the start.
+    pub(super) fn is_concluded(&self, key: &str) -> bool {
+        self.lock().get(key).is_some_and(|known| known.concluded)
+    }
+
+    /// How many questions in a row there was no telling.
+    pub(super) fn missed(&self, key: &str) -> u32 {
+        self.lock().get(key).map_or(0, |known| known.missed)
+    }
+
+    /// What is known counts no more, from before a start neither: it is to be asked again.
+    pub(super) fn reopen(&self, key: &str, answer: A) {
+        if let Some(known) = self.lock().get_mut(key) {
+            known.answer = answer;
+            known.outdated = known.asking;
+            known.asked = None;
+            known.concluded = true;
+        }
+    }
+
+    /// Waits for a turn to ask about a server of this namespace: what hangs there must not hold up the others.
+    pub(super) async fn turn(&self, namespace: &str) -> Option<Turn<'_>> {
+        // They are never closed.
+        let of_namespace = self.of_namespace(namespace).acquire_owned().await.ok()?;
+        let of_all = self.turns.acquire().await.ok()?;
+        Some(Turn {
+            _of_namespace: of_namespace,
+            _of_all: of_all,
+        })
+    }
+
+    fn of_namespace(&self, namespace: &str) -> Arc<Semaphore> {
+        let mut all = self.of_namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = all.get(namespace).and_then(Weak::upgrade) {
+            return turns;
+        }
+        all.retain(|_, turns| turns.strong_count() > 0);
+        let turns = Arc::new(Semaphore::new(AT_ONCE_IN_NAMESPACE));
+        all.insert(namespace.to_owned(), Arc::downgrade(&turns));
+        turns
     }
 
     /// Notes an answer on the way; whether it is another than before.
@@ -94,12 +153,15 @@ impl<A: Clone + PartialEq> Answers<A> {
     /// Notes what came of a question. `None`: no telling, and then the answer from before holds. Whether there is a reason
     /// for another pass.
     pub(super) fn conclude(&self, key: &str, answer: Option<A>) -> bool {
+        let told = answer.is_some();
         let news = answer.is_some_and(|answer| self.note(key, answer));
         let mut all = self.lock();
         let Some(known) = all.get_mut(key) else {
             return false;
         };
         known.asking = false;
+        known.concluded = true;
+        known.missed = if told { 0 } else { known.missed + 1 };
         news || std::mem::take(&mut known.outdated)
     }
 

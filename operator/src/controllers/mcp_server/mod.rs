@@ -17,16 +17,17 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use kube::{ResourceExt as _, runtime::controller::Action};
 use mcp_auth_crds::v1alpha1::McpServer;
+use mcp_auth_gate_core::document::Exchange;
 
 use self::{
-    gate::Withdrawn,
+    gate::{Outcome, Withdrawn},
     observe::{Home, Observed},
     status::Progress,
 };
 use super::{
     conflict, deletion, exchange,
     halt::Halt,
-    home,
+    home, owned,
     pass::{self, Next},
     settle,
 };
@@ -56,16 +57,30 @@ async fn reconcile(server: &Arc<McpServer>, ctx: &Arc<Context>) -> Result<Next, 
     ctx.probes.recall(server);
     let mut progress = Progress::default();
     let result = if is_deleting(&**server) {
-        let cleaned = clean_up(server, ctx).await;
+        let mut cleaned = clean_up(server, ctx).await;
+        if cleaned.is_err() {
+            // Its gate serves until the end.
+            let held_back = hold_back(server, &progress, false, ctx).await;
+            cleaned = held_back.map_err(Halt::from).and(cleaned);
+        }
         let reference = Some(&server.spec.authorization_server_ref);
         let mark = home::mark(&**server, &ctx.installation);
         let forget = flow::forget(ctx, &mark);
         deletion::conclude(Kind::McpServer, &**server, reference, cleaned, forget, ctx).await
     } else {
         let advanced = Box::pin(advance(server, ctx, &mut progress)).await;
-        hold_back(server, &progress, advanced, ctx).await
+        if let Err(halt) = &advanced {
+            hold_back(server, &progress, spec_counts(server, halt), ctx)
+                .await
+                .map_err(Halt::from)
+                .and(advanced)
+        } else {
+            advanced
+        }
     };
     let now = ctx.now();
+    // No watch shows what lacks our labels.
+    let in_the_way = matches!(&result, Err(Halt::Refused(refusal)) if refusal.reason == owned::NOT_OWNED);
     let build = |halt: Option<&Halt>| status::status(server, progress, halt, now);
     pass::report(
         Kind::McpServer,
@@ -76,6 +91,13 @@ async fn reconcile(server: &Arc<McpServer>, ctx: &Arc<Context>) -> Result<Next, 
         ctx,
     )
     .await
+    .map(|next| {
+        if in_the_way && next == Next::Resync {
+            status::again(server, now)
+        } else {
+            next
+        }
+    })
 }
 
 /// Brings the server as far as it gets, and notes in `progress` how far that is.
@@ -126,9 +148,34 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     progress.published(server);
     let own = secret.filter(|_| !observed.given.exchanges.is_empty());
     let for_gate = prepare_gate(server, own, &observed, ctx).await?;
-    credentials::settle(server, &home, &want, &observed, held, wrote, ctx, progress).await?;
-    enforce(server, &home, &observed, for_gate, ctx, progress).await?;
-    Ok(progress.next())
+    let gate = Gate {
+        server,
+        home: &home,
+        observed: &observed,
+        credentials: for_gate.as_deref(),
+        ctx,
+    };
+    // Narrower rules do not wait for the proof of a credential, only exchanges do.
+    let proved = gate::proved(observed.gate.document().as_ref(), &observed.given.exchanges);
+    let kept = gate.keep(&proved).await;
+    let settled = credentials::settle(server, &home, &want, &observed, held, wrote, ctx, progress).await;
+    let kept = if settled.is_ok() && proved != observed.given.exchanges {
+        gate.keep(&observed.given.exchanges).await
+    } else {
+        kept
+    };
+    let version = match (kept, settled) {
+        (Ok(outcome), settled) => {
+            let version = outcome.map(|outcome| {
+                progress.gate(outcome.reports, outcome.status);
+                outcome.version
+            });
+            settled.map(|()| version.unwrap_or_default())?
+        }
+        (Err(halt), settled) => return Err(settled.err().unwrap_or(halt)),
+    };
+    progress.enforced(probe::enforcement(server, &version, ctx));
+    Ok(progress.next(server, ctx.now()))
 }
 
 /// Gives the gate its credentials, before they are proved, or takes the gate away from a server that has none any more.
@@ -147,43 +194,54 @@ async fn prepare_gate(
     Ok(None)
 }
 
-/// Puts the gate in force, if there is one, and finds out whether tokens are validated.
-async fn enforce(
-    server: &Arc<McpServer>,
-    home: &Home,
-    observed: &Observed,
-    credentials: Option<String>,
-    ctx: &Arc<Context>,
-    progress: &mut Progress,
-) -> Result<(), Halt> {
-    let mut version = String::new();
-    if let Some(credentials) = credentials {
-        let outcome = Box::pin(gate::keep(server, home, observed, credentials, ctx)).await?;
-        progress.gate(outcome.reports, outcome.status);
-        version = outcome.version;
+/// What is needed to put the gate in force, if there is one.
+struct Gate<'a> {
+    server: &'a Arc<McpServer>,
+    home: &'a Home,
+    observed: &'a Observed,
+    credentials: Option<&'a str>,
+    ctx: &'a Arc<Context>,
+}
+
+impl Gate<'_> {
+    /// Puts it in force with these exchanges.
+    async fn keep(&self, exchanges: &[Exchange]) -> Result<Option<Outcome>, Halt> {
+        let Some(credentials) = self.credentials else {
+            return Ok(None);
+        };
+        let keep = gate::keep(
+            self.server,
+            self.home,
+            self.observed,
+            exchanges,
+            credentials,
+            self.ctx,
+        );
+        Box::pin(keep).await.map(Some)
     }
-    progress.enforced(probe::enforcement(server, &version, ctx));
-    Ok(())
 }
 
 /// Takes what was withdrawn out of the policy of a gate, where a pass did not come to give it a new one.
 async fn hold_back(
     server: &McpServer,
     progress: &Progress,
-    advanced: Result<Next, Halt>,
+    spec_counts: bool,
     ctx: &Context,
-) -> Result<Next, Halt> {
-    if advanced.is_ok() {
-        return advanced;
-    }
+) -> Result<(), Error> {
     let policies = exchange::policies_of(server, ctx).ok();
     let withdrawn = Withdrawn {
-        denied: gate::denied(server, ctx),
         policies: policies.map(|policies| policies.iter().map(|policy| policy.name_any()).collect()),
         scopes: progress.left().cloned(),
+        spec_counts,
     };
-    gate::withdraw(server, &withdrawn, ctx).await?;
-    advanced
+    gate::withdraw(server, &withdrawn, ctx).await
+}
+
+/// Whether what the spec says of rules counts although a pass stopped: it waits for something that has nothing to do with
+/// them, and nobody refused or paused the server.
+fn spec_counts(server: &McpServer, halt: &Halt) -> bool {
+    let waits = matches!(halt, Halt::Failed(_) | Halt::Waiting(_));
+    waits && desired::check(server).is_ok() && !settle::is_paused(server)
 }
 
 /// What is the case, what is wanted, and what is to be done about it.

@@ -28,6 +28,9 @@ const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","param
 /// How soon a server is asked again behind whose public address its gate was not found: somebody is at work on it.
 const AGAIN: Duration = Duration::from_secs(30);
 
+/// After how many questions in a row without a clear answer the last one counts no more.
+const PATIENCE: u32 = 3;
+
 /// The last answer to each question about each server.
 #[derive(Debug, Default)]
 pub struct Probes {
@@ -73,12 +76,16 @@ impl Probes {
 
     /// Asks a server at its public address, when it is its turn.
     async fn ask(&self, server: &McpServer, egress: &Egress) {
-        let turn = self.public.turn().await;
+        let turn = self.public.turn(&server.namespace().unwrap_or_default()).await;
         let answer = self.post(server, egress).await.unwrap_or(Answer::Unclear);
         drop(turn);
-        // One failed probe flips nothing: only an answer replaces an answer.
-        let answer = (answer != Answer::Unclear).then(|| public::report(server, answer));
-        if self.public.conclude(&key(server), answer) {
+        let key = key(server);
+        // One failed probe flips nothing, but no answer counts for ever.
+        let counts = answer != Answer::Unclear || self.public.missed(&key) + 1 >= PATIENCE;
+        if self
+            .public
+            .conclude(&key, counts.then(|| public::report(server, answer)))
+        {
             self.wakes.wake(&ObjectRef::from_obj(server));
         }
     }
@@ -95,7 +102,10 @@ impl Probes {
             .header(header::ACCEPT, "application/json, text/event-stream")
             .body(INITIALIZE);
         // The body of a stream may never end: the head says enough.
-        let response = client.send(request).await?;
+        let response = match client.send(request).await {
+            Err(EgressError::Redirect) => return Ok(Answer::Untelling),
+            sent => sent?,
+        };
         let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
         let challenges: Vec<&str> = challenges.filter_map(|value| value.to_str().ok()).collect();
         let answer = public::answer(response.status().as_u16(), &challenges, server);

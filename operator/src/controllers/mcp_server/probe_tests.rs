@@ -8,7 +8,10 @@ use wiremock::{
     matchers::{method, path},
 };
 
-use super::{super::answers::AT_ONCE, *};
+use super::{
+    super::answers::{AT_ONCE, AT_ONCE_IN_NAMESPACE},
+    *,
+};
 use crate::egress::EgressPolicy;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -178,30 +181,91 @@ async fn silence() -> (u16, Arc<AtomicUsize>) {
     (port, taken)
 }
 
-#[tokio::test]
-async fn only_some_servers_are_asked_at_a_time() {
+/// Asks about so many servers that never answer, of which each namespace has some. How many are asked at once.
+async fn asked_at_once(servers: usize, namespaces: usize) -> usize {
     let (port, taken) = silence().await;
     let (egress, probes) = (egress(), Arc::new(Probes::default()));
-    let asking: Vec<_> = (0..3 * AT_ONCE)
+    let asking: Vec<_> = (0..servers)
         .map(|number| {
-            let server = server(
+            let mut server = server(
                 &number.to_string(),
                 &format!("http://127.0.0.1:{port}/mcp"),
                 "External",
             );
+            server.metadata.namespace = Some(format!("n{}", number % namespaces));
             let (probes, egress) = (Arc::clone(&probes), egress.clone());
             tokio::spawn(async move { probes.ask(&server, &egress).await })
         })
         .collect();
-    for _ in 0..200 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        if taken.load(Ordering::SeqCst) == AT_ONCE {
+    let mut before = 0;
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = taken.load(Ordering::SeqCst);
+        if now > 0 && now == before {
             break;
         }
+        before = now;
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(taken.load(Ordering::SeqCst), AT_ONCE);
     for task in asking {
         task.abort();
+    }
+    taken.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn only_some_servers_are_asked_at_a_time_and_few_of_a_namespace() {
+    assert_eq!(asked_at_once(3 * AT_ONCE, 3 * AT_ONCE).await, AT_ONCE);
+    assert_eq!(asked_at_once(3 * AT_ONCE, 1).await, AT_ONCE_IN_NAMESPACE);
+    assert_eq!(
+        asked_at_once(3 * AT_ONCE, 2).await,
+        2 * AT_ONCE_IN_NAMESPACE,
+        "one does not hold up another"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_outlives_two_failures_and_no_more() {
+    let address = MockServer::start().await;
+    let challenge = format!(
+        r#"Bearer resource_metadata="{}/.well-known/oauth-protected-resource/mcp""#,
+        address.uri()
+    );
+    let server = server("u", &format!("{}/mcp", address.uri()), "Gate");
+    let metadata = json!({"resource": server.spec.resource});
+    Mock::given(method("GET"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(metadata))
+        .mount(&address)
+        .await;
+    let answers = [401, 503, 503, 401, 503, 503, 503, 401, 404, 401, 302];
+    let asked = AtomicUsize::new(0);
+    let answer = move |_: &wiremock::Request| {
+        let status = answers[asked.fetch_add(1, Ordering::SeqCst)];
+        ResponseTemplate::new(status).insert_header("WWW-Authenticate", challenge.as_str())
+    };
+    Mock::given(method("POST"))
+        .respond_with(answer)
+        .mount(&address)
+        .await;
+    let probes = Probes::default();
+    probes.recall(&server);
+    for (status, reason) in [
+        (401, "Enforced"),
+        (503, "Enforced"),
+        (503, "Enforced"),
+        (401, "Enforced"),
+        (503, "Enforced"),
+        (503, "Enforced"),
+        (503, "NotReached"),
+        (401, "Enforced"),
+        (404, "NotReached"),
+        (401, "Enforced"),
+        (302, "NotReached"),
+    ] {
+        probes.ask(&server, &egress()).await;
+        assert_eq!(
+            probes.public.known(&key(&server)).unwrap().reason,
+            reason,
+            "after {status}"
+        );
     }
 }

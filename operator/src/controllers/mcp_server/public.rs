@@ -21,7 +21,9 @@ pub(super) enum Answer {
     ForeignMetadata,
     /// The challenge is ours, and it leads nowhere.
     NoMetadata,
-    /// No telling: no answer, or one that says nothing about tokens.
+    /// Something answers there, and says nothing about tokens: it leads elsewhere, or knows no such path.
+    Untelling,
+    /// No telling: no answer, or one that may be another in a moment.
     Unclear,
 }
 
@@ -31,6 +33,7 @@ pub(super) fn answer(status: u16, challenges: &[&str], server: &McpServer) -> An
         200..300 => Answer::Served,
         401 if leads_to_ours(challenges, server) => Answer::Challenged,
         401 => Answer::Refused,
+        300..=399 | 403 | 404 => Answer::Untelling,
         _ => Answer::Unclear,
     }
 }
@@ -72,7 +75,7 @@ fn of_server(answer: Answer) -> Report {
             "AnswersWithoutToken",
             "The server answered a request that carried no token: make it validate tokens as the ConfigMap says",
         ),
-        Answer::Unclear => Report::pending(
+        Answer::Unclear | Answer::Untelling => Report::pending(
             type_,
             "ServerValidates",
             "The server validates tokens by itself; it could not be asked from here. It has to check that aud is its resource and nothing else",
@@ -124,7 +127,7 @@ fn of_gate(server: &McpServer, answer: Answer) -> Report {
                 "Nothing is served at {metadata}, where clients look for the metadata: route it to Service {gate} as well"
             ),
         ),
-        Answer::Unclear => Report::pending(
+        Answer::Unclear | Answer::Untelling => Report::pending(
             type_,
             "NotReached",
             "The public address could not be asked from here, or its answer says nothing about tokens",
@@ -179,6 +182,7 @@ mod tests {
             (Answer::Served, Status::False),
             (Answer::Refused, Status::Unknown),
             (Answer::Challenged, Status::Unknown),
+            (Answer::Untelling, Status::Unknown),
             (Answer::Unclear, Status::Unknown),
         ] {
             assert_eq!(
@@ -213,8 +217,10 @@ mod tests {
                 ],
                 Answer::Refused,
             ),
-            (403, &[ours], Answer::Unclear),
-            (404, &[], Answer::Unclear),
+            (302, &[], Answer::Untelling),
+            (403, &[ours], Answer::Untelling),
+            (404, &[], Answer::Untelling),
+            (429, &[], Answer::Unclear),
             (503, &[], Answer::Unclear),
         ] {
             assert_eq!(
@@ -229,6 +235,7 @@ mod tests {
             (Answer::Refused, Status::False),
             (Answer::ForeignMetadata, Status::False),
             (Answer::NoMetadata, Status::False),
+            (Answer::Untelling, Status::Unknown),
             (Answer::Unclear, Status::Unknown),
         ] {
             assert_eq!(report(&server, answer).status, status, "{answer:?}");

@@ -31,7 +31,7 @@ const ORDER: [&str; 7] = [
 ];
 
 /// How soon a server is looked at again whose gate is not ready, or not found behind the public address: some of what it
-/// waits for is not seen by any watch.
+/// waits for is not seen by any watch. The pauses grow while nothing changes.
 const SOON: Duration = Duration::from_secs(30);
 
 /// How far a pass got.
@@ -120,22 +120,44 @@ impl Progress {
     }
 
     /// When to look at it again.
-    pub(super) fn next(&self) -> Next {
-        let open = |report: &Report| match report.type_ {
-            types::GATE_READY | types::BYPASS_CLOSED => report.status != Status::True,
+    pub(super) fn next(&self, server: &McpServer, now: Timestamp) -> Next {
+        let allowed = enforcement::allows_bypass(server);
+        let is_open = |report: &&Report| match report.type_ {
+            types::GATE_READY => report.status != Status::True,
+            types::BYPASS_CLOSED => report.status != Status::True && !allowed,
             types::ENFORCED => report.status == Status::False,
             _ => false,
         };
-        if self.gate.is_some() && self.reports.iter().any(open) {
-            Next::After(SOON)
-        } else {
-            Next::Resync
+        let open: Vec<_> = self.reports.iter().filter(is_open).collect();
+        if self.gate.is_none() || open.is_empty() {
+            return Next::Resync;
         }
+        let ages = open
+            .iter()
+            .map(|report| age(server, report.type_, report.status, now));
+        Next::After(ages.min().unwrap_or_default().max(SOON))
     }
 
     pub(super) fn enforced(&mut self, report: Report) {
         self.reports.push(report);
     }
+}
+
+/// When to look again at a server in whose way something stands that no watch sees.
+pub(super) fn again(server: &McpServer, now: Timestamp) -> Next {
+    Next::After(age(server, types::GATE_READY, Status::False, now).max(SOON))
+}
+
+/// For how long a condition has been what it is. What waits for as long again is looked at more and more seldom.
+fn age(server: &McpServer, type_: &str, status: Status, now: Timestamp) -> Duration {
+    let conditions = server.status.iter().flat_map(|status| &status.conditions);
+    let same = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == type_ && condition.status == status.as_str());
+    let since = same.map(|condition| now.duration_since(condition.last_transition_time.0));
+    since
+        .and_then(|age| Duration::try_from(age).ok())
+        .unwrap_or_default()
 }
 
 /// The status after a pass. What the pass did not reach stays as it was.
@@ -157,12 +179,7 @@ pub(super) fn status(
         .collect();
     let mut parts = halt::complete(&order, progress.reports, halt);
     // A way past the gate that is allowed is told of, and held against nobody.
-    let allowed = server
-        .spec
-        .enforcement
-        .as_ref()
-        .and_then(|enforcement| enforcement.allow_bypass)
-        == Some(true);
+    let allowed = enforcement::allows_bypass(server);
     let forgiven = parts
         .extract_if(.., |part| allowed && part.type_ == types::BYPASS_CLOSED)
         .collect::<Vec<_>>();

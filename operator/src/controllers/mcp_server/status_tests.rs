@@ -152,11 +152,12 @@ fn the_same_pass_at_another_time_gives_the_same_conditions() {
 
 #[test]
 fn what_no_watch_sees_is_looked_at_again_soon() {
+    let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let at_rest = |gate, bypass, enforced: Report| {
         let mut progress = Progress::default();
         progress.gate([gate, bypass], GateStatus::default());
         progress.enforced(enforced);
-        progress.next() == Next::Resync
+        progress.next(&server(), now) == Next::Resync
     };
     let (gate, bypass, enforced) = (types::GATE_READY, types::BYPASS_CLOSED, types::ENFORCED);
     let yes = |type_| Report::yes(type_, "Yes", "");
@@ -191,5 +192,80 @@ fn what_no_watch_sees_is_looked_at_again_soon() {
         ),
     ] {
         assert_eq!(at_rest(reports.0, reports.1, reports.2), expected, "{why}");
+    }
+}
+
+#[test]
+fn the_pauses_grow_while_nothing_changes_and_what_is_allowed_needs_no_look() {
+    let (gate, bypass) = (types::GATE_READY, types::BYPASS_CLOSED);
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let after = |seconds| Next::After(Duration::from_secs(seconds));
+    let open = || Report::no(bypass, "OtherService", "");
+    let waits = || Report::pending(gate, "RollingOut", "");
+    let ready = || Report::yes(gate, "InForce", "");
+    let since = |gate: &Report, bypass: &Report| {
+        let first = condition::merge(&[], std::slice::from_ref(gate), None, at(0));
+        condition::merge(&first, &[gate.clone(), bypass.clone()], None, at(1000))
+    };
+    for (allowed, before, reports, now, expected, why) in [
+        (
+            false,
+            (ready(), open()),
+            (ready(), open()),
+            1010,
+            after(30),
+            "no sooner than that",
+        ),
+        (
+            false,
+            (ready(), open()),
+            (ready(), open()),
+            1090,
+            after(90),
+            "as long as it has been so",
+        ),
+        (
+            true,
+            (ready(), open()),
+            (ready(), open()),
+            1090,
+            Next::Resync,
+            "a way that is allowed",
+        ),
+        (
+            true,
+            (waits(), open()),
+            (waits(), open()),
+            1090,
+            after(1090),
+            "the gate is not ready",
+        ),
+        (
+            false,
+            (waits(), open()),
+            (waits(), open()),
+            1090,
+            after(90),
+            "what is newest counts",
+        ),
+        (
+            false,
+            (ready(), open()),
+            (waits(), open()),
+            1090,
+            after(30),
+            "it has just changed",
+        ),
+    ] {
+        let mut server = server();
+        server.spec.enforcement =
+            serde_json::from_value(serde_json::json!({"allowBypass": allowed})).unwrap();
+        server.status = Some(McpServerStatus {
+            conditions: since(&before.0, &before.1),
+            ..McpServerStatus::default()
+        });
+        let mut progress = Progress::default();
+        progress.gate([reports.0, reports.1], GateStatus::default());
+        assert_eq!(progress.next(&server, at(now)), expected, "{why}");
     }
 }

@@ -62,7 +62,7 @@ async fn reconcile(service: &Service, ctx: &Context) -> Result<Next, Error> {
 async fn carry_out(step: &Step, ctx: &Context) -> Result<(), Error> {
     match step {
         Step::Nothing | Step::Refuse { .. } | Step::Await => Ok(()),
-        Step::Apply(server) => ctx.cluster.apply(&**server).await,
+        Step::Apply(server) => ctx.cluster.apply(&**server).await.map(drop),
         Step::Delete(server) => ctx.cluster.delete(&**server).await,
         Step::Replace { server, wanted, .. } => {
             // What the API server refuses must not cost the McpServer that works.

@@ -1,8 +1,12 @@
 //! What concerns the gates of servers.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use futures::stream;
+use k8s_openapi::api::{core::v1::Service, networking::v1::NetworkPolicy};
 use kube::{Resource, ResourceExt as _, runtime::reflector::ObjectRef};
 use mcp_auth_crds::{
     annotations::SERVER,
@@ -11,12 +15,54 @@ use mcp_auth_crds::{
 
 use super::{
     super::mcp_server::{COMPONENT, GATE},
-    all, owner,
+    Queue, all, on, owner,
 };
 use crate::{
-    policy::{denial::denied_at, enforcement, names},
+    context::Context,
+    policy::{denial::denied_at, enforcement, hosts, names},
     watch::{Feed, Touch},
 };
+
+/// What concerns the gates of McpServers.
+pub(super) fn gates(ctx: &Arc<Context>) -> Queue<McpServer> {
+    let feeds = &ctx.feeds;
+    let (by_service, by_host) = (feeds.servers.clone(), feeds.servers.clone());
+    let by_policy = feeds.servers.clone();
+    let (mut denials, mut census) = (Denials::default(), Census::default());
+    let mut services = Services::default();
+    stream::select_all([
+        on(&feeds.gates.deployments, |touch| labelled(&*touch.object)),
+        on(&feeds.gates.pods, |touch| labelled(&*touch.object)),
+        on(&feeds.gates.slices, |touch| labelled(&*touch.object)),
+        on(&feeds.gates.network_policies, move |touch| {
+            policed(&by_policy, &touch.object)
+        }),
+        on(&feeds.gates.disruption_budgets, |touch| labelled(&*touch.object)),
+        // Any Service can lead to a server, past its gate.
+        on(&feeds.services, move |touch| {
+            if let Some(own) = of_a_gate(&touch.object) {
+                services.forget(&touch.object);
+                return vec![own];
+            }
+            if !services.is_news(touch) {
+                return Vec::new();
+            }
+            all(&by_service, |server| {
+                server.metadata.namespace == touch.object.metadata.namespace && enforcement::has_gate(server)
+            })
+        }),
+        on(&feeds.clients, move |touch| denials.changed(touch)),
+        // Where the metadata stand depends on who else is at the host.
+        on(&feeds.servers, move |touch| {
+            if !census.is_news(touch) {
+                return Vec::new();
+            }
+            all(&by_host, |server| {
+                enforcement::has_gate(server) && hosts::share(server, &touch.object)
+            })
+        }),
+    ])
+}
 
 /// Where the tokens of which clients are refused. Clients are touched with every rotation: only what changes at gates
 /// wakes their servers.
@@ -45,21 +91,52 @@ impl Denials {
     }
 }
 
-/// The servers that there are. They are touched with every status: only one that comes or goes is news to those that share
-/// its host.
+/// The servers that are accepted. They are touched with every status: only one that comes to be accepted, or is so no more,
+/// is news to those that share its host.
 #[derive(Debug, Default)]
 pub(super) struct Census(HashSet<ObjectRef<McpServer>>);
 
 impl Census {
-    /// Whether the server came or went.
+    /// Whether the server came to be accepted, or ceased to be.
     pub(super) fn is_news(&mut self, touch: &Touch<McpServer>) -> bool {
         let server = ObjectRef::from_obj(&*touch.object);
-        if touch.deleted {
+        if touch.deleted || !hosts::is_accepted(&touch.object) {
             self.0.remove(&server)
         } else {
             self.0.insert(server)
         }
     }
+}
+
+/// What Services that are of no gate say. Their status is no news to servers.
+#[derive(Debug, Default)]
+pub(super) struct Services(HashMap<ObjectRef<Service>, String>);
+
+impl Services {
+    /// Whether the Service came, went, or leads elsewhere than before.
+    pub(super) fn is_news(&mut self, touch: &Touch<Service>) -> bool {
+        let service = ObjectRef::from_obj(&*touch.object);
+        if touch.deleted {
+            self.0.remove(&service);
+            return true;
+        }
+        let spec = names::hash(format!("{:?}", touch.object.spec).as_bytes(), 16);
+        self.0.insert(service, spec.clone()) != Some(spec)
+    }
+
+    /// Makes the Service be news when it is touched again.
+    pub(super) fn forget(&mut self, service: &Service) {
+        self.0.remove(&ObjectRef::from_obj(service));
+    }
+}
+
+/// The server to whose gate a Service belongs, by its controller.
+pub(super) fn of_a_gate(service: &Service) -> Option<ObjectRef<McpServer>> {
+    let owner = service
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true) && owner.kind == McpServer::kind(&()))?;
+    Some(ObjectRef::new(&owner.name).within(&service.namespace()?))
 }
 
 /// The server that the label of an object names.
@@ -108,8 +185,6 @@ pub(super) fn uses(server: &McpServer, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::{Value, json};
 
     use super::{super::super::mcp_server::ORIGIN, *};
@@ -184,27 +259,67 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_news_when_it_comes_and_when_it_goes() {
-        let server: Arc<McpServer> = Arc::new(
-            serde_json::from_value(json!({
-                "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer", "metadata": {"namespace": "n", "name": "s"},
-                "spec": {"authorizationServerRef": {"name": "main"}, "resource": "https://h/"},
-            }))
-            .unwrap(),
-        );
-        let mut census = Census::default();
-        for (deleted, news) in [
-            (false, true),
-            (false, false),
-            (true, true),
-            (true, false),
-            (false, true),
+    fn a_service_is_news_when_it_comes_goes_or_leads_elsewhere() {
+        let service = |port: i32, node: &str, owner: Value| -> Arc<Service> {
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"namespace": "n", "name": "s", "annotations": {"seen": node}, "ownerReferences": owner},
+                "spec": {"ports": [{"port": port}]},
+                "status": {"loadBalancer": {"ingress": [{"ip": node}]}},
+            });
+            Arc::new(serde_json::from_value(service).unwrap())
+        };
+        let mut services = Services::default();
+        for (port, status, deleted, news) in [
+            (80, "1.2.3.4", false, true),
+            (80, "1.2.3.5", false, false),
+            (81, "1.2.3.5", false, true),
+            (81, "1.2.3.5", true, true),
+            (81, "1.2.3.5", false, true),
         ] {
             let touch = Touch {
-                object: Arc::clone(&server),
+                object: service(port, status, Value::Null),
                 deleted,
             };
-            assert_eq!(census.is_news(&touch), news);
+            assert_eq!(services.is_news(&touch), news, "{port} {status} {deleted}");
+        }
+        let owner = |controller: bool| {
+            json!([{"apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer", "name": "notes", "uid": "u",
+                    "controller": controller}])
+        };
+        let of = |owner: Value| of_a_gate(&service(80, "", owner)).map(|server| server.name);
+        assert_eq!(of(owner(true)), Some("notes".to_owned()));
+        assert_eq!(of(owner(false)), None, "anybody can name a server");
+    }
+
+    #[test]
+    fn a_server_is_news_when_it_comes_to_be_accepted_and_when_that_ends() {
+        let server = |accepted: &str| -> Arc<McpServer> {
+            let accepted = json!({"type": "Accepted", "status": accepted, "reason": "R", "message": "m",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            let server = json!({
+                "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer", "metadata": {"namespace": "n", "name": "s"},
+                "spec": {"authorizationServerRef": {"name": "main"}, "resource": "https://h/"},
+                "status": {"conditions": [accepted]},
+            });
+            Arc::new(serde_json::from_value(server).unwrap())
+        };
+        let mut census = Census::default();
+        for (accepted, deleted, news) in [
+            ("False", false, false),
+            ("True", false, true),
+            ("True", false, false),
+            ("False", false, true),
+            ("True", false, true),
+            ("True", true, true),
+            ("True", true, false),
+            ("True", false, true),
+        ] {
+            let touch = Touch {
+                object: server(accepted),
+                deleted,
+            };
+            assert_eq!(census.is_news(&touch), news, "{accepted} {deleted}");
         }
     }
 }

@@ -189,6 +189,11 @@ fn credentials() -> Vec<Case> {
             "x-auth-request-access-token",
             "{token}",
         ),
+        gone("a method, as CGI spells it", "mcp_method", "tools/call")
+            .traefik(Difference::HoldsToken, refused.clone()),
+        Case::new("half of a web socket")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .bad(REFUSED),
         held("the token in any other header", "x-anything", "{token}"),
         held(
             "the signature of the token in other text",

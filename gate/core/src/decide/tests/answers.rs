@@ -312,3 +312,49 @@ fn a_preflight_needs_no_token() {
         assert!(answer.body.is_empty());
     }
 }
+
+#[test]
+fn a_preflight_is_answered_in_little_whatever_it_asks_for() {
+    let names = |count: usize| {
+        (0..count)
+            .map(|at| format!("mcp-{at:x}"))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    for (asked, allowed, why) in [
+        (names(32), 8 + 32, "as many as any client has"),
+        (names(33), 8, "more"),
+        (names(4000), 8, "32 KiB of them"),
+        ("mcp-a,".repeat(5000), 8 + 1, "the same again and again"),
+        (format!("mcp-a,mcp-{}", "b".repeat(60)), 8 + 2, "a long name"),
+        (format!("mcp-a,mcp-{}", "b".repeat(61)), 8, "one that is too long"),
+    ] {
+        let answer = bare("OPTIONS", "/a/mcp")
+            .with("access-control-request-headers", &asked)
+            .answer();
+        let header = values(&answer, "access-control-allow-headers")[0];
+        assert_eq!(header.split(", ").count(), allowed, "{why}");
+        assert!(header.len() < 4096, "{why}");
+    }
+}
+
+#[test]
+fn nobody_asks_for_another_protocol() {
+    for (name, value) in [
+        ("upgrade", "websocket"),
+        ("upgrade", "h2c"),
+        ("upgrade", ""),
+        ("http2-settings", "AAMAAABkAAQAAP__"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ] {
+        let get = bare("GET", "/a/mcp").with("authorization", &format!("Bearer {}", token("mcp:use")));
+        for request in [post(&token("mcp:use"), PING), get, bare("OPTIONS", "/a/mcp")] {
+            let answer = request.with(name, value).answer();
+            assert_eq!(
+                (answer.status, answer.reason),
+                (StatusCode::BAD_REQUEST, Reason::Head),
+                "{name}: {value}"
+            );
+        }
+    }
+}

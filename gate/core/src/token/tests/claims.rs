@@ -252,23 +252,51 @@ fn a_claim_twice_is_refused() {
 #[test]
 fn clients_that_were_suspended_are_refused_under_any_name() {
     let policy = policy_with(&json!({"deniedClients": ["gone"]}));
-    for (change, good) in [
-        (json!({"client_id": "agent"}), true),
-        (json!({"client_id": "gone"}), false),
-        (json!({"client_id": "agent", "azp": "gone"}), false),
-        (json!({"client_id": "gone", "azp": "agent"}), false),
-        (json!({"client_id": null, "azp": "gone"}), false),
-        (json!({"client_id": null, "azp": "agent"}), true),
-        (json!({"client_id": null}), true),
-        (json!({"client_id": "GONE"}), true),
+    for (change, expected) in [
+        (json!({"client_id": "agent"}), Ok(())),
+        (json!({"client_id": "gone"}), Err(TokenError::ClientDenied)),
+        (
+            json!({"client_id": "agent", "azp": "gone"}),
+            Err(TokenError::ClientDenied),
+        ),
+        (
+            json!({"client_id": "gone", "azp": "agent"}),
+            Err(TokenError::ClientDenied),
+        ),
+        (
+            json!({"client_id": null, "azp": "gone"}),
+            Err(TokenError::ClientDenied),
+        ),
+        (json!({"client_id": null, "azp": "agent"}), Ok(())),
+        (json!({"client_id": null}), Err(TokenError::Anonymous)),
+        (json!({"client_id": ""}), Err(TokenError::Anonymous)),
+        (json!({"client_id": "GONE"}), Ok(())),
     ] {
         let token = signers().p256.token(Algorithm::ES256, &changed(&change));
-        let expected = if good {
-            Ok(())
-        } else {
-            Err(TokenError::ClientDenied)
-        };
         assert_eq!(verify(&token).unwrap().check(&policy, NOW), expected, "{change}");
+    }
+}
+
+#[test]
+fn a_token_says_whose_it_is() {
+    for (change, expected) in [
+        (json!({"client_id": null}), Ok(())),
+        (json!({"sub": null}), Ok(())),
+        (
+            json!({"sub": null, "client_id": null}),
+            Err(TokenError::Anonymous),
+        ),
+        (
+            json!({"sub": "", "client_id": "", "azp": ""}),
+            Err(TokenError::Anonymous),
+        ),
+    ] {
+        let token = signers().p256.token(Algorithm::ES256, &changed(&change));
+        assert_eq!(
+            verify(&token).unwrap().check(&policy(), NOW),
+            expected,
+            "{change}"
+        );
     }
 }
 

@@ -10,8 +10,10 @@ use url::Url;
 
 use super::{
     super::probe::key,
+    deployment::replicas,
     parts::ADMIN_PORT,
     ready::{InForce, Said, belongs},
+    words::Words,
 };
 use crate::{
     context::Context,
@@ -45,12 +47,19 @@ pub(super) fn pods(server: &McpServer, ctx: &Context) -> Vec<Arc<PodFacts>> {
         .collect()
 }
 
+/// The pods that are asked: those that are ready, and no more than a rollout makes. Whoever may create pods in the namespace
+/// could make any number that look like the gate's.
+fn asked(server: &McpServer, ctx: &Context) -> Vec<Arc<PodFacts>> {
+    let mut ready = pods(server, ctx);
+    ready.retain(|pod| pod.is_ready());
+    ready.sort_by_cached_key(|pod| pod.uid());
+    ready.truncate(2 * usize::try_from(replicas(server)).unwrap_or(0).max(1));
+    ready
+}
+
 /// What the pods said last. Where one of them did not say that it has what is `wanted`, or it is long ago, they are asked.
 pub(super) fn said(server: &Arc<McpServer>, wanted: &InForce, ctx: &Arc<Context>) -> Said {
-    let ready: Vec<_> = pods(server, ctx)
-        .into_iter()
-        .filter(|pod| pod.is_ready())
-        .collect();
+    let ready = asked(server, ctx);
     let (now, key) = (ctx.clock.instant(), key(server));
     let mut uids: Vec<String> = ready.iter().filter_map(|pod| pod.uid()).collect();
     uids.sort_unstable();
@@ -76,30 +85,25 @@ pub(super) fn said(server: &Arc<McpServer>, wanted: &InForce, ctx: &Arc<Context>
 /// Asks until all say that they have what is wanted, and tells of every change.
 async fn ask(server: &McpServer, wanted: &InForce, ctx: &Context) {
     let (key, probes) = (key(server), &ctx.probes);
-    let mut last = None;
+    let mut words = Words::new(probes.pods.known(&key).unwrap_or_default());
     for round in 0..ROUNDS {
         if round > 0 {
             tokio::time::sleep(PAUSE).await;
         }
-        let ready: Vec<_> = pods(server, ctx)
-            .into_iter()
-            .filter(|pod| pod.is_ready())
-            .collect();
-        let turn = probes.pods.turn().await;
-        let said = all(&ready, ctx).await;
+        let ready = asked(server, ctx);
+        let uids: Vec<_> = ready.iter().filter_map(|pod| pod.uid()).collect();
+        let turn = probes.pods.turn(&server.namespace().unwrap_or_default()).await;
+        let heard = all(&ready, ctx).await;
         drop(turn);
-        let done = ready
-            .iter()
-            .all(|pod| said.get(&pod.uid().unwrap_or_default()) == Some(wanted));
-        if probes.pods.note(&key, said.clone()) {
+        words.hear(&uids, heard);
+        if probes.pods.note(&key, words.said().clone()) {
             probes.wakes.wake(&ObjectRef::from_obj(server));
         }
-        last = Some(said);
-        if done {
+        if words.all_have(&uids, wanted) {
             break;
         }
     }
-    if probes.pods.conclude(&key, last) {
+    if probes.pods.conclude(&key, Some(words.said().clone())) {
         probes.wakes.wake(&ObjectRef::from_obj(server));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::{api::core::v1::ConfigMap, jiff::Timestamp};
 use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::{
     DiscoveredMetadata, Endpoints, McpServer, RuleKind, ScopeName, TargetProtocol,
@@ -14,12 +14,17 @@ use mcp_auth_gate_core::document::{
 
 use super::parts::{GATE, metadata, options};
 use crate::{
-    policy::{names, scopes},
+    policy::{
+        denial::{Denial, Denials},
+        names, scopes,
+    },
     provider::Subjects,
 };
 
 /// Key of the policy in its ConfigMap.
 pub(super) const KEY: &str = "policy.json";
+/// Key of the times of denials, beside the policy. The pods do not get it.
+const DENIALS: &str = "denials.json";
 
 /// What a policy is made of besides the spec of the server.
 #[derive(Clone, Debug)]
@@ -78,11 +83,7 @@ pub(super) fn document(server: &McpServer, given: Given<'_>) -> Document {
             other_audiences: BTreeSet::new(),
         },
         scopes: declared(server),
-        rules: spec
-            .rules
-            .iter()
-            .map(|rule| rule_of(rule.kind, &rule.pattern, &rule.scopes))
-            .collect(),
+        rules: rules(server),
         default_scopes: spec.default_scopes.as_deref().map(text),
         denied_clients: denied,
         allowed_origins: options(server).allowed_origins.into_iter().collect(),
@@ -130,13 +131,33 @@ fn text(names: &[ScopeName]) -> Vec<String> {
     names.iter().map(|name| name.0.clone()).collect()
 }
 
-/// The ConfigMap with a policy.
-pub(super) fn config_map(server: &McpServer, text: String) -> ConfigMap {
+/// The ConfigMap with a policy, and since when the clients are denied that it denies.
+pub(super) fn config_map(server: &McpServer, text: String, denials: &Denials) -> ConfigMap {
+    let times = (!denials.is_empty()).then(|| {
+        // Strings and numbers always have a JSON form.
+        let times = serde_json::to_string(denials).unwrap_or_default();
+        (DENIALS.to_owned(), times)
+    });
     ConfigMap {
         metadata: metadata(server, names::gate(&server.name_any()), GATE),
-        data: Some([(KEY.to_owned(), text)].into()),
+        data: Some([(KEY.to_owned(), text)].into_iter().chain(times).collect()),
         ..ConfigMap::default()
     }
+}
+
+/// Who is denied by the policy that a ConfigMap holds. The policy says who, for that is what is in force; where nothing
+/// tells since when, it is now.
+pub(super) fn denials(map: Option<&ConfigMap>, now: Timestamp) -> Denials {
+    let times = map
+        .and_then(|map| map.data.as_ref()?.get(DENIALS))
+        .and_then(|times| serde_json::from_str::<Denials>(times).ok())
+        .unwrap_or_default();
+    let denied = stored(map).map(|document| document.denied_clients);
+    let since = |id: String| {
+        let denial = times.get(&id).copied().unwrap_or_else(|| Denial::new(now));
+        (id, denial)
+    };
+    denied.into_iter().flatten().map(since).collect()
 }
 
 /// The policy that a ConfigMap holds, if this version of the operator can read it.
@@ -147,17 +168,34 @@ pub(super) fn stored(map: Option<&ConfigMap>) -> Option<Document> {
 /// What must not be allowed any more, as far as it is known.
 #[derive(Clone, Debug, Default)]
 pub(in crate::controllers::mcp_server) struct Withdrawn {
-    /// Clients that are suspended.
-    pub(in crate::controllers::mcp_server) denied: BTreeSet<String>,
     /// The policies of exchange that there still are.
     pub(in crate::controllers::mcp_server) policies: Option<BTreeSet<String>>,
     /// What tokens may still be exchanged for, and whose.
     pub(in crate::controllers::mcp_server) scopes: Option<BTreeMap<String, Subjects>>,
+    /// What the spec says that needs nothing of the authorization server counts.
+    pub(in crate::controllers::mcp_server) spec_counts: bool,
+}
+
+/// The policy in force, with what the spec says now that needs nothing of the authorization server.
+pub(super) fn with_spec(in_force: Document, server: &McpServer) -> Document {
+    Document {
+        rules: rules(server),
+        default_scopes: server.spec.default_scopes.as_deref().map(text),
+        allowed_origins: options(server).allowed_origins.into_iter().collect(),
+        ..in_force
+    }
+}
+
+fn rules(server: &McpServer) -> Vec<Rule> {
+    let rules = server.spec.rules.iter();
+    rules
+        .map(|rule| rule_of(rule.kind, &rule.pattern, &rule.scopes))
+        .collect()
 }
 
 /// The policy in force without what was withdrawn. Nothing is allowed that it did not allow before.
-pub(super) fn without(mut in_force: Document, withdrawn: &Withdrawn) -> Document {
-    in_force.denied_clients.extend(withdrawn.denied.iter().cloned());
+pub(super) fn without(mut in_force: Document, withdrawn: &Withdrawn, denied: &Denials) -> Document {
+    in_force.denied_clients.extend(denied.keys().cloned());
     if let Some(policies) = &withdrawn.policies {
         in_force
             .exchanges

@@ -123,14 +123,14 @@ fn what_is_withdrawn_is_taken_out_and_nothing_is_added() {
         ..made(&json!({}))
     };
     assert_eq!(
-        without(in_force.clone(), &Withdrawn::default()),
+        without(in_force.clone(), &Withdrawn::default(), &Denials::new()),
         in_force,
         "nothing is known"
     );
     let left = without(
         in_force,
         &Withdrawn {
-            denied: ["i.team.worse".to_owned()].into(),
+            spec_counts: false,
             policies: Some(["a", "b", "new"].map(str::to_owned).into()),
             scopes: Some(
                 [
@@ -140,6 +140,7 @@ fn what_is_withdrawn_is_taken_out_and_nothing_is_added() {
                 .into(),
             ),
         },
+        &[("i.team.worse".to_owned(), Denial::new(Timestamp::UNIX_EPOCH))].into(),
     );
     let denied: Vec<_> = left.denied_clients.iter().map(String::as_str).collect();
     assert_eq!(denied, ["i.team.bad", "i.team.worse"], "who was denied stays so");

@@ -11,8 +11,8 @@ use mcp_auth_crds::v1alpha1::{EnforcementMode, McpServer};
 use mcp_auth_gate_core::document::Document;
 
 use super::{
+    denials::denied,
     document::{self, Withdrawn},
-    ready::InForce,
     refresh,
 };
 use crate::{
@@ -20,7 +20,10 @@ use crate::{
     context::{Context, find},
     controllers::owned,
     error::Error,
-    policy::names,
+    policy::{
+        denial::{self, Denials},
+        names,
+    },
 };
 
 /// Takes out of the policy in force what was withdrawn, whatever else stands in the way of a new policy.
@@ -49,19 +52,38 @@ pub(in crate::controllers::mcp_server) async fn withdraw(
     let (Ownership::Ours { alive: true }, Some(in_force)) = (found, document::stored(map.as_ref())) else {
         return Ok(());
     };
-    let left = document::without(in_force.clone(), withdrawn);
-    if left == in_force {
-        return Ok(());
-    }
+    let (denials, left) = less(server, map.as_ref(), in_force.clone(), withdrawn, ctx);
     let text = left.to_text();
     let policy = Document::hash(text.as_bytes());
-    ctx.cluster.apply(&document::config_map(server, text)).await?;
-    // Its credentials stay as they are, and any other value of the annotation does as well.
-    let wanted = InForce {
-        policy,
-        credentials: "withdrawn".to_owned(),
-    };
-    refresh(server, &wanted, ctx).await
+    if left == in_force {
+        // The pods may not have been told yet.
+        return refresh(server, &policy, None, ctx).await;
+    }
+    ctx.cluster
+        .apply(&document::config_map(server, text, &denials))
+        .await?;
+    refresh(server, &policy, None, ctx).await
+}
+
+/// What is left of the policy in force, and since when it denies whom. Nobody is admitted again by this.
+fn less(
+    server: &McpServer,
+    map: Option<&ConfigMap>,
+    in_force: Document,
+    withdrawn: &Withdrawn,
+    ctx: &Context,
+) -> (Denials, Document) {
+    let mut denials = document::denials(map, ctx.now());
+    for (id, denial) in denied(server, map, ctx) {
+        denials.insert(id, denial);
+    }
+    let mut left = document::without(in_force, withdrawn, &denials);
+    if withdrawn.spec_counts {
+        left = document::with_spec(left, server);
+    }
+    denial::fit(&mut denials);
+    left.denied_clients.retain(|id| denials.contains_key(id));
+    (denials, left)
 }
 
 /// Takes the gate away from a server that has none any more.

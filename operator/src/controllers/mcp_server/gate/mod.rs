@@ -4,11 +4,13 @@ mod ask;
 mod closing;
 mod container;
 mod credentials;
+mod denials;
 mod deployment;
 mod document;
 mod ending;
 mod isolation;
 mod network;
+mod objects;
 mod parts;
 mod ready;
 mod resources;
@@ -17,14 +19,12 @@ mod survey;
 #[cfg(test)]
 mod testing;
 mod ways_in;
+mod words;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
-use k8s_openapi::api::{
-    core::v1::{ConfigMap, Secret, Service},
-    policy::v1::PodDisruptionBudget,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::{Api, Resource as _, ResourceExt as _};
 use mcp_auth_crds::{
     annotations::GATE_VERSION,
@@ -34,6 +34,7 @@ use mcp_auth_crds::{
 use mcp_auth_gate_core::document::{Delivery, Document, Exchange};
 
 pub(in crate::controllers) use self::parts::{COMPONENT, GATE, ORIGIN};
+use self::{denials::denied, ready::InForce, services::Origin, survey::Ground};
 pub(super) use self::{
     document::{Withdrawn, held},
     ending::{remove, withdraw},
@@ -41,16 +42,18 @@ pub(super) use self::{
     ready::Said,
     survey::stored as stored_ways_in,
 };
-use self::{ready::InForce, services::Origin, survey::Ground};
-use super::observe::{Home, Observed};
+use super::{
+    observe::{Home, Observed},
+    probe,
+};
 use crate::{
     cluster::{self, Ownership, ownership},
     context::{Context, find},
-    controllers::{halt::Halt, owned, settle},
+    controllers::{halt::Halt, settle},
     error::Error,
     kinds::{PodFacts, SliceFacts},
     metrics::Kind,
-    policy::{denial, hosts, names},
+    policy::{denial::Denials, hosts, names},
     provider::Credential,
 };
 
@@ -141,7 +144,8 @@ pub(super) async fn keep(
     server: &Arc<McpServer>,
     home: &Home,
     observed: &Observed,
-    credentials: String,
+    exchanges: &[Exchange],
+    credentials: &str,
     ctx: &Arc<Context>,
 ) -> Result<Outcome, Halt> {
     let target = target(server, ctx);
@@ -150,33 +154,37 @@ pub(super) async fn keep(
     }
     let slices = slices(server, ctx);
     let origin = services::origin(server, target.as_deref(), &slices)?;
-    let text = policy(server, home, &observed.given.exchanges, &origin, ctx).to_text();
+    let denials = denied(server, observed.gate.policy.as_ref(), ctx);
+    let text = policy(server, home, exchanges, &origin, &denials, ctx).to_text();
     let wanted = InForce {
         policy: Document::hash(text.as_bytes()),
-        credentials,
+        credentials: credentials.to_owned(),
     };
-    let map = document::config_map(server, text);
-    settle::config_map(
-        Kind::McpServer,
-        &**server,
-        &map,
-        observed.gate.policy.as_ref(),
-        ctx,
-    )
-    .await?;
-    refresh(server, &wanted, ctx).await?;
-    let sells = observed
-        .given
-        .exchanges
+    let map = document::config_map(server, text, &denials);
+    let existing = observed.gate.policy.as_ref();
+    let wrote = settle::config_map(Kind::McpServer, &**server, &map, existing, ctx).await?;
+    let told = server.status.as_ref().and_then(|status| status.gate.as_ref());
+    if wrote && told.is_some_and(|gate| gate.policy_hash == wanted.policy) {
+        // It is the policy of before: its pods may have read what somebody else wrote meanwhile.
+        ctx.probes.pods.reopen(&probe::key(server), Said::default());
+    }
+    refresh(server, &wanted.policy, Some(credentials), ctx).await?;
+    let sells = exchanges
         .iter()
         .any(|exchange| exchange.delivery == Delivery::Endpoint);
-    keep_services(server, &origin, sells, ctx).await?;
+    objects::keep_services(server, &origin, sells, ctx).await?;
     closing::keep_gate(server, &origin, ctx).await?;
-    let kept = keep_pods(server, ctx).await;
+    let kept = objects::keep_pods(server, ctx).await;
     let can_start = kept.is_ok() || closing::has_gate(server, ctx);
     closing::keep_server(server, &origin, can_start, ctx).await?;
-    kept?;
-    Ok(outcome(server, target, origin, &wanted, ctx))
+    Ok(outcome(server, target, origin, kept?, &wanted, ctx))
+}
+
+/// The exchanges that a policy may have before the server's credential is proved: of those that are in force, as much as
+/// is wanted now.
+pub(super) fn proved(in_force: Option<&Document>, exchanges: &[Exchange]) -> Vec<Exchange> {
+    let exchanges = exchanges.iter().cloned();
+    exchanges.filter_map(|wanted| held(in_force, wanted)).collect()
 }
 
 /// The policy as it is to be.
@@ -185,6 +193,7 @@ fn policy(
     home: &Home,
     exchanges: &[Exchange],
     origin: &Origin,
+    denials: &Denials,
     ctx: &Context,
 ) -> Document {
     let given = document::Given {
@@ -196,17 +205,11 @@ fn policy(
             server,
             ctx.feeds.servers.store().state().iter().map(|server| &**server),
         ),
-        denied: denied(server, ctx),
+        denied: denials.keys().cloned().collect(),
         exchanges: exchanges.to_vec(),
         upstream: &origin.url,
     };
     document::document(server, given)
-}
-
-/// The ids of suspended clients that can hold tokens for this server.
-pub(super) fn denied(server: &McpServer, ctx: &Context) -> BTreeSet<String> {
-    let clients = ctx.feeds.clients.store().state();
-    denial::denied(server, clients.iter().map(|client| &**client), &ctx.installation)
 }
 
 fn target(server: &McpServer, ctx: &Context) -> Option<Arc<Service>> {
@@ -225,71 +228,22 @@ fn slices(server: &McpServer, ctx: &Context) -> Vec<SliceFacts> {
     ours.map(|slice| (**slice).clone()).collect()
 }
 
-async fn keep_services(server: &McpServer, origin: &Origin, sells: bool, ctx: &Context) -> Result<(), Halt> {
-    let feed = &ctx.feeds.services;
-    let wanted = [services::front(server, sells), services::peers(server)];
-    for service in wanted.iter().chain(origin.service.as_ref()) {
-        owned::keep(Kind::McpServer, server, service, feed, ctx).await?;
-    }
-    if origin.service.is_none() {
-        let name = names::gate_origin(&server.name_any());
-        owned::remove::<_, Service, _>(server, &name, feed, false, ctx).await?;
-    }
-    Ok(())
-}
-
-async fn keep_pods(server: &McpServer, ctx: &Context) -> Result<(), Halt> {
-    let certificate = certificate(server, ctx).await?;
-    let deployment =
-        deployment::deployment(server, &ctx.config.gate, certificate.as_deref()).map_err(Halt::Refused)?;
-    owned::keep(
-        Kind::McpServer,
-        server,
-        &deployment,
-        &ctx.feeds.gates.deployments,
-        ctx,
-    )
-    .await?;
-    let budgets = &ctx.feeds.gates.disruption_budgets;
-    if let Some(budget) = deployment::disruption_budget(server) {
-        owned::keep(Kind::McpServer, server, &budget, budgets, ctx).await
-    } else {
-        let name = names::gate(&server.name_any());
-        owned::remove::<_, PodDisruptionBudget, _>(server, &name, budgets, false, ctx).await?;
-        Ok(())
-    }
-}
-
-/// By what the certificate is told from others: a new one is read when the pods start.
-async fn certificate(server: &McpServer, ctx: &Context) -> Result<Option<String>, Halt> {
-    let Some(tls) = parts::options(server).tls else {
-        return Ok(None);
-    };
-    let api: Api<Secret> = ctx.cluster.api(&server.namespace().unwrap_or_default());
-    let Some(secret) = api.get_opt(&tls.secret_name).await? else {
-        return Err(Halt::waiting(
-            "TlsSecretNotFound",
-            format!(
-                "Secret {} does not exist: create it, or correct enforcement.gate.tls",
-                tls.secret_name
-            ),
-        ));
-    };
-    let data = secret.data.unwrap_or_default();
-    match (data.get("tls.crt"), data.get("tls.key")) {
-        (Some(certificate), Some(_)) => Ok(Some(names::hash(&certificate.0, 16))),
-        _ => Err(Halt::refused(
-            "TlsSecretIncomplete",
-            format!("Secret {} lacks tls.crt or tls.key", tls.secret_name),
-        )),
-    }
-}
-
 /// Tells the kubelets of the gate's pods that what is mounted has changed: a pod that changes is looked at at once.
-async fn refresh(server: &McpServer, wanted: &InForce, ctx: &Context) -> Result<(), Error> {
-    let version = format!("{}.{}", wanted.policy, wanted.credentials);
+/// Without `credentials` they stay as they are, whichever they be.
+async fn refresh(
+    server: &McpServer,
+    policy: &str,
+    credentials: Option<&str>,
+    ctx: &Context,
+) -> Result<(), Error> {
+    let start = format!("{policy}.");
+    let version = format!("{start}{}", credentials.unwrap_or("withdrawn"));
+    let is_told = |told: &String| match credentials {
+        Some(_) => *told == version,
+        None => told.starts_with(&start),
+    };
     let is_old = |pod: &Arc<PodFacts>| {
-        pod.metadata.deletion_timestamp.is_none() && pod.annotations().get(GATE_VERSION) != Some(&version)
+        pod.metadata.deletion_timestamp.is_none() && !pod.annotations().get(GATE_VERSION).is_some_and(is_told)
     };
     let old: Vec<_> = ask::pods(server, ctx).into_iter().filter(is_old).collect();
     let refreshed = old
@@ -302,6 +256,7 @@ fn outcome(
     server: &Arc<McpServer>,
     target: Option<Arc<Service>>,
     origin: Origin,
+    generation: Option<i64>,
     wanted: &InForce,
     ctx: &Arc<Context>,
 ) -> Outcome {
@@ -311,7 +266,11 @@ fn outcome(
     let pods = ask::pods(server, ctx);
     let pods: Vec<_> = pods.iter().map(|pod| &**pod).collect();
     let said = ask::said(server, wanted, ctx);
-    let ready = ready::report(deployment.as_deref(), &pods, &said, wanted);
+    let mut ready = ready::report(deployment.as_deref(), generation, &pods, &said, wanted);
+    if ready.reason == ready::NOT_ASKED && !ctx.probes.pods.is_concluded(&probe::key(server)) {
+        // A start of the operator changes nothing at gates.
+        ready = ready::stored(server, &wanted.policy).unwrap_or(ready);
+    }
     let is_ready = ready.status == Status::True;
     let bypass = target.map_or_else(
         || stored_ways_in(server),

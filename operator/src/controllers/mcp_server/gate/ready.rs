@@ -4,8 +4,12 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
-use mcp_auth_crds::condition::{Report, types};
+use mcp_auth_crds::{
+    condition::{Report, types},
+    v1alpha1::McpServer,
+};
 
+use super::super::probe;
 use crate::kinds::PodFacts;
 
 /// What a pod said that it has in force.
@@ -33,9 +37,24 @@ pub(super) fn belongs(pod: &PodFacts, deployment: &str) -> bool {
     })
 }
 
-/// The condition `GateReady`.
+/// The reason of pods that did not say yet what they have.
+pub(super) const NOT_ASKED: &str = "PodsNotAsked";
+/// The reason of pods that have what they should.
+const IN_FORCE: &str = "InForce";
+
+/// What the status tells of the gate, if it says that all pods have this policy.
+pub(super) fn stored(server: &McpServer, policy: &str) -> Option<Report> {
+    let gate = server.status.as_ref()?.gate.as_ref()?;
+    let in_force = Report::yes(types::GATE_READY, IN_FORCE, "");
+    let stored = probe::stored(server, types::GATE_READY, &[in_force]);
+    stored.filter(|_| gate.policy_hash == policy)
+}
+
+/// The condition `GateReady`. `generation` is the one of the Deployment as it is wanted, where that is known better than
+/// from a cache.
 pub(super) fn report(
     deployment: Option<&Deployment>,
+    generation: Option<i64>,
     pods: &[&PodFacts],
     said: &Said,
     wanted: &InForce,
@@ -44,7 +63,8 @@ pub(super) fn report(
     if let Some(report) = trouble(pods) {
         return report;
     }
-    let Some((done, replicas)) = deployment.and_then(rolled_out) else {
+    let rolled_out = deployment.and_then(|deployment| rolled_out(deployment, generation));
+    let Some((done, replicas)) = rolled_out else {
         return Report::pending(
             type_,
             "RollingOut",
@@ -71,14 +91,19 @@ pub(super) fn report(
     let silent = ready.iter().filter(|pod| says(pod).is_none()).count();
     match ready.len() {
         0 => Report::pending(type_, "RollingOut", "No pod of the gate is ready"),
+        all if i32::try_from(all).is_ok_and(|all| all < replicas) => Report::pending(
+            type_,
+            "RollingOut",
+            format!("{all} of {replicas} pods of the gate are ready"),
+        ),
         all if up_to_date == all => Report::yes(
             type_,
-            "InForce",
+            IN_FORCE,
             format!("All pods of the gate have this policy: {all}"),
         ),
         all if up_to_date + silent == all => Report::pending(
             type_,
-            "PodsNotAsked",
+            NOT_ASKED,
             format!(
                 "{silent} of {all} pods of the gate did not say yet which policy they have: the operator must reach them"
             ),
@@ -95,9 +120,9 @@ pub(super) fn report(
 
 /// How many pods are as the Deployment now wants them and ready, and how many there should be. `None` while nobody has
 /// looked at it.
-fn rolled_out(deployment: &Deployment) -> Option<(i32, i32)> {
+fn rolled_out(deployment: &Deployment, generation: Option<i64>) -> Option<(i32, i32)> {
     let status = deployment.status.as_ref()?;
-    if status.observed_generation? < deployment.metadata.generation? {
+    if status.observed_generation? < deployment.metadata.generation?.max(generation.unwrap_or(0)) {
         return None;
     }
     let replicas = deployment.spec.as_ref()?.replicas.unwrap_or(1);
@@ -241,6 +266,7 @@ mod tests {
             (&fine, two(), &[("a", "p"), ("b", "old")], "PolicyNotLoaded"),
             (&fine, two(), &[("a", "p")], "PodsNotAsked"),
             (&fine, vec![], &both, "RollingOut"),
+            (&fine, vec![ready("a")], &both, "RollingOut"),
             (&with("observedGeneration", json!(1)), two(), &both, "RollingOut"),
             (&with("updatedReplicas", json!(1)), two(), &both, "RollingOut"),
             (&with("availableReplicas", json!(1)), two(), &both, "RollingOut"),
@@ -272,10 +298,11 @@ mod tests {
                 .map(|(pod, policy)| ((*pod).to_owned(), in_force(policy)))
                 .collect();
             let pods: Vec<_> = pods.iter().collect();
-            let report = report(Some(&deployment(status.clone())), &pods, &said, &in_force("p"));
+            let deployment = deployment(status.clone());
+            let report = report(Some(&deployment), Some(2), &pods, &said, &in_force("p"));
             assert_eq!(report.reason, reason, "{status} {said:?}: {}", report.message);
         }
-        let report = report(None, &[], &Said::default(), &in_force("p"));
+        let report = report(None, None, &[], &Said::default(), &in_force("p"));
         assert_eq!(report.reason, "RollingOut");
     }
 
@@ -290,8 +317,25 @@ mod tests {
         for field in ["replicas", "updatedReplicas", "availableReplicas"] {
             one[field] = json!(2);
         }
-        let report = report(Some(&deployment(one)), &[&ready("a")], &said, &in_force("p"));
+        let pods = [&ready("a"), &ready("b")];
+        let report = report(Some(&deployment(one)), None, &pods, &said, &in_force("p"));
         assert_eq!(report.reason, "PolicyNotLoaded");
+    }
+
+    #[test]
+    fn pods_of_an_older_generation_say_nothing_of_the_one_that_was_just_written() {
+        let said = ["a", "b"].map(|pod| (pod.to_owned(), in_force("p"))).into();
+        let pods = [&ready("a"), &ready("b")];
+        for (generation, reason) in [(None, "InForce"), (Some(2), "InForce"), (Some(3), "RollingOut")] {
+            let report = report(
+                Some(&deployment(done())),
+                generation,
+                &pods,
+                &said,
+                &in_force("p"),
+            );
+            assert_eq!(report.reason, reason, "{generation:?}");
+        }
     }
 
     #[test]

@@ -13,11 +13,17 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     super::probe::{self, key},
+    isolation::is_of_a_gate,
     network,
     services::PodPort,
     ways_in::{self, Attempt},
 };
-use crate::{context::Context, egress::Audience, kinds::PodFacts, policy::names::hash};
+use crate::{
+    context::Context,
+    egress::Audience,
+    kinds::PodFacts,
+    policy::{enforcement, names::hash},
+};
 
 /// How many pods of a server are tried: the rest are like them.
 const MOST_PODS: usize = 10;
@@ -54,7 +60,7 @@ pub(super) fn ways_in(server: &Arc<McpServer>, ground: &Ground, version: &str, c
     let Some((report, mut due)) = last(resync) else {
         return not_tried();
     };
-    if !due && report.status != Status::True {
+    if !due && report.status != Status::True && !enforcement::allows_bypass(server) {
         due = last(resync.min(AGAIN)).is_some_and(|(_, due)| due);
     }
     if due {
@@ -86,7 +92,8 @@ fn not_tried() -> Report {
 fn services(server: &McpServer, ctx: &Context) -> Vec<Arc<Service>> {
     let namespace = server.namespace();
     let mut services = ctx.feeds.services.store().state();
-    services.retain(|service| service.namespace() == namespace);
+    // Those of gates lead to gates: what changes about another server's changes nothing here.
+    services.retain(|service| service.namespace() == namespace && !is_of_a_gate(&**service));
     services.sort_unstable_by_key(|service| service.name_any());
     services
 }
@@ -117,7 +124,8 @@ async fn look(
     services: &[Arc<Service>],
     ctx: &Context,
 ) -> Option<Report> {
-    let _turn = ctx.probes.ways_in.turn().await;
+    let namespace = server.namespace().unwrap_or_default();
+    let _turn = ctx.probes.ways_in.turn(&namespace).await;
     let pods = pods(server, &ground.target, ctx).await?;
     let attempts = join_all(pods.iter().map(|pod| attempt(pod, ground, ctx))).await;
     Some(ways_in::report(

@@ -1,5 +1,7 @@
 //! Passes over a server with a gate.
 
+mod denials;
+mod narrowing;
 mod network;
 mod proofs;
 
@@ -98,7 +100,7 @@ impl Team {
 
 #[tokio::test]
 async fn a_gate_is_made_whole_and_then_left_alone() {
-    let team = Team::gated(&[]).await;
+    let mut team = Team::gated(&[]).await;
     for path in ALL {
         let object = team.0.cluster.get(path).unwrap_or_else(|| panic!("no {path}"));
         assert_eq!(
@@ -122,7 +124,10 @@ async fn a_gate_is_made_whole_and_then_left_alone() {
         document["upstream"]["url"],
         "http://notes-gate-origin.team.svc:3000/notes"
     );
-    assert_eq!(document["aloneOnHost"], false, "orders has the same host");
+    assert_eq!(
+        document["aloneOnHost"], true,
+        "orders has the same host, but is not accepted"
+    );
     let keys = team.0.cluster.get(GATE_SECRET).unwrap()["data"].clone();
     assert_eq!(keys.as_object().unwrap().len(), 1, "no credential is needed");
     let secret = team.0.cluster.get(SERVICE).unwrap();
@@ -130,6 +135,16 @@ async fn a_gate_is_made_whole_and_then_left_alone() {
         secret["spec"],
         service()["spec"],
         "what users applied stays as it is"
+    );
+    team.change(ORDERS, |orders| {
+        orders["status"] = json!({"conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted",
+            "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    });
+    team.calm().await;
+    assert_eq!(
+        team.document()["aloneOnHost"],
+        false,
+        "orders has its place there"
     );
 }
 
@@ -279,7 +294,7 @@ async fn a_suspended_client_is_denied_whatever_else_stands_in_the_way() {
     ] {
         let mut team = Team::gated(&[client(false)]).await;
         assert_eq!(team.document().get("deniedClients"), None);
-        team.0.cluster.put(client(true));
+        team.0.cluster.put(denials::granted(client(true)));
         team.change(NOTES, |notes| match obstacle {
             "paused" => notes["metadata"]["annotations"] = json!({"mcpauth.dev/reconcile": "paused"}),
             "no target" => notes["spec"]["target"] = json!({"service": "other"}),

@@ -32,8 +32,8 @@ fn pod(address: IpAddr) -> Value {
     })
 }
 
-#[tokio::test]
-async fn a_gate_is_ready_once_its_pods_say_so() {
+/// A team whose gate of one pod is rolled out, the policy that it should have, and the credentials.
+async fn rolled_out() -> (Team, String, String) {
     let mut team = Team::gated(&[]).await;
     team.change(NOTES, |notes| {
         notes["spec"]["enforcement"]["gate"] = json!({"replicas": 1});
@@ -51,6 +51,85 @@ async fn a_gate_is_ready_once_its_pods_say_so() {
         .unwrap();
     let files = [("session-keys".to_owned(), keys)].into();
     let credentials = mcp_auth_gate_core::document::Document::credentials_hash(&files);
+    (team, policy, credentials)
+}
+
+impl Team {
+    /// Passes until the gate is said to be so.
+    async fn passes_until(&self, reason: &str) {
+        for _ in 0..100 {
+            self.pass().await;
+            if self.reason("GateReady") == reason {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("it is {}, not {reason}", self.reason("GateReady"));
+    }
+}
+
+#[tokio::test]
+async fn a_start_changes_nothing_at_a_gate_that_was_ready() {
+    let (mut team, policy, credentials) = rolled_out().await;
+    let (pod_that_says, address) = pod_that_says(3, &policy, &credentials).await;
+    team.0.cluster.put(pod(address));
+    team.start_over().await;
+    team.passes_until("InForce").await;
+    team.calm().await;
+    drop(pod_that_says);
+    team.start_over().await;
+    team.0.writes.live();
+    for _ in 0..5 {
+        assert!(team.pass().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(team.0.writes.made(), 0, "the pods have time to answer");
+    assert_eq!(team.ready(), ("True".into(), "Ready".into()));
+}
+
+#[tokio::test]
+async fn one_failed_question_changes_nothing() {
+    let (mut team, policy, credentials) = rolled_out().await;
+    let (pod_that_says, address) = pod_that_says(4, &policy, &credentials).await;
+    team.0.cluster.put(pod(address));
+    team.start_over().await;
+    team.passes_until("InForce").await;
+    drop(pod_that_says);
+    team.0.clock.advance(Duration::from_hours(1));
+    for _ in 0..5 {
+        assert!(team.pass().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(team.reason("GateReady"), "InForce");
+}
+
+#[tokio::test]
+async fn pods_are_asked_again_when_somebody_else_wrote_their_policy() {
+    let (mut team, policy, credentials) = rolled_out().await;
+    let (pod_that_says, address) = pod_that_says(5, &policy, &credentials).await;
+    team.0.cluster.put(pod(address));
+    team.start_over().await;
+    team.passes_until("InForce").await;
+    drop(pod_that_says);
+    for started in [false, true] {
+        if started {
+            team.start_over().await;
+        }
+        team.change(GATE_MAP, |map| map["data"]["policy.json"] = json!("{}"));
+        assert!(team.pass().await);
+        assert_eq!(team.reason("GateReady"), "PodsNotAsked", "started: {started}");
+        team.change(NOTES, |notes| {
+            let conditions = notes["status"]["conditions"].as_array_mut().unwrap();
+            let gate = conditions.iter_mut().find(|c| c["type"] == "GateReady").unwrap();
+            gate["status"] = json!("True");
+            gate["reason"] = json!("InForce");
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_gate_is_ready_once_its_pods_say_so() {
+    let (mut team, policy, credentials) = rolled_out().await;
     for (octet, said, reason) in [
         (1, "another policy", "PolicyNotLoaded"),
         (2, policy.as_str(), "InForce"),
@@ -58,14 +137,7 @@ async fn a_gate_is_ready_once_its_pods_say_so() {
         let (_pod, address) = pod_that_says(octet, said, &credentials).await;
         team.0.cluster.put(pod(address));
         team.start_over().await;
-        for _ in 0..100 {
-            team.pass().await;
-            if team.reason("GateReady") == reason {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert_eq!(team.reason("GateReady"), reason);
+        team.passes_until(reason).await;
         let annotation =
             team.0.cluster.get(POD).unwrap()["metadata"]["annotations"]["mcpauth.dev/gate-version"].clone();
         assert_eq!(annotation, format!("{policy}.{credentials}"));

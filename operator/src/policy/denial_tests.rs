@@ -1,0 +1,206 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+const NOW: &str = "2026-01-02T00:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+fn server(allowed: &Value) -> McpServer {
+    serde_json::from_value(json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer", "metadata": {"namespace": "team", "name": "notes"},
+        "spec": {"authorizationServerRef": {"name": "main", "namespace": "platform"}, "resource": "https://h/",
+                 "scopes": [{"name": "a", "challenge": true}], "allowedClients": allowed},
+    }))
+    .unwrap()
+}
+
+fn client(namespace: &str, spec: &Value, status: Value) -> McpClient {
+    let mut client = json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient", "metadata": {"namespace": namespace, "name": "c"},
+        "spec": {"authorizationServerRef": {"name": "main", "namespace": "platform"}, "suspended": true,
+                 "access": [{"server": {"name": "notes", "namespace": "team"}, "scopes": ["a"]}]},
+        "status": status,
+    });
+    let fields = client["spec"].as_object_mut().unwrap();
+    fields.extend(spec.as_object().unwrap().clone());
+    serde_json::from_value(client).unwrap()
+}
+
+fn after(server: &McpServer, clients: &[McpClient], before: &Denials, now: Timestamp) -> Denials {
+    let labels = BTreeMap::new();
+    let clients: Vec<_> = clients.iter().map(|client| (client, &labels)).collect();
+    denials(server, &clients, before, "i", now)
+}
+
+#[test]
+fn suspended_clients_are_denied_where_they_can_have_tokens() {
+    let granted = || json!({"granted": [{"server": "team/notes", "resource": "https://h/"}]});
+    let everybody = json!([{"namespaces": {"from": "All"}}]);
+    for (allowed, namespace, spec, status, expected, why) in [
+        (
+            Value::Null,
+            "team",
+            json!({}),
+            Value::Null,
+            Some("i.team.c"),
+            "suspended",
+        ),
+        (
+            Value::Null,
+            "team",
+            json!({"suspended": false}),
+            Value::Null,
+            None,
+            "resumed",
+        ),
+        (
+            Value::Null,
+            "team",
+            json!({}),
+            json!({"clientId": "other-id"}),
+            Some("other-id"),
+            "by its id",
+        ),
+        (
+            Value::Null,
+            "team",
+            json!({"access": []}),
+            granted(),
+            Some("i.team.c"),
+            "has access",
+        ),
+        (
+            Value::Null,
+            "team",
+            json!({"access": []}),
+            Value::Null,
+            None,
+            "neither has nor asks",
+        ),
+        (
+            Value::Null,
+            "other",
+            json!({}),
+            Value::Null,
+            None,
+            "a stranger who asks for access",
+        ),
+        (
+            everybody.clone(),
+            "other",
+            json!({}),
+            Value::Null,
+            Some("i.other.c"),
+            "allowed access",
+        ),
+        (
+            Value::Null,
+            "other",
+            json!({}),
+            granted(),
+            Some("i.other.c"),
+            "was allowed access",
+        ),
+        (
+            everybody,
+            "other",
+            json!({"authorizationServerRef": {"name": "main"}}),
+            granted(),
+            None,
+            "of another authorization server",
+        ),
+    ] {
+        let client = client(namespace, &spec, status);
+        let found = after(&server(&allowed), &[client], &Denials::new(), now());
+        let ids: Vec<_> = found.keys().map(String::as_str).collect();
+        assert_eq!(ids, Vec::from_iter(expected), "{why}");
+    }
+}
+
+#[test]
+fn who_was_denied_stays_so_while_a_token_can_be_valid() {
+    let (server, none) = (server(&Value::Null), Denials::new());
+    let suspended = client("team", &json!({}), Value::Null);
+    let resumed = client("team", &json!({"suspended": false, "access": []}), Value::Null);
+    let leaves = client("team", &json!({"access": []}), Value::Null);
+    let hours = |hours: i64| Timestamp::from_second(now().as_second() + hours * 3600).unwrap();
+    let denied = after(&server, std::slice::from_ref(&suspended), &none, now());
+    for (why, clients) in [("deleted", vec![]), ("without access", vec![leaves])] {
+        let left = after(&server, &clients, &denied, hours(50));
+        assert!(
+            left.contains_key("i.team.c"),
+            "{why}: the day begins when it leaves"
+        );
+        let late = after(&server, &clients, &left, hours(73));
+        assert_eq!(late, left, "{why}: nothing changes meanwhile");
+        assert_eq!(
+            after(&server, &clients, &left, hours(74)),
+            none,
+            "{why}: a day later"
+        );
+        let back = after(&server, std::slice::from_ref(&suspended), &left, hours(60));
+        assert_eq!(back, denied, "{why}: suspended again");
+        assert_eq!(
+            after(&server, std::slice::from_ref(&resumed), &left, hours(60)),
+            none,
+            "{why}: admitted again"
+        );
+    }
+    let forged = [(
+        "x".to_owned(),
+        Denial {
+            since: 0,
+            left: Some(i64::MAX),
+        },
+    )]
+    .into();
+    let left = after(&server, &[], &forged, now());
+    assert_eq!(
+        after(&server, &[], &left, hours(24)),
+        none,
+        "no time is in the future"
+    );
+}
+
+#[test]
+fn what_does_not_fit_are_the_oldest_and_first_those_that_left() {
+    let suspended = |number: i64| {
+        (
+            format!("s{number:04}"),
+            Denial {
+                since: number,
+                left: None,
+            },
+        )
+    };
+    let left = |number: i64| {
+        (
+            format!("l{number:04}"),
+            Denial {
+                since: number,
+                left: Some(9999),
+            },
+        )
+    };
+    let most = i64::try_from(MOST).unwrap();
+    let mut all: Denials = (0..most).map(suspended).chain((0..3).map(left)).collect();
+    assert_eq!(fit(&mut all), 3);
+    assert!(all.keys().all(|id| id.starts_with('s')), "who left goes first");
+    let mut all: Denials = (0..=most).map(suspended).collect();
+    assert_eq!(fit(&mut all), 1);
+    assert!(!all.contains_key("s0000"), "then the oldest");
+    assert_eq!(fit(&mut all), 0);
+}
+
+#[test]
+fn the_most_that_is_denied_fits_into_a_config_map() {
+    let id = |number: usize| format!("{number:0>340}");
+    let all: Denials = (0..MOST).map(|number| (id(number), Denial::new(now()))).collect();
+    let ids: Vec<_> = all.keys().collect();
+    let bytes =
+        serde_json::to_string(&all).unwrap().len() + serde_json::to_string_pretty(&ids).unwrap().len();
+    assert!(bytes < 512 * 1024, "{bytes}");
+}

@@ -122,7 +122,15 @@ pub(super) async fn who_leaves_takes_the_request_along(run: Arc<RunFolder>) -> a
 pub(super) async fn limits_hold_and_let_go(run: Arc<RunFolder>) -> anyhow::Result<()> {
     const REQUESTS: usize = 5;
     const CONNECTIONS: usize = 12;
-    let flags = ["--max-concurrent-requests", "5", "--max-connections", "12"];
+    // One caller may take all places here: that there are no more is what is shown.
+    let flags = [
+        "--max-concurrent-requests",
+        "5",
+        "--max-requests-per-caller",
+        "5",
+        "--max-connections",
+        "12",
+    ];
     let scene = Scene::start_with(&run, "limits", &json!({}), &flags).await?;
     let proxy = scene.gate.faces().proxy;
     let token = scene.issuer.sign(&scene.issuer.claims(RESOURCE, "mcp:use")?)?;

@@ -66,7 +66,7 @@ async fn until_open(scene: &Scene, count: usize) -> anyhow::Result<()> {
 
 /// A thousand streams get all their events, end when they have to, and leave nothing behind.
 pub(super) async fn a_thousand_streams(run: Arc<RunFolder>) -> anyhow::Result<()> {
-    let flags = ["--stream-grace", "1s"];
+    let flags = ["--stream-grace", "1s", "--max-requests-per-caller", "2000"];
     let scene = Scene::start_with(&run, "thousand-streams", &json!({}), &flags).await?;
     let before = memory(&scene)?;
     let began = Instant::now();

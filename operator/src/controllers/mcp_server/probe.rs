@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures::Stream;
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
-use mcp_auth_crds::{condition::Report, v1alpha1::McpServer};
+use mcp_auth_crds::{
+    condition::{Report, Status},
+    v1alpha1::McpServer,
+};
 use reqwest::{Method, header};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
@@ -136,7 +139,8 @@ async fn metadata(client: &EgressClient, server: &McpServer) -> Answer {
 pub(super) fn enforcement(server: &Arc<McpServer>, version: &str, ctx: &Arc<Context>) -> Report {
     let now = ctx.clock.instant();
     let resync = ctx.config.resync_interval;
-    let settled = |report: &Report| !public::is_wrong(report);
+    // Somebody is about to lead the public address to the gate: until then it is asked again and again.
+    let settled = |report: &Report| report.status == Status::True;
     let first = ctx.probes.public.last(&key(server), version, now, resync);
     let again = |(report, due): (Report, bool)| {
         if due || settled(&report) || !enforcement::has_gate(server) {

@@ -61,11 +61,6 @@ pub(super) fn report(server: &McpServer, answer: Answer) -> Report {
     }
 }
 
-/// Whether somebody must set something right.
-pub(super) fn is_wrong(report: &Report) -> bool {
-    report.status == mcp_auth_crds::condition::Status::False
-}
-
 /// Of a server that validates by itself.
 fn of_server(answer: Answer) -> Report {
     let type_ = types::ENFORCED;

@@ -123,9 +123,8 @@ impl Progress {
     pub(super) fn next(&self, server: &McpServer, now: Timestamp) -> Next {
         let allowed = enforcement::allows_bypass(server);
         let is_open = |report: &&Report| match report.type_ {
-            types::GATE_READY => report.status != Status::True,
+            types::GATE_READY | types::ENFORCED => report.status != Status::True,
             types::BYPASS_CLOSED => report.status != Status::True && !allowed,
-            types::ENFORCED => report.status == Status::False,
             _ => false,
         };
         let open: Vec<_> = self.reports.iter().filter(is_open).collect();

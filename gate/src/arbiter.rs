@@ -132,24 +132,35 @@ impl Arbiter {
         can_pass: impl Fn(&Allowed) -> Result<(), Answer>,
         record: &mut Record,
     ) -> Result<Verdict, Box<Answer>> {
-        let (policy, admitted) = self.authorizer.admit(head).await?;
+        let mut changes = self.authorizer.listen();
+        let (mut policy, mut admitted) = self.authorizer.admit(head).await?;
         record.admitted(&admitted);
-        let overloaded = || Box::new(Answer::overloaded().for_origin(admitted.origin.as_deref()));
-        let _caller = self.callers.enter(&admitted.claims).ok_or_else(overloaded)?;
+        let overloaded = |origin: Option<&str>| Box::new(Answer::overloaded().for_origin(origin));
+        let caller = self.callers.enter(&admitted.claims);
+        let _caller = caller.ok_or_else(|| overloaded(admitted.origin.as_deref()))?;
         let read = body.await;
         let body = match &read {
             Read::Whole(bytes) => Body::Whole(bytes.as_ref()),
             Read::Partial => Body::Partial,
-            Read::Exhausted => return Err(overloaded()),
+            Read::Exhausted => return Err(overloaded(admitted.origin.as_deref())),
         };
-        let allowed = admitted.judge(head, body, &policy)?;
-        if let Some(message) = &allowed.message {
-            record.called(message);
+        if changes.has_heard() {
+            (policy, admitted) = self.authorizer.admit(head).await?;
         }
-        let origin = allowed.caller.origin.as_deref();
-        can_pass(&allowed).map_err(|answer| answer.for_origin(origin))?;
-        let token = self.exchanges.header_token(&policy, &allowed).await?;
-        Ok(Verdict { allowed, token })
+        // The body and the exchange may take seconds, and what was in force before them is no more.
+        loop {
+            let allowed = admitted.judge(head, body, &policy)?;
+            if let Some(message) = &allowed.message {
+                record.called(message);
+            }
+            let origin = allowed.caller.origin.as_deref();
+            can_pass(&allowed).map_err(|answer| answer.for_origin(origin))?;
+            let token = self.exchanges.header_token(&policy, &allowed).await?;
+            if !changes.has_heard() {
+                return Ok(Verdict { allowed, token });
+            }
+            (policy, admitted) = self.authorizer.admit(head).await?;
+        }
     }
 }
 
@@ -168,3 +179,6 @@ fn elsewhere() -> Answer {
         "The metadata and preflights are answered at the gate's own port: they must be routed there";
     Answer::head_refused(message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ stories: ## The stories on a real API server and a real Keycloak
 	cargo build --quiet -p mcp-auth-operator -p mcp-auth-gate
 	cargo test --quiet -p mcp-auth-e2e --test stories
 
-bench-gate: ## What a gate costs: direct, through the gate, through Envoy with the same checks (about ten minutes)
+bench-gate: ## What a gate costs: direct, through the gate, through Envoy with the same checks (about ten minutes); ONLY=memory takes seconds
 	@echo "==> building the gate as it is shipped"
 	cargo build --release -p mcp-auth-gate
 	cargo build -p mcp-auth-e2e --bin bench-gate

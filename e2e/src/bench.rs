@@ -47,26 +47,19 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const FRESH_TOKENS: usize = 20_000;
 const STARTED: Duration = Duration::from_secs(20);
 
-/// Runs all of it and prints the tables.
+/// Runs all of it, or `only_memory`, and prints the tables.
 ///
 /// # Errors
 /// When something cannot be started, or anything was answered with an error.
-pub async fn run() -> anyhow::Result<()> {
+pub async fn run(only_memory: bool) -> anyhow::Result<()> {
     use_aws_lc();
     let folder = RunFolder::create()?;
     prerequisites::provide(&[Prerequisite::Wrk], &folder.path().join("apt.log")).await?;
     let engines = EngineTools::prepare(folder.path()).await?;
     let bench = Bench::start(folder.path(), &engines).await?;
     let mut lines = vec![Bench::machine()];
-    for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
-        let token = bench.token(algorithm, 0)?;
-        lines.push(bench.compare(algorithm.name(), &[token]).await?);
-    }
-    for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
-        let name = format!("{}, a new token for every call", algorithm.name());
-        let fresh = (0..FRESH_TOKENS).map(|number| bench.token(algorithm, number));
-        let fresh: Vec<String> = fresh.collect::<anyhow::Result<_>>()?;
-        lines.push(bench.compare(&name, &fresh).await?);
+    if !only_memory {
+        lines.extend(bench.load().await?);
     }
     lines.push(bench.memory(&folder.path().join("idle"), &engines).await?);
     print(&lines.join("\n"));
@@ -193,6 +186,22 @@ impl Bench {
             way.name
         );
         Ok(())
+    }
+
+    /// The tables of calls under load: the same token again and again, and a new one for every call.
+    async fn load(&self) -> anyhow::Result<Vec<String>> {
+        let mut tables = Vec::new();
+        for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+            let token = self.token(algorithm, 0)?;
+            tables.push(self.compare(algorithm.name(), &[token]).await?);
+        }
+        for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+            let name = format!("{}, a new token for every call", algorithm.name());
+            let fresh = (0..FRESH_TOKENS).map(|number| self.token(algorithm, number));
+            let fresh: Vec<String> = fresh.collect::<anyhow::Result<_>>()?;
+            tables.push(self.compare(&name, &fresh).await?);
+        }
+        Ok(tables)
     }
 
     /// A table of all ways with these tokens.

@@ -2,6 +2,9 @@
 
 /// On an McpClient: any new value rotates its credential once; `status.lastHandledRotateRequest` answers.
 pub const ROTATE_REQUESTED_AT: &str = "mcpauth.dev/rotate-requested-at";
+/// On an McpClient: any new value replaces its credential at once and lets the old one end with it;
+/// `status.lastHandledRevokeRequest` answers.
+pub const REVOKE_REQUESTED_AT: &str = "mcpauth.dev/revoke-requested-at";
 /// On any of our kinds: `"true"` lets a deletion give up on the authorization server.
 pub const ABANDON: &str = "mcpauth.dev/abandon";
 /// On any of our kinds: `paused` stops everything but revocation, deletion and loss of permission.

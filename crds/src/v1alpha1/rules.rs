@@ -68,6 +68,23 @@ pub(super) fn between(least: &str, most: &str) -> Rule {
     .message(Message::Message(format!("must be between {least} and {most}")))
 }
 
+/// One duration of an object below another, where both are given and are durations at all.
+pub(super) fn shorter(one: &str, other: &str, why: &str) -> Rule {
+    let is_none = |field: &str| {
+        format!(
+            "!has(self.{field}) || self.{field} == '' \
+             || !self.{field}.matches('^([0-9]{{1,6}}h)?([0-9]{{1,6}}m)?([0-9]{{1,6}}s)?$')"
+        )
+    };
+    Rule::new(format!(
+        "{} || {} || duration(self.{one}) < duration(self.{other})",
+        is_none(one),
+        is_none(other)
+    ))
+    .message(Message::Message(format!("{one} must be shorter than {other}: {why}")))
+    .field_path(format!(".{one}"))
+}
+
 /// Text that people see on the authorization server's pages: nothing invisible that could disguise it, and none of
 /// the `${…}` that Keycloak replaces by messages of its own. Line breaks stay possible, since YAML makes them.
 pub(super) fn visible_text() -> Rule {

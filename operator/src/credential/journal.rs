@@ -10,13 +10,20 @@ use kube::{
 };
 use mcp_auth_crds::annotations;
 
-use crate::provider::Credential;
+use super::Reason;
+use crate::provider::{Credential, Previous};
 
 const CURRENT: &str = "current";
 const PENDING: &str = "pending";
 const ROTATED_AT: &str = "rotated-at";
 const HANDLED_REQUEST: &str = "handled-request";
+const HANDLED_REVOCATION: &str = "handled-revocation";
+const PENDING_REASON: &str = "pending-reason";
+const PENDING_SINCE: &str = "pending-since";
 const PENDING_REQUEST: &str = "pending-request";
+const PENDING_REVOCATION: &str = "pending-revocation";
+const PREVIOUS: &str = "previous";
+const PREVIOUS_UNTIL: &str = "previous-until";
 const PROVED: &str = "proved";
 /// Annotation of a journal: whose it is, for people who look at the operator's namespace.
 const OBJECT: &str = "mcpauth.dev/object";
@@ -27,17 +34,34 @@ pub struct Journal {
     /// The credential in force.
     pub current: Option<Credential>,
     /// The credential that is being put in force.
-    pub pending: Option<Credential>,
-    /// When `current` came into force.
+    pub pending: Option<Pending>,
+    /// The credential before `current`, while it is still valid.
+    pub previous: Option<Previous>,
+    /// When `current` was made.
     pub rotated_at: Option<Timestamp>,
     /// The rotation request that was acted upon last.
     pub handled_request: Option<String>,
-    /// The rotation request that `pending` answers.
-    pub pending_request: Option<String>,
+    /// The revocation request that was acted upon last.
+    pub handled_revocation: Option<String>,
     /// Fingerprint of what was proved last: credential, and what it must give.
     pub proved: Option<String>,
     /// The resourceVersion that was read; `None` when the journal does not exist yet.
     pub version: Option<String>,
+}
+
+/// A credential that is being put in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The credential.
+    pub credential: Credential,
+    /// Why it was made.
+    pub reason: Reason,
+    /// When it was made.
+    pub since: Timestamp,
+    /// The rotation request that it answers.
+    pub request: Option<String>,
+    /// The revocation request that it answers.
+    pub revocation: Option<String>,
 }
 
 /// Name of the journal of an object: `<kind>.<namespace>.<name>`; namespaces hold no dot, so it is unique.
@@ -53,32 +77,67 @@ impl Journal {
                 .and_then(|value| String::from_utf8(value.0.clone()).ok())
                 .filter(|t| !t.is_empty())
         };
+        let time = |key: &str| text(key).and_then(|time| time.parse::<Timestamp>().ok());
         Self {
             current: text(CURRENT).map(Credential::new),
-            pending: text(PENDING).map(Credential::new),
-            rotated_at: text(ROTATED_AT).and_then(|time| time.parse().ok()),
+            pending: text(PENDING).map(|secret| Pending {
+                credential: Credential::new(secret),
+                reason: reason(text(PENDING_REASON).as_deref()),
+                since: time(PENDING_SINCE).unwrap_or_default(),
+                request: text(PENDING_REQUEST),
+                revocation: text(PENDING_REVOCATION),
+            }),
+            previous: text(PREVIOUS)
+                .zip(time(PREVIOUS_UNTIL))
+                .map(|(secret, until)| Previous {
+                    credential: Credential::new(secret),
+                    until,
+                }),
+            rotated_at: time(ROTATED_AT),
             handled_request: text(HANDLED_REQUEST),
-            pending_request: text(PENDING_REQUEST),
+            handled_revocation: text(HANDLED_REVOCATION),
             proved: text(PROVED),
             version: secret.resource_version(),
         }
     }
 
     fn data(&self) -> BTreeMap<String, ByteString> {
-        let credential =
-            |credential: &Option<Credential>| credential.as_ref().map(|secret| secret.expose().to_owned());
+        let exposed = |credential: &Credential| credential.expose().to_owned();
+        let (pending, previous) = (self.pending.as_ref(), self.previous.as_ref());
         [
-            (CURRENT, credential(&self.current)),
-            (PENDING, credential(&self.pending)),
+            (CURRENT, self.current.as_ref().map(exposed)),
+            (PENDING, pending.map(|pending| exposed(&pending.credential))),
+            (
+                PENDING_REASON,
+                pending.map(|pending| pending.reason.as_str().to_owned()),
+            ),
+            (PENDING_SINCE, pending.map(|pending| pending.since.to_string())),
+            (PENDING_REQUEST, pending.and_then(|pending| pending.request.clone())),
+            (
+                PENDING_REVOCATION,
+                pending.and_then(|pending| pending.revocation.clone()),
+            ),
+            (PREVIOUS, previous.map(|previous| exposed(&previous.credential))),
+            (PREVIOUS_UNTIL, previous.map(|previous| previous.until.to_string())),
             (ROTATED_AT, self.rotated_at.map(|time| time.to_string())),
             (HANDLED_REQUEST, self.handled_request.clone()),
-            (PENDING_REQUEST, self.pending_request.clone()),
+            (HANDLED_REVOCATION, self.handled_revocation.clone()),
             (PROVED, self.proved.clone()),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), ByteString(value?.into_bytes()))))
         .collect()
     }
+}
+
+/// The reason that a word of the journal stands for. One that is unknown, from another version of the operator, gets no
+/// overlap: an old secret that was revoked must not stay valid.
+fn reason(word: Option<&str>) -> Reason {
+    let known = Reason::ALL.into_iter();
+    known
+        .into_iter()
+        .find(|reason| Some(reason.as_str()) == word)
+        .unwrap_or(Reason::Revoked)
 }
 
 /// Reads a journal.
@@ -146,10 +205,20 @@ mod tests {
     fn a_journal_survives_the_way_through_a_secret() {
         let journal = Journal {
             current: Some(Credential::new("old")),
-            pending: Some(Credential::new("new")),
+            pending: Some(Pending {
+                credential: Credential::new("new"),
+                reason: Reason::Due,
+                since: "2026-01-02T00:00:00Z".parse().unwrap(),
+                request: Some("2".into()),
+                revocation: Some("3".into()),
+            }),
+            previous: Some(Previous {
+                credential: Credential::new("older"),
+                until: "2026-01-03T00:00:00Z".parse().unwrap(),
+            }),
             rotated_at: Some("2026-01-01T00:00:00Z".parse().unwrap()),
             handled_request: Some("1".into()),
-            pending_request: Some("2".into()),
+            handled_revocation: Some("0".into()),
             proved: Some("abc".into()),
             version: None,
         };
@@ -160,6 +229,15 @@ mod tests {
             };
             assert_eq!(Journal::from_secret(&secret), journal);
         }
+    }
+
+    #[test]
+    fn a_reason_that_is_unknown_gets_no_overlap() {
+        for known in Reason::ALL {
+            assert_eq!(reason(Some(known.as_str())), known);
+        }
+        assert_eq!(reason(Some("Later")), Reason::Revoked);
+        assert_eq!(reason(None), Reason::Revoked);
     }
 
     #[test]

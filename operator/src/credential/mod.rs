@@ -2,36 +2,70 @@
 //!
 //! Every change goes journal → authorization server → workload Secret → proof → retire the old one. Killed between
 //! any two of these, the next run reads the journal and goes on with the same secret, so there is never a second
-//! client, nor an invalid credential in a Secret for longer than one pass.
+//! client, nor an invalid credential in a Secret for longer than one pass. Where the authorization server lets two
+//! secrets be valid, the old one stays so from before the new one is anywhere until [`Facts::overlap`] after it was
+//! proved, so that nobody who reads the Secret late is refused.
 
 pub mod flow;
 pub mod journal;
+pub mod pace;
 pub mod secret;
+pub mod window;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use self::journal::Journal;
-use crate::provider::Credential;
+use self::{
+    journal::{Journal, Pending},
+    window::Window,
+};
+use crate::provider::{Credential, Credentials, Previous};
+
+/// For how long the authorization server is told to accept the old secret while the new one is not proved. It ends
+/// [`Facts::overlap`] after the proof; until then, and if the operator is down for long, the workload depends on it.
+const UNFINISHED: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// A secret is replaced so long before the authorization server lets it expire.
+const BEFORE_EXPIRY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Why a new credential is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// There was none.
     First,
+    /// The annotation asked for it, and for the end of the old one.
+    Revoked,
     /// The annotation asked for it.
     Requested,
+    /// The authorization server would let the old one expire.
+    Expiring,
     /// It reached its age.
     Due,
 }
 
 impl Reason {
-    /// The label that metrics and Events show.
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::First,
+        Self::Revoked,
+        Self::Requested,
+        Self::Expiring,
+        Self::Due,
+    ];
+
+    /// The label that metrics show, and the word in the journal.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::First => "First",
+            Self::Revoked => "Revoked",
             Self::Requested => "Requested",
+            Self::Expiring => "Expiring",
             Self::Due => "Due",
         }
+    }
+
+    /// Whether the old credential may stay valid for a while.
+    const fn overlaps(self) -> bool {
+        !matches!(self, Self::First | Self::Revoked)
     }
 }
 
@@ -42,12 +76,45 @@ pub struct Facts<'a> {
     pub journal: Option<&'a Journal>,
     /// The secret that the authorization server tells for our client.
     pub at_server: Option<&'a Credential>,
-    /// The value of the rotation annotation.
+    /// When it lets that secret expire.
+    pub expires: Option<Timestamp>,
+    /// The value of the annotation that asks for rotation.
     pub request: Option<&'a str>,
+    /// The value of the annotation that asks for revocation.
+    pub revocation: Option<&'a str>,
     /// The age at which a credential is replaced.
     pub interval: Option<SignedDuration>,
+    /// When that may happen.
+    pub window: Option<&'a Window>,
+    /// How long the old one stays valid after the new one was proved; `None`: the authorization server cannot do that.
+    pub overlap: Option<SignedDuration>,
     /// The time.
     pub now: Timestamp,
+}
+
+impl<'a> Facts<'a> {
+    /// Of a credential that nobody asks to rotate.
+    pub fn unrotated(
+        journal: Option<&'a Journal>,
+        at_server: Option<&'a Credential>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            journal,
+            at_server,
+            expires: None,
+            request: None,
+            revocation: None,
+            interval: None,
+            window: None,
+            overlap: None,
+            now,
+        }
+    }
+
+    fn current(&self) -> Option<&'a Credential> {
+        self.journal?.current.as_ref()
+    }
 }
 
 /// Which credential to use.
@@ -63,40 +130,75 @@ pub enum Choice {
     Make(Reason),
 }
 
-/// Chooses. The checks in their order: an unfinished change is finished first; a lost journal is filled from the
-/// server; then come first use, request and age.
+/// The checks in their order; the first that has something to say decides.
+const CHECKS: [fn(&Facts<'_>) -> Option<Choice>; 7] = [
+    unfinished, lost, revoked, overlapping, requested, expiring, due,
+];
+
+/// Chooses.
 pub fn choose(facts: Facts<'_>) -> Choice {
-    let journal = facts.journal;
-    if let Some(pending) = journal.and_then(|journal| journal.pending.clone()) {
-        return Choice::Finish(pending);
-    }
-    let Some(current) = journal.and_then(|journal| journal.current.clone()) else {
-        return facts
-            .at_server
-            .cloned()
-            .map_or(Choice::Make(Reason::First), Choice::Adopt);
-    };
-    if requested(facts) {
-        return Choice::Make(Reason::Requested);
-    }
-    match due_at(facts) {
-        Some(due) if due <= facts.now => Choice::Make(Reason::Due),
-        _ => Choice::Keep(current),
+    let checked = CHECKS.iter().find_map(|check| check(&facts));
+    checked
+        .or_else(|| facts.current().cloned().map(Choice::Keep))
+        .unwrap_or(Choice::Make(Reason::First))
+}
+
+/// A change that was begun is finished first.
+fn unfinished(facts: &Facts<'_>) -> Option<Choice> {
+    let pending = facts.journal?.pending.as_ref()?;
+    Some(Choice::Finish(pending.credential.clone()))
+}
+
+/// A lost journal is filled from the server.
+fn lost(facts: &Facts<'_>) -> Option<Choice> {
+    match (facts.current(), facts.at_server) {
+        (Some(_), _) => None,
+        (None, Some(secret)) => Some(Choice::Adopt(secret.clone())),
+        (None, None) => Some(Choice::Make(Reason::First)),
     }
 }
 
-fn requested(facts: Facts<'_>) -> bool {
-    facts.request.is_some()
-        && facts.request
-            != facts
-                .journal
-                .and_then(|journal| journal.handled_request.as_deref())
+fn revoked(facts: &Facts<'_>) -> Option<Choice> {
+    let handled = facts.journal?.handled_revocation.as_deref();
+    (facts.revocation.is_some() && facts.revocation != handled).then_some(Choice::Make(Reason::Revoked))
 }
 
-/// When the credential in force reaches its age.
-pub fn due_at(facts: Facts<'_>) -> Option<Timestamp> {
-    let since = facts.journal?.rotated_at?;
-    since.checked_add(facts.interval?).ok()
+/// No third one while two are valid: who has not read the second yet would be refused.
+fn overlapping(facts: &Facts<'_>) -> Option<Choice> {
+    let previous = facts.journal?.previous.as_ref()?;
+    let is_valid = facts.overlap.is_some() && previous.until > facts.now;
+    facts.current().filter(|_| is_valid).cloned().map(Choice::Keep)
+}
+
+fn requested(facts: &Facts<'_>) -> Option<Choice> {
+    let handled = facts.journal?.handled_request.as_deref();
+    (facts.request.is_some() && facts.request != handled).then_some(Choice::Make(Reason::Requested))
+}
+
+fn expiring(facts: &Facts<'_>) -> Option<Choice> {
+    // What the server tells of may be another secret by now, which is set right and not replaced.
+    (facts.at_server == facts.current()).then_some(())?;
+    let replaced = facts.expires?.checked_sub(BEFORE_EXPIRY).ok()?;
+    (replaced <= facts.now).then_some(Choice::Make(Reason::Expiring))
+}
+
+fn due(facts: &Facts<'_>) -> Option<Choice> {
+    (next(facts)? <= facts.now).then_some(Choice::Make(Reason::Due))
+}
+
+/// When the credential in force is to be replaced by itself: at its age, or when the next window opens after that.
+pub fn next(facts: &Facts<'_>) -> Option<Timestamp> {
+    let due = facts.journal?.rotated_at?.checked_add(facts.interval?).ok()?;
+    match facts.window {
+        Some(window) => window.opening(due.max(facts.now)),
+        None => Some(due),
+    }
+}
+
+/// When to look again, because something ends or is due by then.
+pub fn look_again(facts: &Facts<'_>) -> Option<Timestamp> {
+    let previous = facts.journal.and_then(|journal| journal.previous.as_ref());
+    previous.map(|previous| previous.until).or_else(|| next(facts))
 }
 
 /// The journal to write before anything else, given the choice; `made` is the secret that was made for
@@ -111,28 +213,74 @@ pub fn begin(facts: Facts<'_>, choice: &Choice, made: Option<Credential>) -> Opt
             // What was asked for before the journal was lost cannot be known: acting on it again would rotate a
             // credential that a restore has just brought back.
             handled_request: facts.request.map(str::to_owned),
+            handled_revocation: facts.revocation.map(str::to_owned),
             ..before
         }),
-        Choice::Make(_) => Some(Journal {
-            pending: made,
-            pending_request: facts.request.map(str::to_owned),
+        Choice::Make(reason) => Some(Journal {
+            pending: made.map(|credential| Pending {
+                credential,
+                reason: *reason,
+                since: facts.now,
+                request: facts.request.map(str::to_owned),
+                revocation: facts.revocation.map(str::to_owned),
+            }),
+            // The server holds two at the most.
+            previous: None,
             ..before
         }),
     }
 }
 
-/// The journal after the proof: what was pending is in force. `None`: nothing was pending.
-pub fn finish(journal: &Journal, now: Timestamp) -> Option<Journal> {
+/// What the authorization server is to accept.
+pub fn accepted(journal: &Journal, facts: &Facts<'_>) -> Option<Credentials> {
+    let can_overlap = facts.overlap.is_some();
+    if let Some(pending) = &journal.pending {
+        let waits = can_overlap && pending.reason.overlaps() && facts.overlap != Some(SignedDuration::ZERO);
+        let old = journal.current.clone().filter(|_| waits);
+        return Some(Credentials {
+            current: pending.credential.clone(),
+            previous: old.and_then(|credential| {
+                let until = pending.since.checked_add(UNFINISHED).ok()?;
+                Some(Previous { credential, until })
+            }),
+        });
+    }
+    let previous = journal.previous.clone();
+    Some(Credentials {
+        current: journal.current.clone()?,
+        previous: previous.filter(|previous| can_overlap && previous.until > facts.now),
+    })
+}
+
+/// The journal after the proof: what was pending is in force, and the old one ends after the overlap. `None`: nothing
+/// was pending.
+pub fn finish(journal: &Journal, facts: &Facts<'_>) -> Option<Journal> {
     let pending = journal.pending.clone()?;
+    let had = accepted(journal, facts).and_then(|accepted| accepted.previous);
+    let until = facts
+        .overlap
+        .and_then(|overlap| facts.now.checked_add(overlap).ok());
     Some(Journal {
-        current: Some(pending),
+        current: Some(pending.credential),
+        previous: had.zip(until).map(|(had, until)| Previous {
+            credential: had.credential,
+            until,
+        }),
+        rotated_at: Some(pending.since),
+        handled_request: pending.request.or_else(|| journal.handled_request.clone()),
+        handled_revocation: pending
+            .revocation
+            .or_else(|| journal.handled_revocation.clone()),
         pending: None,
-        rotated_at: Some(now),
-        handled_request: journal
-            .pending_request
-            .clone()
-            .or_else(|| journal.handled_request.clone()),
-        pending_request: None,
+        ..journal.clone()
+    })
+}
+
+/// The journal without an old credential that the authorization server does not accept any more. `None`: there is none.
+pub fn retire(journal: &Journal, facts: &Facts<'_>) -> Option<Journal> {
+    let ended = journal.previous.is_some() && accepted(journal, facts)?.previous.is_none();
+    ended.then(|| Journal {
+        previous: None,
         ..journal.clone()
     })
 }

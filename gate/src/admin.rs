@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mcp_auth_cli::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::{
@@ -17,7 +18,6 @@ use tokio::{
 
 use crate::{
     metrics::{self, Input},
-    shutdown::Shutdown,
     watch::Reports,
 };
 

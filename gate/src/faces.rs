@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mcp_auth_cli::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -15,7 +16,6 @@ use crate::{
     handles::Handles,
     http_face::Bounds,
     run::{RunError, listen},
-    shutdown::Shutdown,
     tokens_face::{Peers, Purchases, TokensFace},
 };
 

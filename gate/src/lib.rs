@@ -21,8 +21,6 @@ pub mod outbound;
 pub mod proxy;
 pub mod run;
 pub mod session;
-pub mod shutdown;
-pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod tokens_face;

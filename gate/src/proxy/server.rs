@@ -16,6 +16,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
+use mcp_auth_cli::shutdown::Shutdown;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -25,7 +26,6 @@ use tokio::{
 };
 
 use super::{Proxy, relay::Counted, tls::Tls};
-use crate::shutdown::Shutdown;
 
 /// How long a client has to agree to the end of its connection.
 const FAREWELL: Duration = Duration::from_secs(1);

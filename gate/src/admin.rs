@@ -13,10 +13,10 @@ use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::sleep,
 };
 
 use crate::{
+    accept::accept,
     metrics::{self, Input},
     watch::Reports,
 };
@@ -51,17 +51,12 @@ impl Admin {
     pub async fn run(self, listener: TcpListener) -> Infallible {
         let (admin, places) = (Arc::new(self), Arc::new(Semaphore::new(MOST)));
         loop {
-            match (listener.accept().await, Arc::clone(&places).try_acquire_owned()) {
-                (Ok((stream, _)), Ok(place)) => {
-                    let admin = Arc::clone(&admin);
-                    tokio::spawn(async move {
-                        admin.serve(stream).await;
-                        drop(place);
-                    });
-                }
-                (Ok(_), Err(_)) => {}
-                (Err(_), _) => sleep(Duration::from_millis(100)).await,
-            }
+            let (stream, place) = accept(&listener, &places, || {}).await;
+            let admin = Arc::clone(&admin);
+            tokio::spawn(async move {
+                admin.serve(stream).await;
+                drop(place);
+            });
         }
     }
 

@@ -1,5 +1,6 @@
 //! The gate of an MCP server: the faces around [`mcp_auth_gate_core`], and the keys and tokens that they need.
 
+mod accept;
 pub mod access_log;
 pub mod admin;
 pub mod arbiter;

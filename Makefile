@@ -33,7 +33,7 @@ lint: $(CARGO_DENY) ## Format, clippy, and bans, licences and sources of depende
 
 unit: ## Unit tests, and that the generated files are up to date
 	@echo "==> unit tests"
-	cargo test --quiet -p mcp-auth-crds -p mcp-auth-operator
+	cargo test --quiet -p mcp-auth-crds -p mcp-auth-cli -p mcp-auth-operator
 	cargo test --quiet -p mcp-auth-gate -p mcp-auth-gate-core -p mcp-auth-gate-fuzz
 	cargo test --quiet -p mcp-auth-e2e --lib --bins
 

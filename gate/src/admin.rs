@@ -7,17 +7,17 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mcp_auth_cli::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::sleep,
 };
 
 use crate::{
+    accept::accept,
     metrics::{self, Input},
-    shutdown::Shutdown,
     watch::Reports,
 };
 
@@ -51,17 +51,12 @@ impl Admin {
     pub async fn run(self, listener: TcpListener) -> Infallible {
         let (admin, places) = (Arc::new(self), Arc::new(Semaphore::new(MOST)));
         loop {
-            match (listener.accept().await, Arc::clone(&places).try_acquire_owned()) {
-                (Ok((stream, _)), Ok(place)) => {
-                    let admin = Arc::clone(&admin);
-                    tokio::spawn(async move {
-                        admin.serve(stream).await;
-                        drop(place);
-                    });
-                }
-                (Ok(_), Err(_)) => {}
-                (Err(_), _) => sleep(Duration::from_millis(100)).await,
-            }
+            let (stream, place) = accept(&listener, &places, || {}).await;
+            let admin = Arc::clone(&admin);
+            tokio::spawn(async move {
+                admin.serve(stream).await;
+                drop(place);
+            });
         }
     }
 

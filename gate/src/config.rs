@@ -5,19 +5,18 @@
 
 use std::{
     ffi::OsString,
-    io::{self, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use clap::Parser as _;
-use thiserror::Error;
-
-use crate::{
-    access_log::AccessLogForm,
-    telemetry::{LogFilter, LogFormat},
+use mcp_auth_cli::{
+    flags::{FlagError, Problems, Unusable, address, duration_within, given, number_within},
+    logs::{LogFilter, LogFormat, LogTargets},
 };
+
+use crate::access_log::AccessLogForm;
 
 mod flags;
 mod parse;
@@ -30,6 +29,12 @@ pub use flags::Flags;
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 const KIBI: usize = 1 << 10;
 const MEBI: usize = 1 << 20;
+
+/// What the gate knows about its log lines.
+pub(crate) const LOGS: LogTargets = LogTargets {
+    example: "mcp_auth_gate::watch=debug",
+    quieter: &[],
+};
 
 /// What the gate was told, checked.
 #[derive(Clone, Debug)]
@@ -131,59 +136,6 @@ pub struct Timeouts {
     pub drain: Duration,
 }
 
-/// One flag whose value cannot be used. Displays as one line.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{flag}: {problem}")]
-pub struct FlagError {
-    /// The flag as it is typed.
-    pub flag: &'static str,
-    /// What is wrong with its value and what to write instead.
-    pub problem: String,
-}
-
-/// Why there is no [`Config`].
-#[derive(Debug)]
-pub enum Unusable {
-    /// The command line asks for help or the version, or does not parse at all.
-    CommandLine(clap::Error),
-    /// Values that cannot be used; at least one.
-    Values(Vec<FlagError>),
-}
-
-impl Unusable {
-    /// Shows the help or version that was asked for, or one line for each thing that is wrong.
-    ///
-    /// # Errors
-    /// When the terminal cannot be written to.
-    pub fn report(&self) -> io::Result<()> {
-        let mut lines = io::stderr().lock();
-        match self {
-            Self::CommandLine(asked) if !asked.use_stderr() => asked.print(),
-            Self::CommandLine(error) => {
-                // The rest repeats the usage, which --help explains better.
-                let text = error.to_string();
-                let first = text
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ");
-                writeln!(lines, "mcp-auth-gate: {first} (--help explains every flag)")
-            }
-            Self::Values(problems) => problems
-                .iter()
-                .try_for_each(|problem| writeln!(lines, "mcp-auth-gate: {problem}")),
-        }
-    }
-
-    /// 0 for help that was asked for, 2 for a command line that cannot be used, as is the custom.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::CommandLine(asked) if !asked.use_stderr() => 0,
-            _ => 2,
-        }
-    }
-}
-
 impl Config {
     /// Reads the command line (program name first) and environment variables.
     pub fn load<I>(arguments: I) -> Result<Self, Unusable>
@@ -196,46 +148,44 @@ impl Config {
 
     /// Gives the flags their meaning, or names every flag that has none.
     pub fn from_flags(flags: &Flags) -> Result<Self, Vec<FlagError>> {
-        let mut problems = parse::Problems::default();
+        let mut problems = Problems::default();
         let config = Self {
             policy: problems.keep("--policy", parse::file(flags.policy.as_deref())),
-            credentials: parse::given(flags.credentials.as_deref()).map(PathBuf::from),
+            credentials: given(flags.credentials.as_deref()).map(PathBuf::from),
             addresses: addresses(flags, &mut problems),
             replicas: replicas(flags, &mut problems),
             tls: tls(flags, &mut problems),
             limits: limits(flags, &mut problems),
             timeouts: timeouts(flags, &mut problems),
             insecure_allow_http: flags.insecure_allow_http,
-            threads: parse::given(flags.threads.as_deref())
-                .map(|text| problems.keep("--threads", parse::number_within(text, 1, 1024))),
+            threads: given(flags.threads.as_deref())
+                .map(|text| problems.keep("--threads", number_within(text, 1, 1024))),
             log_format: problems.keep("--log-format", flags.log_format.parse()),
-            log_filter: problems.keep("--log-level", flags.log_level.parse()),
+            log_filter: problems.keep("--log-level", LOGS.filter(&flags.log_level)),
             access_log: problems.keep("--access-log", flags.access_log.parse()),
         };
         problems.none_or(config)
     }
 }
 
-fn addresses(flags: &Flags, problems: &mut parse::Problems) -> Addresses {
-    let mut address = |flag, text: &str| problems.keep_or(flag, parse::address(text), NOWHERE);
+fn addresses(flags: &Flags, problems: &mut Problems) -> Addresses {
+    let mut read = |flag, text: &str| problems.keep_or(flag, address(text), NOWHERE);
     Addresses {
-        proxy: address("--proxy-address", &flags.proxy_address),
-        admin: address("--admin-address", &flags.admin_address),
-        tokens: parse::given(flags.tokens_address.as_deref()).map(|text| address("--tokens-address", text)),
-        ext_authz: parse::given(flags.ext_authz_address.as_deref())
-            .map(|text| address("--ext-authz-address", text)),
-        forward_auth: parse::given(flags.forward_auth_address.as_deref())
-            .map(|text| address("--forward-auth-address", text)),
-        upstream: parse::given(flags.upstream_address.as_deref())
-            .map(|text| address("--upstream-address", text)),
+        proxy: read("--proxy-address", &flags.proxy_address),
+        admin: read("--admin-address", &flags.admin_address),
+        tokens: given(flags.tokens_address.as_deref()).map(|text| read("--tokens-address", text)),
+        ext_authz: given(flags.ext_authz_address.as_deref()).map(|text| read("--ext-authz-address", text)),
+        forward_auth: given(flags.forward_auth_address.as_deref())
+            .map(|text| read("--forward-auth-address", text)),
+        upstream: given(flags.upstream_address.as_deref()).map(|text| read("--upstream-address", text)),
     }
 }
 
-fn replicas(flags: &Flags, problems: &mut parse::Problems) -> Option<Replicas> {
-    let own = parse::given(flags.pod_address.as_deref())
+fn replicas(flags: &Flags, problems: &mut Problems) -> Option<Replicas> {
+    let own = given(flags.pod_address.as_deref())
         .map(|text| problems.keep_or("--pod-address", parse::ip(text), NOWHERE.ip()));
-    let peers = parse::given(flags.peers.as_deref())
-        .map(|text| problems.keep("--peers", parse::host_and_port(text)))?;
+    let peers =
+        given(flags.peers.as_deref()).map(|text| problems.keep("--peers", parse::host_and_port(text)))?;
     let own = problems.keep_or(
         "--pod-address",
         own.ok_or("is needed with --peers: the address of this replica"),
@@ -244,9 +194,9 @@ fn replicas(flags: &Flags, problems: &mut parse::Problems) -> Option<Replicas> {
     Some(Replicas { peers, own })
 }
 
-fn tls(flags: &Flags, problems: &mut parse::Problems) -> Option<TlsFiles> {
-    let certificate = parse::given(flags.tls_certificate.as_deref());
-    let key = parse::given(flags.tls_key.as_deref());
+fn tls(flags: &Flags, problems: &mut Problems) -> Option<TlsFiles> {
+    let certificate = given(flags.tls_certificate.as_deref());
+    let key = given(flags.tls_key.as_deref());
     if certificate.is_none() && key.is_none() {
         return None;
     }
@@ -256,14 +206,14 @@ fn tls(flags: &Flags, problems: &mut parse::Problems) -> Option<TlsFiles> {
     })
 }
 
-fn limits(flags: &Flags, problems: &mut parse::Problems) -> Limits {
+fn limits(flags: &Flags, problems: &mut Problems) -> Limits {
     let body = parse::size_within(&flags.max_body_size, KIBI, 64 * MEBI);
     let buffered = parse::size_within(&flags.max_buffered_size, MEBI, 16 * KIBI * MEBI);
     let header = parse::size_within(&flags.max_header_size, 8 * KIBI, 256 * KIBI);
-    let requests = parse::number_within(&flags.max_concurrent_requests, 1, 1_000_000);
-    let per_caller = parse::given(flags.max_requests_per_caller.as_deref())
-        .map(|text| parse::number_within(text, 1, 1_000_000));
-    let connections = parse::number_within(&flags.max_connections, 1, 1_000_000);
+    let requests = number_within(&flags.max_concurrent_requests, 1, 1_000_000);
+    let per_caller =
+        given(flags.max_requests_per_caller.as_deref()).map(|text| number_within(text, 1, 1_000_000));
+    let connections = number_within(&flags.max_connections, 1, 1_000_000);
     let body = problems.keep("--max-body-size", body);
     let buffered = problems.keep("--max-buffered-size", buffered);
     if buffered != 0 && buffered < body {
@@ -285,10 +235,9 @@ fn limits(flags: &Flags, problems: &mut parse::Problems) -> Limits {
     }
 }
 
-fn timeouts(flags: &Flags, problems: &mut parse::Problems) -> Timeouts {
+fn timeouts(flags: &Flags, problems: &mut Problems) -> Timeouts {
     const DAY: u64 = 24 * 3600;
-    let mut within =
-        |flag, text: &str, min, max| problems.keep(flag, parse::duration_within(text, min, Some(max)));
+    let mut within = |flag, text: &str, min, max| problems.keep(flag, duration_within(text, min, Some(max)));
     let idle = within("--stream-idle-timeout", &flags.stream_idle_timeout, 0, DAY);
     Timeouts {
         header_read: within("--header-read-timeout", &flags.header_read_timeout, 1, 3600),

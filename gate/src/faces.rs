@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mcp_auth_cli::shutdown::Shutdown;
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -13,9 +14,8 @@ use crate::{
     ext_authz::ExtAuthz,
     forward_auth::ForwardAuth,
     handles::Handles,
-    http_face::Bounds,
+    http_face::{self, Bounds},
     run::{RunError, listen},
-    shutdown::Shutdown,
     tokens_face::{Peers, Purchases, TokensFace},
 };
 
@@ -92,29 +92,22 @@ impl Faces {
                 let stop = async {
                     let _ = ended.await;
                 };
-                report("tokens", face.serve(listener, self.bounds, stop).await);
+                http_face::serve(listener, face.router(), self.bounds, stop).await;
             }
         };
         let ext_authz = async {
-            if let Some((face, listener)) = self.ext_authz {
-                report("ext_authz", face.serve(listener, requested()).await);
+            if let Some((face, listener)) = self.ext_authz
+                && let Err(error) = face.serve(listener, requested()).await
+            {
+                tracing::error!(face = "ext_authz", %error, "a face ended");
             }
         };
         let forward_auth = async {
             if let Some((face, listener)) = self.forward_auth {
-                report(
-                    "forward_auth",
-                    face.serve(listener, self.bounds, requested()).await,
-                );
+                http_face::serve(listener, face.router(), self.bounds, requested()).await;
             }
         };
         tokio::join!(proxy, tokens, ext_authz, forward_auth);
-    }
-}
-
-fn report<E: std::fmt::Display>(face: &str, ended: Result<(), E>) {
-    if let Err(error) = ended {
-        tracing::error!(face, %error, "a face ended");
     }
 }
 

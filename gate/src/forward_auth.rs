@@ -7,7 +7,7 @@
 //! the answer has under that name: so the answer names only what may stay or is new. Such a proxy removes nothing else,
 //! and a request that holds the token elsewhere is refused.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -24,14 +24,10 @@ use mcp_auth_gate_core::{
     wire,
 };
 use secrecy::{ExposeSecret as _, zeroize::Zeroizing};
-use tokio::{
-    net::TcpListener,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     arbiter::{Arbiter, Read, Verdict},
-    http_face::{self, Bounds},
     metrics::Face,
     proxy::budget::Share,
 };
@@ -69,19 +65,6 @@ impl ForwardAuth {
         Router::new()
             .route("/forward-auth", routing::any(answer))
             .with_state(self)
-    }
-
-    /// Serves until `stop` completes, and finishes what is running then.
-    ///
-    /// # Errors
-    /// Never.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        bounds: Bounds,
-        stop: impl Future<Output = ()>,
-    ) -> Result<(), Infallible> {
-        http_face::serve(listener, self.router(), bounds, stop).await
     }
 
     async fn judge(&self, headers: &HeaderMap, body: &mut HttpBody) -> Result<Verdict, Box<Answer>> {

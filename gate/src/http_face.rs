@@ -3,7 +3,7 @@
 //! They are not for the world, but whoever can reach them may still be broken or hostile: connections are bounded in
 //! number, and none waits for a request for ever.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -12,10 +12,9 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
+use tokio::{net::TcpListener, sync::Semaphore};
 
-/// How long nothing is accepted when the process has no more files.
-const BREATH: Duration = Duration::from_millis(100);
+use crate::accept::accept;
 
 /// What a face bears.
 #[derive(Clone, Copy, Debug)]
@@ -28,16 +27,14 @@ pub struct Bounds {
     pub header: usize,
 }
 
-/// Serves until `stop` completes, and then what is open until it has ended.
-///
-/// # Errors
-/// Never: what goes wrong with a connection is the affair of whoever opened it.
+/// Serves until `stop` completes, and then what is open until it has ended. What goes wrong with a connection is the
+/// affair of whoever opened it.
 pub(crate) async fn serve(
     listener: TcpListener,
     routes: Router,
     bounds: Bounds,
     stop: impl Future<Output = ()>,
-) -> Result<(), Infallible> {
+) {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let graceful = GracefulShutdown::new();
     let mut builder = http1::Builder::new();
@@ -47,21 +44,9 @@ pub(crate) async fn serve(
         .max_buf_size(bounds.header);
     tokio::pin!(stop);
     loop {
-        let accepted: io::Result<_> = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, place) = tokio::select! {
+            accepted = accept(&listener, &places, || {}) => accepted,
             () = stop.as_mut() => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::debug!(%error, "no connection accepted");
-                sleep(BREATH).await;
-                continue;
-            }
-        };
-        // Beyond the limit connections are closed at once: a queue would only hide that there are too many.
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            continue;
         };
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(routes.clone());
@@ -73,7 +58,6 @@ pub(crate) async fn serve(
     }
     drop(listener);
     graceful.shutdown().await;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -83,7 +67,7 @@ mod tests {
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
         sync::oneshot,
-        time::timeout,
+        time::{sleep, timeout},
     };
 
     use super::*;
@@ -108,7 +92,7 @@ mod tests {
         );
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { stopped.await.unwrap_or_default() };
-        let serving = tokio::spawn(async move { serve(listener, routes, bounds, stopped).await.unwrap() });
+        let serving = tokio::spawn(async move { serve(listener, routes, bounds, stopped).await });
         (address, stop, serving)
     }
 

@@ -1,5 +1,6 @@
 //! The gate of an MCP server: the faces around [`mcp_auth_gate_core`], and the keys and tokens that they need.
 
+mod accept;
 pub mod access_log;
 pub mod admin;
 pub mod arbiter;
@@ -21,8 +22,6 @@ pub mod outbound;
 pub mod proxy;
 pub mod run;
 pub mod session;
-pub mod shutdown;
-pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub mod tokens_face;

@@ -99,6 +99,12 @@ impl UpstreamFailure {
     }
 }
 
+/// The labels of what is counted by nothing but how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OutcomeLabels {
+    pub(crate) outcome: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
     face: &'static str,

@@ -12,7 +12,7 @@ use mcp_auth_gate_core::{
     wire::{self, Wire},
 };
 use secrecy::{ExposeSecret as _, zeroize::Zeroizing};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SetOnce};
 
 use crate::{
     access_log::{AccessLog, Record},
@@ -24,7 +24,6 @@ use crate::{
     handles::{HandleGuard, Handles},
     metrics::{Face, Metrics, UpstreamFailure},
     session::{Session, Sessions},
-    shutdown::Shutdown,
 };
 
 mod answer;
@@ -67,8 +66,8 @@ pub struct ProxyParts {
     pub metrics: Metrics,
     /// Writes a line for each request.
     pub access_log: Arc<AccessLog>,
-    /// Says when to stop.
-    pub shutdown: Shutdown,
+    /// Set when event streams have to end although the server still sends.
+    pub stream_end: Arc<SetOnce<()>>,
 }
 
 /// The proxy. Shared by all connections.

@@ -2,9 +2,13 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use mcp_auth_cli::shutdown::Shutdown;
 use mcp_auth_gate_core::{document::Document, policy::Policy};
 use secrecy::ExposeSecret as _;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, SetOnce},
+};
 
 use crate::{
     access_log::AccessLog,
@@ -23,7 +27,6 @@ use crate::{
     outbound::Outbound,
     proxy::{Proxy, ProxyParts, budget::Budget, server, tls, tls::Tls},
     session::Sessions,
-    shutdown::{Shutdown, ShutdownTrigger},
     watch::{self, Place, Reports, Watched},
 };
 
@@ -85,7 +88,8 @@ impl Parts {
 /// # Errors
 /// [`RunError`].
 pub async fn run(config: Config) -> Result<(), RunError> {
-    let (trigger, shutdown) = Shutdown::on_signals().map_err(RunError::Signals)?;
+    let shutdown = Shutdown::on_signals().map_err(RunError::Signals)?;
+    let stream_end = Arc::new(SetOnce::new());
     let mut registry = Metrics::registry();
     let clock: SharedClock = Arc::new(SystemClock);
     let outbound = Outbound::new(config.insecure_allow_http);
@@ -118,7 +122,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let watcher = tokio::spawn(watch::run(inputs, reports.clone(), parts.metrics.clone()));
     let keys = tokio::spawn(async move { keys.run().await });
     let admin = tokio::spawn(Admin::new(registry, reports, shutdown.clone()).run(admin));
-    let proxy = serve(&config, parts, proxy, faces.handles(), &shutdown);
+    let proxy = serve(&config, parts, proxy, faces.handles(), &stream_end, &shutdown);
     let server = tokio::spawn(faces.serve(shutdown.clone(), proxy));
     tokio::select! {
         () = shutdown.requested() => {}
@@ -126,7 +130,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         error = ended("fetcher of keys", keys) => return Err(error),
         error = ended("admin face", admin) => return Err(error),
     }
-    stop(server, &trigger, &shutdown, config.timeouts.drain).await;
+    stop(server, &stream_end, &shutdown, config.timeouts.drain).await;
     Ok(())
 }
 
@@ -150,6 +154,7 @@ fn serve(
     parts: Parts,
     listener: TcpListener,
     handles: Option<Handles>,
+    stream_end: &Arc<SetOnce<()>>,
     shutdown: &Shutdown,
 ) -> tokio::task::JoinHandle<()> {
     let proxy = Proxy::new(ProxyParts {
@@ -162,7 +167,7 @@ fn serve(
         timeouts: config.timeouts,
         metrics: parts.metrics,
         access_log: parts.access_log,
-        shutdown: shutdown.clone(),
+        stream_end: Arc::clone(stream_end),
     });
     tokio::spawn(server::run(
         Arc::new(proxy),
@@ -175,7 +180,7 @@ fn serve(
 /// Lets what is open end: requests by themselves, streams when the time is up.
 async fn stop(
     mut server: tokio::task::JoinHandle<()>,
-    trigger: &ShutdownTrigger,
+    stream_end: &SetOnce<()>,
     shutdown: &Shutdown,
     drain: Duration,
 ) {
@@ -185,7 +190,7 @@ async fn stop(
         () = tokio::time::sleep(drain) => {}
         () = shutdown.forced() => return,
     }
-    trigger.end_streams();
+    let _ = stream_end.set(());
     tokio::select! {
         _ = &mut server => {}
         () = tokio::time::sleep(STREAM_END) => tracing::warn!("requests were cut off: their time was up"),

@@ -5,7 +5,7 @@
 //! exchange that was taken away, is refused although the handle lives. A handle of another replica is shown to that
 //! replica, once, and only if it is one of the peers.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -20,13 +20,11 @@ use mcp_auth_gate_core::{
 };
 use secrecy::{ExposeSecret as _, zeroize::Zeroizing};
 use serde_json::json;
-use tokio::net::TcpListener;
 
 use crate::{
     authorizer::Authorizer,
     exchange::{ExchangeError, Exchanges, Issued, Subject},
     handles::{HANDLE, Handles, Presented, Record},
-    http_face::{self, Bounds},
 };
 
 mod metrics;
@@ -74,19 +72,6 @@ impl TokensFace {
         Router::new()
             .route("/token/{policy}", routing::post(sell))
             .with_state(self)
-    }
-
-    /// Serves until `stop` completes, and finishes what is running then.
-    ///
-    /// # Errors
-    /// Never.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        bounds: Bounds,
-        stop: impl Future<Output = ()>,
-    ) -> Result<(), Infallible> {
-        http_face::serve(listener, self.router(), bounds, stop).await
     }
 
     async fn sell(&self, name: &str, headers: &HeaderMap) -> Result<Response, Refusal> {

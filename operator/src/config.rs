@@ -3,22 +3,15 @@
 //! The first stage holds plain strings, so that the second can report everything that is wrong at once, one line per
 //! flag, in words that say what to write instead.
 
-use std::{
-    ffi::OsString,
-    io::{self, Write},
-    net::SocketAddr,
-    num::NonZeroU32,
-    time::Duration,
-};
+use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use clap::{ArgAction, Parser, builder::BoolishValueParser};
-use thiserror::Error;
-
-use crate::{
-    egress::EgressPolicy,
-    telemetry::{LogFilter, LogFormat},
-    watch::WatchScope,
+use mcp_auth_cli::{
+    flags::{FlagError, Problems, Unusable, address, duration_within, given, number_within},
+    logs::{LogFilter, LogFormat},
 };
+
+use crate::{egress::EgressPolicy, telemetry, watch::WatchScope};
 
 mod gate;
 mod parse;
@@ -220,59 +213,6 @@ pub struct LeaseConfig {
     pub duration: Duration,
 }
 
-/// One flag whose value cannot be used. Displays as one line.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{flag}: {problem}")]
-pub struct FlagError {
-    /// The flag as it is typed.
-    pub flag: &'static str,
-    /// What is wrong with its value and what to write instead.
-    pub problem: String,
-}
-
-/// Why there is no [`Config`].
-#[derive(Debug)]
-pub enum Unusable {
-    /// The command line asks for help or the version, or does not parse at all.
-    CommandLine(clap::Error),
-    /// Values that cannot be used; at least one.
-    Values(Vec<FlagError>),
-}
-
-impl Unusable {
-    /// Shows the help or version that was asked for, or one line for each thing that is wrong.
-    ///
-    /// # Errors
-    /// When the terminal cannot be written to.
-    pub fn report(&self) -> io::Result<()> {
-        let mut lines = io::stderr().lock();
-        match self {
-            Self::CommandLine(asked) if !asked.use_stderr() => asked.print(),
-            Self::CommandLine(error) => {
-                // The rest repeats the usage, which --help explains better.
-                let text = error.to_string();
-                let first = text
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ");
-                writeln!(lines, "mcp-auth-operator: {first} (--help explains every flag)")
-            }
-            Self::Values(problems) => problems
-                .iter()
-                .try_for_each(|problem| writeln!(lines, "mcp-auth-operator: {problem}")),
-        }
-    }
-
-    /// 0 for help that was asked for, 2 for a command line that cannot be used, as is the custom.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::CommandLine(asked) if !asked.use_stderr() => 0,
-            _ => 2,
-        }
-    }
-}
-
 /// What the process's surroundings say about where it runs, read once.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
@@ -317,47 +257,42 @@ impl Config {
 
     /// Gives the flags their meaning, or names every flag that has none.
     pub fn from_flags(flags: Flags, surroundings: &Surroundings) -> Result<Self, Vec<FlagError>> {
-        let mut problems = parse::Problems::default();
+        let mut problems = Problems::default();
         let config = Self {
             namespace: problems.keep(
                 "--namespace",
                 own_namespace(flags.namespace.as_deref(), surroundings),
             ),
             watch: problems.keep("--watch-namespaces", parse::namespaces(&flags.watch_namespaces)),
-            installation: flags
-                .installation
-                .filter(|name| !name.is_empty())
-                .map(|name| problems.keep("--installation", parse::dns_label(&name))),
+            installation: given(flags.installation.as_deref())
+                .map(|name| problems.keep("--installation", parse::dns_label(name))),
             resync_interval: problems.keep(
                 "--resync-interval",
-                parse::duration_within(&flags.resync_interval, 1, None),
+                duration_within(&flags.resync_interval, 1, None),
             ),
-            max_backoff: problems.keep(
-                "--max-backoff",
-                parse::duration_within(&flags.max_backoff, 1, None),
-            ),
+            max_backoff: problems.keep("--max-backoff", duration_within(&flags.max_backoff, 1, None)),
             lease: LeaseConfig {
                 name: problems.keep("--lease-name", parse::dns_subdomain(&flags.lease_name)),
                 duration: problems.keep(
                     "--lease-duration",
-                    parse::duration_within(&flags.lease_duration, 1, Some(600)),
+                    duration_within(&flags.lease_duration, 1, Some(600)),
                 ),
             },
             deletion_timeout: problems.keep(
                 "--deletion-timeout",
-                parse::duration_within(&flags.deletion_timeout, 1, None),
+                duration_within(&flags.deletion_timeout, 1, None),
             ),
             admin_address: problems.keep_or(
                 "--admin-address",
-                parse::address(&flags.admin_address),
+                address(&flags.admin_address),
                 SocketAddr::from(([0, 0, 0, 0], 0)),
             ),
             log_format: problems.keep("--log-format", flags.log_format.parse()),
-            log_filter: problems.keep("--log-level", flags.log_level.parse()),
-            concurrency: problems.keep("--concurrency", parse::number_within(&flags.concurrency, 1, 256)),
+            log_filter: problems.keep("--log-level", telemetry::LOGS.filter(&flags.log_level)),
+            concurrency: problems.keep("--concurrency", number_within(&flags.concurrency, 1, 256)),
             authorization_server_rate: problems.keep_or(
                 "--authorization-server-rate",
-                parse::number_within(&flags.authorization_server_rate, NonZeroU32::MIN, parse::MAX_RATE),
+                number_within(&flags.authorization_server_rate, NonZeroU32::MIN, parse::MAX_RATE),
                 NonZeroU32::MIN,
             ),
             egress: EgressPolicy {
@@ -373,10 +308,7 @@ impl Config {
 
 /// The namespace as typed, else as the surroundings know it.
 fn own_namespace(typed: Option<&str>, surroundings: &Surroundings) -> Result<String, String> {
-    match typed
-        .filter(|typed| !typed.is_empty())
-        .or_else(|| surroundings.namespace())
-    {
+    match given(typed).or_else(|| surroundings.namespace()) {
         Some(namespace) => parse::dns_label(namespace),
         None => Err("is not known outside a pod: give --namespace or set POD_NAMESPACE".to_owned()),
     }

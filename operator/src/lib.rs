@@ -31,7 +31,6 @@ pub mod metrics;
 pub mod policy;
 pub mod provider;
 pub mod run;
-pub mod shutdown;
 pub mod telemetry;
 pub mod wakes;
 pub mod watch;

@@ -6,6 +6,7 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
+use mcp_auth_cli::shutdown::Shutdown;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -22,7 +23,6 @@ use crate::{
     egress::{Egress, cluster::ClusterAddressKeeper},
     lease::{Election, Elector, LeaseError},
     metrics::Metrics,
-    shutdown::Shutdown,
     telemetry::TraceId,
     watch::ControllerError,
 };

@@ -4,6 +4,7 @@ use std::{
 };
 
 use http::HeaderValue;
+use mcp_auth_cli::logs::{self, LogFormat};
 use mcp_auth_gate_core::{
     body,
     decide::{self, Body, Decision, Head},
@@ -14,7 +15,7 @@ use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt as _};
 
 use super::*;
 use crate::{
-    telemetry::{LogFormat, lines},
+    config::LOGS,
     testing::{self, AuthorizationServer, NOW, Signer},
 };
 
@@ -44,7 +45,11 @@ impl<'a> MakeWriter<'a> for Lines {
 
 fn logged(act: impl FnOnce()) -> String {
     let written = Lines::default();
-    let subscriber = tracing_subscriber::registry().with(lines(LogFormat::Json, written.clone()));
+    let subscriber = tracing_subscriber::registry().with(logs::lines(
+        LogFormat::Json,
+        &LOGS.filter("info").unwrap(),
+        written.clone(),
+    ));
     tracing::subscriber::with_default(subscriber, act);
     let bytes = written.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()

@@ -26,6 +26,9 @@ fn the_defaults_are_as_they_are_documented() {
     assert_eq!(config.timeouts.stream_idle, None);
     assert_eq!(config.timeouts.upstream_header, Duration::from_mins(5));
     assert_eq!(config.access_log, AccessLogForm::Hashed);
+    assert_eq!(config.log_format, LogFormat::Json);
+    let logged = |level| config.log_filter.enables("mcp_auth_gate::proxy", level);
+    assert!(logged(tracing::Level::INFO) && !logged(tracing::Level::DEBUG));
     assert_eq!(config.threads, None);
 }
 

@@ -1,22 +1,17 @@
 //! What is counted about exchanges.
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
 
 use super::ExchangeError;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    outcome: &'static str,
-}
+use crate::metrics::OutcomeLabels;
 
 /// A clone counts into the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ExchangeMetrics {
-    calls: Family<Labels, Counter>,
+    calls: Family<OutcomeLabels, Counter>,
     remembered: Counter,
 }
 
@@ -36,7 +31,7 @@ impl ExchangeMetrics {
 
     pub(super) fn called(&self, error: Option<ExchangeError>) {
         let outcome = error.map_or("success", ExchangeError::as_str);
-        self.calls.get_or_create(&Labels { outcome }).inc();
+        self.calls.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     pub(super) fn remembered(&self) {

@@ -2,6 +2,7 @@ use std::{net::SocketAddr, sync::Mutex, time::Duration};
 
 use axum::{Router, extract::State, routing};
 use http::{HeaderMap, HeaderValue, header};
+use mcp_auth_cli::shutdown::ShutdownTrigger;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -13,7 +14,6 @@ use crate::{
     metrics::Metrics,
     proxy::{Proxy, ProxyParts, server},
     session::Sessions,
-    shutdown::ShutdownTrigger,
     testing::{self, AuthorizationServer, CALL, NOW, Script, Signer, TARGET, exchange, issued},
 };
 
@@ -117,7 +117,7 @@ async fn stage() -> Stage {
         timeouts: config.timeouts,
         metrics: arbiter.metrics.clone(),
         access_log: Arc::new(AccessLog::new(AccessLogForm::Off)),
-        shutdown: shutdown.clone(),
+        stream_end: Arc::default(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gate = listener.local_addr().unwrap();

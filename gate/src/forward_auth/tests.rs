@@ -1,10 +1,11 @@
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::*;
 use crate::{
     credentials::ClientCredentials,
+    http_face,
     testing::{AuthorizationServer, CALL, NOW, Script, Signer, TARGET, claims, exchange, issued},
 };
 
@@ -34,7 +35,7 @@ impl Stage {
         let face = ForwardAuth::new(arbiter.clone());
         let task = tokio::spawn(async move {
             let stop = std::future::pending();
-            face.serve(listener, crate::testing::BOUNDS, stop).await.unwrap();
+            http_face::serve(listener, face.router(), crate::testing::BOUNDS, stop).await;
         });
         Self {
             server,

@@ -1,21 +1,16 @@
 //! What is counted about keys.
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
 use super::Refetched;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    outcome: &'static str,
-}
+use crate::metrics::OutcomeLabels;
 
 #[derive(Debug, Default)]
 pub(super) struct KeyMetrics {
-    fetches: Family<Labels, Counter>,
+    fetches: Family<OutcomeLabels, Counter>,
     fetched_at: Gauge,
 }
 
@@ -43,7 +38,9 @@ impl KeyMetrics {
             Refetched::Yes => "success",
             Refetched::No => "failure",
         };
-        self.fetches.get_or_create(&Labels { outcome: label }).inc();
+        self.fetches
+            .get_or_create(&OutcomeLabels { outcome: label })
+            .inc();
         if outcome == Refetched::Yes {
             self.fetched_at.set(now);
         }

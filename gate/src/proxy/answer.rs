@@ -3,7 +3,7 @@
 //! A server must not be able to look like the gate. Its 401 would send clients to log in again and again with tokens
 //! that it never sees; its redirects would lead around the gate: both are 502. Its 403 passes, without a challenge.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 use hyper::body::{Bytes, Incoming};
@@ -130,11 +130,11 @@ impl Proxy {
         let left = judged.allowed.caller.claims.expires - self.parts.authorizer.clock().now();
         let left = Duration::from_secs(left.try_into().unwrap_or(0));
         let deadline = Instant::now() + left.saturating_add(self.parts.timeouts.stream_grace).min(LONGEST);
-        let shutdown = self.parts.shutdown.clone();
+        let stream_end = Arc::clone(&self.parts.stream_end);
         Box::pin(async move {
             tokio::select! {
                 () = sleep_until(deadline) => {}
-                () = shutdown.streams_end() => {}
+                () = stream_end.wait() => {}
                 error = lost => tracing::debug!(%error, "an answer ends: its caller is not accepted any more"),
             }
         })

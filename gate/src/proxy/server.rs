@@ -16,6 +16,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
+use mcp_auth_cli::shutdown::Shutdown;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -25,14 +26,14 @@ use tokio::{
 };
 
 use super::{Proxy, relay::Counted, tls::Tls};
-use crate::shutdown::Shutdown;
+use crate::accept::accept;
 
 /// How long a client has to agree to the end of its connection.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// When a client is asked whether it is still there, and how long it may take what it is sent without taking any of it.
 pub(super) const ALIVE: Duration = Duration::from_mins(1);
 
-/// How long nothing is tried again: accepting when the process has no more files, looking for the rest of what began.
+/// How long the rest of what began is not looked for again.
 const BREATH: Duration = Duration::from_millis(100);
 /// How many requests a client may have open on one HTTP/2 connection.
 const MOST_STREAMS: u32 = 128;
@@ -45,24 +46,15 @@ pub async fn run(proxy: Arc<Proxy>, listener: TcpListener, tls: Option<Tls>, shu
     let most = proxy.parts.limits.connections;
     let places = Arc::new(Semaphore::new(most));
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let refused = || {
+            proxy.parts.metrics.connections_refused.inc();
+        };
+        let (stream, place) = tokio::select! {
+            accepted = accept(&listener, &places, refused) => accepted,
             () = shutdown.requested() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::debug!(%error, "no connection accepted");
-                sleep(BREATH).await;
-                continue;
-            }
-        };
-        let Ok(permit) = Arc::clone(&places).try_acquire_owned() else {
-            proxy.parts.metrics.connections_refused.inc();
-            continue;
-        };
         let (proxy, tls, shutdown) = (Arc::clone(&proxy), tls.clone(), shutdown.clone());
-        tokio::spawn(async move { start(proxy, stream, tls, permit, shutdown).await });
+        tokio::spawn(async move { start(proxy, stream, tls, place, shutdown).await });
     }
     drop(listener);
     let all = u32::try_from(most).unwrap_or(u32::MAX);

@@ -1,19 +1,15 @@
 //! What is counted about purchases.
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    outcome: &'static str,
-}
+use crate::metrics::OutcomeLabels;
 
 /// A clone counts into the same.
 #[derive(Clone, Debug, Default)]
-pub struct Purchases(Family<Labels, Counter>);
+pub struct Purchases(Family<OutcomeLabels, Counter>);
 
 impl Purchases {
     /// Puts the metrics of purchases into `registry`.
@@ -23,11 +19,11 @@ impl Purchases {
     }
 
     pub(super) fn count(&self, outcome: &'static str) {
-        self.0.get_or_create(&Labels { outcome }).inc();
+        self.0.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     #[cfg(test)]
     pub(super) fn counted(&self, outcome: &'static str) -> u64 {
-        self.0.get_or_create(&Labels { outcome }).get()
+        self.0.get_or_create(&OutcomeLabels { outcome }).get()
     }
 }

@@ -11,10 +11,12 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use super::*;
 use crate::{
     handles::HandleGuard,
+    http_face,
     keys::{KeyOptions, KeyStore},
     outbound::Outbound,
     testing::{
-        AuthorizationServer, ManualClock, NOW, Script, Signer, allowed, claims, exchange, issued, policy,
+        AuthorizationServer, BOUNDS, ManualClock, NOW, Script, Signer, allowed, claims, exchange, issued,
+        policy,
     },
 };
 
@@ -96,12 +98,9 @@ impl Stage {
                 id: "notes".to_owned(),
                 secret: "s3cret".into(),
             }));
-        let serving = face.clone();
+        let routes = face.clone().router();
         let task = tokio::spawn(async move {
-            serving
-                .serve(listener, crate::testing::BOUNDS, std::future::pending())
-                .await
-                .unwrap();
+            http_face::serve(listener, routes, BOUNDS, std::future::pending()).await;
         });
         Replica { face, task }
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use k8s_openapi::api::core::v1::Toleration;
+use mcp_auth_cli::flags::Problems;
 use mcp_auth_crds::v1alpha1::{CpuAmount, MemoryAmount};
 
-use super::parse::{Problems, dns_subdomain, is_label_value, is_qualified_name};
+use super::parse::{dns_subdomain, is_label_value, is_qualified_name};
 
 /// What a toleration may say of the effect of a taint.
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];

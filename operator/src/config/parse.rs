@@ -1,101 +1,11 @@
-//! From the text of one flag to its value. Every error says what to write instead.
+//! From the text of a flag that only the operator has to its value. Every error says what to write instead.
 
-use std::{fmt::Display, net::SocketAddr, num::NonZeroU32, str::FromStr, time::Duration};
+use std::num::NonZeroU32;
 
-use super::FlagError;
 use crate::watch::WatchScope;
 
 /// More calls per second than this cannot be meant.
 pub(super) const MAX_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9_999);
-
-/// Collects what is wrong, so that all of it can be reported at once.
-#[derive(Debug, Default)]
-pub(super) struct Problems(Vec<FlagError>);
-
-impl Problems {
-    /// The value, or a placeholder that never gets out because a problem was noted.
-    pub(super) fn keep<T: Default, E: Display>(&mut self, flag: &'static str, value: Result<T, E>) -> T {
-        self.keep_or(flag, value, T::default())
-    }
-
-    /// As [`Self::keep`], for types without a default.
-    pub(super) fn keep_or<T, E: Display>(
-        &mut self,
-        flag: &'static str,
-        value: Result<T, E>,
-        placeholder: T,
-    ) -> T {
-        value.unwrap_or_else(|problem| {
-            self.0.push(FlagError {
-                flag,
-                problem: problem.to_string(),
-            });
-            placeholder
-        })
-    }
-
-    /// `config` if there were no problems.
-    pub(super) fn none_or<T>(self, config: T) -> Result<T, Vec<FlagError>> {
-        if self.0.is_empty() {
-            Ok(config)
-        } else {
-            Err(self.0)
-        }
-    }
-}
-
-/// A duration as the custom resources write it: hours, minutes and seconds in this order, each at most once.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let malformed = || format!("{text:?} is not a duration: write it as 90s, 10m or 1h30m");
-    let mut rest = text;
-    let mut seconds = 0;
-    for (unit, worth) in [('h', 3600), ('m', 60), ('s', 1)] {
-        if let Some((count, after)) = rest.split_once(unit) {
-            if count.is_empty() || count.len() > 6 || !count.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(malformed());
-            }
-            seconds += count.parse::<u64>().map_err(|_| malformed())? * worth;
-            rest = after;
-        }
-    }
-    if text.is_empty() || !rest.is_empty() {
-        Err(malformed())
-    } else {
-        Ok(Duration::from_secs(seconds))
-    }
-}
-
-/// A duration of at least `min` and at most `max` seconds.
-pub(super) fn duration_within(text: &str, min: u64, max: Option<u64>) -> Result<Duration, String> {
-    let value = duration(text)?;
-    if value < Duration::from_secs(min) {
-        return Err(format!("{text:?} is too short: the least is {min}s"));
-    }
-    match max {
-        Some(max) if value > Duration::from_secs(max) => {
-            Err(format!("{text:?} is too long: the most is {max}s"))
-        }
-        _ => Ok(value),
-    }
-}
-
-/// A whole number between `min` and `max`, both included.
-pub(super) fn number_within<N: FromStr + PartialOrd + Display + Copy>(
-    text: &str,
-    min: N,
-    max: N,
-) -> Result<N, String> {
-    match text.parse::<N>() {
-        Ok(number) if min <= number && number <= max => Ok(number),
-        _ => Err(format!("{text:?} is not a whole number from {min} to {max}")),
-    }
-}
-
-/// An address to listen on.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| format!("{text:?} is not an address: write it as 0.0.0.0:8080 or [::]:8080"))
-}
 
 /// A comma-separated list of namespaces; blanks and repetitions do no harm.
 pub(super) fn namespaces(text: &str) -> Result<WatchScope, String> {

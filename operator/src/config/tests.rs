@@ -41,6 +41,8 @@ fn the_defaults_are_those_that_help_promises() {
     assert_eq!(config.deletion_timeout, Duration::from_hours(1));
     assert_eq!(config.admin_address.to_string(), "0.0.0.0:8080");
     assert_eq!(config.log_format, LogFormat::Json);
+    let logged = |level| config.log_filter.enables("mcp_auth_operator::lease", level);
+    assert!(logged(tracing::Level::INFO) && !logged(tracing::Level::DEBUG));
     assert_eq!(config.concurrency, 8);
     assert_eq!(config.authorization_server_rate.get(), 50);
     assert_eq!(config.egress, EgressPolicy::default());
@@ -164,14 +166,6 @@ fn each_bad_value_is_one_line_that_names_the_flag() {
         ),
         ("--max-backoff=", "--max-backoff: \"\" is not a duration"),
         (
-            "--max-backoff=30m1h",
-            "--max-backoff: \"30m1h\" is not a duration",
-        ),
-        ("--max-backoff=1.5h", "--max-backoff: \"1.5h\" is not a duration"),
-        ("--max-backoff=2d", "--max-backoff: \"2d\" is not a duration"),
-        ("--max-backoff=-5s", "--max-backoff: \"-5s\" is not a duration"),
-        ("--max-backoff=1h30", "--max-backoff: \"1h30\" is not a duration"),
-        (
             "--lease-name=a..b",
             "--lease-name: \"a..b\" is not usable as the name of an object",
         ),
@@ -239,22 +233,4 @@ fn every_flag_has_its_variable_and_an_explanation() {
         );
     }
     Flags::command().debug_assert();
-}
-
-mod durations {
-    use proptest::prelude::*;
-
-    use super::parse::duration;
-
-    proptest! {
-        #[test]
-        fn parts_add_up(h in 0u64..999_999, m in 0u64..999_999, s in 0u64..999_999) {
-            prop_assert_eq!(duration(&format!("{h}h{m}m{s}s")).unwrap().as_secs(), h * 3600 + m * 60 + s);
-        }
-
-        #[test]
-        fn nothing_makes_it_panic(text in ".{0,20}") {
-            let _ = duration(&text);
-        }
-    }
 }

@@ -118,17 +118,3 @@ fn every_life_of_a_process_has_its_own_identity() {
     assert_ne!(identity(), identity());
     assert!(identity().contains('_'));
 }
-
-#[tokio::test]
-async fn the_second_request_to_stop_is_urgent() {
-    let (trigger, shutdown) = Shutdown::new();
-    let soon = Duration::from_millis(20);
-    assert!(timeout(soon, shutdown.clone().requested()).await.is_err());
-    trigger.ask();
-    timeout(soon, shutdown.clone().requested()).await.unwrap();
-    assert!(timeout(soon, shutdown.clone().forced()).await.is_err());
-    trigger.ask();
-    timeout(soon, shutdown.clone().forced()).await.unwrap();
-    drop(trigger);
-    timeout(soon, shutdown.forced()).await.unwrap();
-}

@@ -3,33 +3,24 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use mcp_auth_cli::logs::{self, LogFormat};
 use tracing::Level;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
-
-const OWN: &str = "mcp_auth_operator::lease";
 
 /// Checks a table of filter, target and level against whether such a line is written.
 #[track_caller]
 fn check(expected: bool, table: &[(&str, &str, Level)]) {
     for (filter, target, level) in table {
-        let enabled = filter.parse::<LogFilter>().unwrap().enables(target, *level);
+        let enabled = LOGS.filter(filter).unwrap().enables(target, *level);
         assert_eq!(enabled, expected, "{filter} for {target} at {level}");
     }
 }
 
 #[test]
-fn what_is_written() {
+fn libraries_that_tell_too_much_are_heard_when_they_are_named() {
     let table = [
-        ("info", OWN, Level::INFO),
-        ("INFO", OWN, Level::INFO),
-        ("info", "hyper::client", Level::INFO),
-        // A level without a name is for all of our own code.
-        ("trace", OWN, Level::TRACE),
-        ("trace", "mcp_auth_crds", Level::TRACE),
-        // A library that is named gets what it is given, and leaves ours where it was.
-        ("debug,hyper=trace", "hyper::proto::h1", Level::TRACE),
-        ("hyper=trace", OWN, Level::INFO),
         ("trace,kube_client=trace", "kube_client::api", Level::TRACE),
         // The module that prints bodies is opened by its own name only, in any order.
         ("kube_client::client=trace", "kube_client::client", Level::TRACE),
@@ -38,22 +29,13 @@ fn what_is_written() {
             "kube_client::client",
             Level::TRACE,
         ),
-        ("mcp_auth_operator::lease=debug", OWN, Level::DEBUG),
-        ("warn", "hyper", Level::WARN),
     ];
     check(true, &table);
 }
 
 #[test]
-fn what_is_not_written() {
+fn libraries_that_tell_too_much_are_quiet() {
     let table = [
-        ("info", OWN, Level::DEBUG),
-        // A level without a name is not for libraries.
-        ("trace", "hyper::proto::h1", Level::DEBUG),
-        ("trace", "reqwest::async_impl", Level::TRACE),
-        ("trace", "h2", Level::DEBUG),
-        ("debug,hyper=trace", "reqwest::connect", Level::DEBUG),
-        ("hyper=trace", OWN, Level::DEBUG),
         // This module prints bodies that it cannot decode as warnings.
         ("trace", "kube_client::client", Level::WARN),
         ("trace,kube_client=trace", "kube_client::client", Level::WARN),
@@ -62,43 +44,10 @@ fn what_is_not_written() {
         ("debug", "kube_runtime::watcher", Level::WARN),
         // What this one reports it also returns.
         ("info", "kube_client::client::builder", Level::ERROR),
-        // Quiet means quiet, for libraries too.
-        ("warn", OWN, Level::INFO),
-        ("warn", "hyper", Level::INFO),
-        ("off", OWN, Level::ERROR),
         ("off", "kube_client::client", Level::ERROR),
         ("trace,kube_client=off", "kube_client::client", Level::ERROR),
-        (
-            "mcp_auth_operator::lease=debug",
-            "mcp_auth_operator::egress",
-            Level::DEBUG,
-        ),
     ];
     check(false, &table);
-}
-
-#[test]
-fn the_default_is_info() {
-    let default = LogFilter::default();
-    let typed: LogFilter = "info".parse().unwrap();
-    assert_eq!(default.to_string(), typed.to_string());
-}
-
-#[test]
-fn unreadable_filters_are_refused() {
-    for filter in [
-        "",
-        "loud",
-        "=trace",
-        "hyper=loud",
-        "info,",
-        "[reconcile]=trace",
-        "hyper[{x}]=trace",
-        "a b=info",
-    ] {
-        let refused = filter.parse::<LogFilter>().unwrap_err();
-        assert!(refused.contains("is not a log filter"), "{filter:?}: {refused}");
-    }
 }
 
 #[test]
@@ -128,8 +77,10 @@ impl Write for Captured {
 fn every_line_of_a_reconcile_carries_its_trace_id() {
     let captured = Captured::default();
     let writer = captured.clone();
-    let layer = lines(LogFormat::Json, move || writer.clone());
-    let subscriber = tracing_subscriber::registry().with(layer.with_filter(LogFilter::default().0));
+    let layer = logs::lines(LogFormat::Json, &LOGS.filter("info").unwrap(), move || {
+        writer.clone()
+    });
+    let subscriber = tracing_subscriber::registry().with(layer);
     let object = ObjectRef::<k8s_openapi::api::core::v1::Service>::new("one").within("team");
     tracing::subscriber::with_default(subscriber, || {
         let span = reconcile_span("Service", &object);

@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use mcp_auth_cli::shutdown::{Shutdown, ShutdownTrigger};
 use mcp_auth_gate_core::policy::Policy;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::SetOnce,
     task::JoinHandle,
     time::timeout,
 };
@@ -23,7 +25,6 @@ use crate::{
     outbound::Outbound,
     proxy::{Proxy, ProxyParts, server, tls::Tls},
     session::Sessions,
-    shutdown::{Shutdown, ShutdownTrigger},
     testing::{self, AuthorizationServer, ManualClock, NOW, Signer},
 };
 
@@ -81,6 +82,7 @@ pub(super) struct Gate {
     pub(super) address: SocketAddr,
     pub(super) authorization_server: AuthorizationServer,
     pub(super) trigger: ShutdownTrigger,
+    pub(super) stream_end: Arc<SetOnce<()>>,
     pub(super) clock: Arc<ManualClock>,
     pub(super) exchanges: Arc<Exchanges>,
     pub(super) handles: Handles,
@@ -116,6 +118,7 @@ impl Gate {
         exchanges.follow(&policy);
         authorizer.set_policy(Arc::clone(&policy));
         let (trigger, shutdown) = Shutdown::new();
+        let stream_end = Arc::new(SetOnce::new());
         let mut registry = Metrics::registry();
         let own = "127.0.0.1:8082".parse().unwrap();
         let handles = Handles::new(own, 100, clock.clone());
@@ -129,7 +132,7 @@ impl Gate {
             timeouts: setup.timeouts,
             metrics: Metrics::new(&mut registry),
             access_log: Arc::new(AccessLog::new(AccessLogForm::Off)),
-            shutdown: shutdown.clone(),
+            stream_end: Arc::clone(&stream_end),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -141,6 +144,7 @@ impl Gate {
             address,
             authorization_server,
             trigger,
+            stream_end,
             clock,
             exchanges,
             handles,

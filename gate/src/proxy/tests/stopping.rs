@@ -49,7 +49,7 @@ async fn streams_go_on_until_they_are_told_to_end() {
     gate.trigger.ask();
     assert_eq!(client.chunk().await.as_deref(), Some(": 2\n\n"));
     assert!(gate.is_running());
-    gate.trigger.end_streams();
+    gate.stream_end.set(()).unwrap();
     assert_eq!(client.chunk().await, None, "a clean end");
     gate.ended().await;
     server.left(1).await;

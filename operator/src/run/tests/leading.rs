@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use mcp_auth_cli::shutdown::ShutdownTrigger;
 use tokio::time::{Instant, sleep_until};
 
 use super::*;
-use crate::{config::LeaseConfig, lease::Leadership, shutdown::ShutdownTrigger};
+use crate::{config::LeaseConfig, lease::Leadership};
 
 /// How work says that it can lead.
 type Able = oneshot::Sender<()>;

@@ -1,4 +1,4 @@
-//! Being asked to stop, in three steps: finish what is running, end the streams, leave at once.
+//! Being asked to stop: the first time to finish what is running, after that to leave at once.
 
 use std::io;
 
@@ -13,35 +13,28 @@ pub struct Shutdown(watch::Receiver<Urgency>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
+    /// Not asked.
     None,
     /// Take nothing new, finish what is running.
-    Drain,
-    /// End the streams that still run.
-    EndStreams,
+    Graceful,
     /// Now.
     Immediate,
 }
 
 /// The end that asks.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ShutdownTrigger(watch::Sender<Urgency>);
 
 impl ShutdownTrigger {
-    /// Asks to finish what is running; when that was asked for already, to stop at once.
+    /// Asks once more: the first time to finish what is running, after that to stop at once.
     pub fn ask(&self) {
         self.0.send_modify(|urgency| {
             *urgency = if *urgency == Urgency::None {
-                Urgency::Drain
+                Urgency::Graceful
             } else {
                 Urgency::Immediate
             };
         });
-    }
-
-    /// Asks to end the streams that still run.
-    pub fn end_streams(&self) {
-        self.0
-            .send_modify(|urgency| *urgency = (*urgency).max(Urgency::EndStreams));
     }
 }
 
@@ -56,36 +49,30 @@ impl Shutdown {
     ///
     /// # Errors
     /// When the signals cannot be listened for.
-    pub fn on_signals() -> io::Result<(ShutdownTrigger, Self)> {
+    pub fn on_signals() -> io::Result<Self> {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (trigger, shutdown) = Self::new();
-        let asking = trigger.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
-                asking.ask();
+                trigger.ask();
             }
         });
-        Ok((trigger, shutdown))
+        Ok(shutdown)
     }
 
     /// Whether the process was asked to stop.
     pub fn is_requested(&self) -> bool {
-        *self.0.borrow() >= Urgency::Drain
+        *self.0.borrow() >= Urgency::Graceful
     }
 
     /// Completes when the process is asked to stop.
     pub async fn requested(&self) {
-        self.at_least(Urgency::Drain).await;
-    }
-
-    /// Completes when streams have to end.
-    pub async fn streams_end(&self) {
-        self.at_least(Urgency::EndStreams).await;
+        self.at_least(Urgency::Graceful).await;
     }
 
     /// Completes when the process is asked to stop without waiting for anything.
@@ -99,5 +86,40 @@ impl Shutdown {
             // Nobody is left who could ask.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn the_second_request_to_stop_is_urgent() {
+        let (trigger, shutdown) = Shutdown::new();
+        assert!(!shutdown.is_requested());
+        assert!(timeout(SOON, shutdown.requested()).await.is_err());
+        trigger.ask();
+        assert!(shutdown.is_requested());
+        timeout(SOON, shutdown.clone().requested()).await.unwrap();
+        assert!(timeout(SOON, shutdown.forced()).await.is_err());
+        trigger.ask();
+        timeout(SOON, shutdown.forced()).await.unwrap();
+        timeout(SOON, shutdown.requested()).await.unwrap();
+        drop(trigger);
+        timeout(SOON, shutdown.forced()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn without_anybody_who_could_ask_it_goes_on() {
+        let (trigger, shutdown) = Shutdown::new();
+        drop(trigger);
+        assert!(timeout(SOON, shutdown.requested()).await.is_err());
+        assert!(!shutdown.is_requested());
     }
 }

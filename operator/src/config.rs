@@ -146,6 +146,16 @@ pub struct Flags {
     )]
     authorization_server_rate: String,
 
+    /// The least time between two credentials of one realm that are replaced because they reached their age, so that a
+    /// thousand clients which were made in one minute are not replaced in one. 0s to 1h.
+    #[arg(
+        long,
+        env = "MCP_AUTH_OPERATOR_ROTATION_SPACING",
+        value_name = "DURATION",
+        default_value = "2s"
+    )]
+    rotation_spacing: String,
+
     /// Allow http:// URLs of authorization servers and of everything else that is fetched for users. Credentials then
     /// travel in the clear.
     #[arg(long, env = "MCP_AUTH_OPERATOR_ALLOW_HTTP", num_args = 0..=1, require_equals = true,
@@ -198,6 +208,8 @@ pub struct Config {
     pub concurrency: u16,
     /// Calls per second and realm.
     pub authorization_server_rate: NonZeroU32,
+    /// The least time between two credentials of a realm that are replaced because of their age.
+    pub rotation_spacing: Duration,
     /// What URLs that users choose may lead to.
     pub egress: EgressPolicy,
     /// How gates are run.
@@ -294,6 +306,10 @@ impl Config {
                 "--authorization-server-rate",
                 number_within(&flags.authorization_server_rate, NonZeroU32::MIN, parse::MAX_RATE),
                 NonZeroU32::MIN,
+            ),
+            rotation_spacing: problems.keep(
+                "--rotation-spacing",
+                duration_within(&flags.rotation_spacing, 0, Some(3600)),
             ),
             egress: EgressPolicy {
                 allow_http: flags.allow_http,

@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     connections::Connections,
     controllers::{mcp_server::Probes, settle::Applied},
+    credential::pace::Pace,
     egress::Egress,
     events::Recorder,
     kinds::{PodFacts, SliceFacts},
@@ -57,6 +58,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Failures in a row.
     pub backoff: Backoff,
+    /// How fast credentials are replaced.
+    pub pace: Pace,
     /// What was last found in force.
     pub applied: Applied,
     /// What unauthenticated requests to servers were answered.

@@ -81,7 +81,9 @@ pub(super) fn shorter(one: &str, other: &str, why: &str) -> Rule {
         is_none(one),
         is_none(other)
     ))
-    .message(Message::Message(format!("{one} must be shorter than {other}: {why}")))
+    .message(Message::Message(format!(
+        "{one} must be shorter than {other}: {why}"
+    )))
     .field_path(format!(".{one}"))
 }
 

@@ -185,6 +185,7 @@ fn context(parts: Parts) -> Context {
             config.max_backoff,
         )),
         backoff: Backoff::default(),
+        pace: crate::credential::pace::Pace::default(),
         applied: super::settle::Applied::default(),
         probes: mcp_server::Probes::default(),
         config,

@@ -1,11 +1,11 @@
 //! The steps of a credential that write: journal, workload Secret, proof. What to do is decided in the parent module.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::Api;
 
-use super::{Choice, Facts, Reason, begin, choose, finish, journal, journal::Journal, make, secret};
+use super::{Choice, Facts, Reason, begin, finish, journal, journal::Journal, make, retire, secret};
 use crate::{
     cluster::{self, Ownership, ownership},
     context::Context,
@@ -24,6 +24,8 @@ pub struct Held {
     pub secret: Credential,
     /// Why it was made, if it was made in this pass.
     pub made: Option<Reason>,
+    /// How long the turn of the next one is away, if it was due in this pass.
+    pub deferred: Option<Duration>,
 }
 
 /// The journals of this installation.
@@ -50,9 +52,8 @@ pub async fn forget(ctx: &Context, mark: &Mark) -> Result<(), Error> {
     Ok(())
 }
 
-/// Chooses the credential and journals the choice, before anything is written elsewhere.
-pub async fn hold(ctx: &Context, mark: &Mark, facts: Facts<'_>) -> Result<Held, Error> {
-    let choice = choose(facts);
+/// Journals the choice of a credential, before anything is written elsewhere.
+pub async fn hold(ctx: &Context, mark: &Mark, facts: Facts<'_>, choice: Choice) -> Result<Held, Error> {
     let made = matches!(choice, Choice::Make(_)).then(make);
     let journal = match begin(facts, &choice, made.clone()) {
         Some(begun) => write(ctx, mark, &begun).await?,
@@ -63,11 +64,13 @@ pub async fn hold(ctx: &Context, mark: &Mark, facts: Facts<'_>) -> Result<Held, 
             journal,
             secret,
             made: None,
+            deferred: None,
         },
         (Choice::Make(reason), made) => Held {
             journal,
             secret: made.unwrap_or_else(make),
             made: Some(reason),
+            deferred: None,
         },
     })
 }
@@ -169,7 +172,7 @@ pub async fn take_back(
 }
 
 /// Shows that the credential works, once per version of it and of what it gives, and notes in the journal that it
-/// is in force. `again` asks for the proof even if it was given before.
+/// is in force, and which old one ended. `again` asks for the proof even if it was given before.
 pub async fn prove(
     ctx: &Context,
     mark: &Mark,
@@ -177,15 +180,16 @@ pub async fn prove(
     journal: Journal,
     proof: &Proof,
     again: bool,
+    facts: &Facts<'_>,
 ) -> Result<Journal, Halt> {
     let fingerprint = fingerprint(proof);
     let proved = journal.proved.as_ref() == Some(&fingerprint) && journal.pending.is_none();
-    if proved && !again {
-        return Ok(journal);
+    if !proved || again {
+        // A proof that fails although what it proves was just set up is not the user's to mend: it is tried again.
+        provider.prove(proof).await?;
     }
-    // A proof that fails although what it proves was just set up is not the user's to mend: it is tried again.
-    provider.prove(proof).await?;
-    let settled = finish(&journal, ctx.now()).unwrap_or_else(|| journal.clone());
+    let settled = finish(&journal, facts).or_else(|| retire(&journal, facts));
+    let settled = settled.unwrap_or_else(|| journal.clone());
     let settled = Journal {
         proved: Some(fingerprint),
         ..settled

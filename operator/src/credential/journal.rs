@@ -112,13 +112,19 @@ impl Journal {
                 pending.map(|pending| pending.reason.as_str().to_owned()),
             ),
             (PENDING_SINCE, pending.map(|pending| pending.since.to_string())),
-            (PENDING_REQUEST, pending.and_then(|pending| pending.request.clone())),
+            (
+                PENDING_REQUEST,
+                pending.and_then(|pending| pending.request.clone()),
+            ),
             (
                 PENDING_REVOCATION,
                 pending.and_then(|pending| pending.revocation.clone()),
             ),
             (PREVIOUS, previous.map(|previous| exposed(&previous.credential))),
-            (PREVIOUS_UNTIL, previous.map(|previous| previous.until.to_string())),
+            (
+                PREVIOUS_UNTIL,
+                previous.map(|previous| previous.until.to_string()),
+            ),
             (ROTATED_AT, self.rotated_at.map(|time| time.to_string())),
             (HANDLED_REQUEST, self.handled_request.clone()),
             (HANDLED_REVOCATION, self.handled_revocation.clone()),

@@ -112,7 +112,8 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn current(&self) -> Option<&'a Credential> {
+    /// The credential in force.
+    pub fn current(&self) -> Option<&'a Credential> {
         self.journal?.current.as_ref()
     }
 }
@@ -131,9 +132,8 @@ pub enum Choice {
 }
 
 /// The checks in their order; the first that has something to say decides.
-const CHECKS: [fn(&Facts<'_>) -> Option<Choice>; 7] = [
-    unfinished, lost, revoked, overlapping, requested, expiring, due,
-];
+const CHECKS: [fn(&Facts<'_>) -> Option<Choice>; 7] =
+    [unfinished, lost, revoked, overlapping, requested, expiring, due];
 
 /// Chooses.
 pub fn choose(facts: Facts<'_>) -> Choice {
@@ -268,9 +268,7 @@ pub fn finish(journal: &Journal, facts: &Facts<'_>) -> Option<Journal> {
         }),
         rotated_at: Some(pending.since),
         handled_request: pending.request.or_else(|| journal.handled_request.clone()),
-        handled_revocation: pending
-            .revocation
-            .or_else(|| journal.handled_revocation.clone()),
+        handled_revocation: pending.revocation.or_else(|| journal.handled_revocation.clone()),
         pending: None,
         ..journal.clone()
     })

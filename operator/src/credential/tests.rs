@@ -1,11 +1,14 @@
-use std::time::Duration;
-
-use proptest::prelude::*;
-
 use super::*;
+
+#[path = "tests/rotations.rs"]
+mod rotations;
 
 fn time(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
+}
+
+fn seconds(count: i64) -> SignedDuration {
+    SignedDuration::from_secs(count)
 }
 
 fn secret(text: &str) -> Credential {
@@ -13,37 +16,72 @@ fn secret(text: &str) -> Credential {
 }
 
 fn facts<'a>(journal: Option<&'a Journal>, at_server: Option<&'a Credential>) -> Facts<'a> {
-    Facts {
-        journal,
-        at_server,
+    Facts::unrotated(journal, at_server, time(1000))
+}
+
+fn pending(text: &str, reason: Reason) -> Pending {
+    Pending {
+        credential: secret(text),
+        reason,
+        since: time(900),
         request: None,
-        interval: None,
-        now: time(1000),
+        revocation: None,
+    }
+}
+
+fn settled() -> Journal {
+    Journal {
+        current: Some(secret("now")),
+        rotated_at: Some(time(0)),
+        ..Journal::default()
+    }
+}
+
+/// The one before is valid until the second 1500.
+fn overlapping() -> Journal {
+    Journal {
+        previous: Some(Previous {
+            credential: secret("before"),
+            until: time(1500),
+        }),
+        ..settled()
     }
 }
 
 #[test]
-fn the_checks_come_in_their_order() {
-    let settled = Journal {
-        current: Some(secret("now")),
-        rotated_at: Some(time(0)),
-        ..Journal::default()
-    };
+fn a_journal_that_is_lost_or_was_begun_comes_first() {
     let begun = Journal {
-        pending: Some(secret("next")),
-        ..settled.clone()
+        pending: Some(pending("next", Reason::Due)),
+        ..settled()
     };
     let at_server = secret("there");
     let empty = Journal {
         version: Some("1".into()),
         ..Journal::default()
     };
-    let hour = Some(SignedDuration::from_secs(900));
-    let cases = [
+    let settled = settled();
+    let everything = |facts| Facts {
+        request: Some("x"),
+        revocation: Some("y"),
+        interval: Some(seconds(1)),
+        expires: Some(time(0)),
+        ..facts
+    };
+    for (name, facts, expected) in [
         ("nothing anywhere", facts(None, None), Choice::Make(Reason::First)),
+        (
+            "nothing, and all is asked for",
+            everything(facts(None, None)),
+            Choice::Make(Reason::First),
+        ),
         (
             "journal lost",
             facts(None, Some(&at_server)),
+            Choice::Adopt(secret("there")),
+        ),
+        (
+            "journal lost, and all is asked for",
+            everything(facts(None, Some(&at_server))),
             Choice::Adopt(secret("there")),
         ),
         (
@@ -62,71 +100,239 @@ fn the_checks_come_in_their_order() {
             Choice::Finish(secret("next")),
         ),
         (
-            "unfinished and requested",
-            Facts {
-                request: Some("x"),
-                ..facts(Some(&begun), None)
-            },
+            "unfinished, and all is asked for",
+            everything(facts(Some(&begun), None)),
             Choice::Finish(secret("next")),
         ),
+    ] {
+        assert_eq!(choose(facts), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_reasons_for_a_new_one_come_in_their_order() {
+    let (settled, overlapping) = (settled(), overlapping());
+    let now = secret("now");
+    let with = |journal| Facts {
+        overlap: Some(seconds(500)),
+        ..facts(Some(journal), Some(&now))
+    };
+    let (hour, day) = (seconds(3600), seconds(24 * 3600));
+    let keep = Choice::Keep(now.clone());
+    for (name, facts, expected) in [
         (
             "requested",
             Facts {
                 request: Some("x"),
-                ..facts(Some(&settled), None)
+                ..with(&settled)
+            },
+            Choice::Make(Reason::Requested),
+        ),
+        (
+            "revoked",
+            Facts {
+                revocation: Some("x"),
+                ..with(&settled)
+            },
+            Choice::Make(Reason::Revoked),
+        ),
+        (
+            "both",
+            Facts {
+                request: Some("x"),
+                revocation: Some("x"),
+                ..with(&settled)
+            },
+            Choice::Make(Reason::Revoked),
+        ),
+        (
+            "two are valid",
+            Facts {
+                request: Some("x"),
+                interval: Some(seconds(1)),
+                ..with(&overlapping)
+            },
+            keep.clone(),
+        ),
+        (
+            "revoked while two are valid",
+            Facts {
+                revocation: Some("x"),
+                ..with(&overlapping)
+            },
+            Choice::Make(Reason::Revoked),
+        ),
+        (
+            "two were valid",
+            Facts {
+                request: Some("x"),
+                now: time(1500),
+                ..with(&overlapping)
+            },
+            Choice::Make(Reason::Requested),
+        ),
+        (
+            "they cannot be any more",
+            Facts {
+                request: Some("x"),
+                overlap: None,
+                ..with(&overlapping)
             },
             Choice::Make(Reason::Requested),
         ),
         (
             "due",
             Facts {
-                interval: hour,
-                ..facts(Some(&settled), None)
+                interval: Some(seconds(900)),
+                ..with(&settled)
             },
             Choice::Make(Reason::Due),
         ),
         (
             "not yet due",
             Facts {
-                interval: hour,
-                now: time(899),
-                ..facts(Some(&settled), None)
+                interval: Some(hour),
+                ..with(&settled)
             },
-            Choice::Keep(secret("now")),
+            keep.clone(),
         ),
         (
-            "due, clock went back",
+            "due, but the clock went back",
             Facts {
-                interval: hour,
+                interval: Some(seconds(900)),
                 now: time(-5),
-                ..facts(Some(&settled), None)
+                ..with(&settled)
             },
-            Choice::Keep(secret("now")),
+            keep.clone(),
         ),
-    ];
-    for (name, facts, expected) in cases {
+        (
+            "expires today",
+            Facts {
+                expires: Some(time(1000) + day),
+                ..with(&settled)
+            },
+            Choice::Make(Reason::Expiring),
+        ),
+        (
+            "expires later",
+            Facts {
+                expires: Some(time(1001) + day),
+                ..with(&settled)
+            },
+            keep.clone(),
+        ),
+        (
+            "another expires, which is drift",
+            Facts {
+                expires: Some(time(0)),
+                at_server: None,
+                ..with(&settled)
+            },
+            keep,
+        ),
+    ] {
         assert_eq!(choose(facts), expected, "{name}");
     }
 }
 
 #[test]
+fn what_is_due_waits_for_its_window_and_what_is_asked_for_does_not() {
+    let window = mcp_auth_crds::v1alpha1::RotationWindow {
+        schedule: "0 1 * * *".into(),
+        time_zone: None,
+        duration: mcp_auth_crds::v1alpha1::DurationText("1h".into()),
+    };
+    let (window, settled) = (Window::new(&window).unwrap(), settled());
+    let with = |now| Facts {
+        window: Some(&window),
+        interval: Some(seconds(60)),
+        now: time(now),
+        ..facts(Some(&settled), None)
+    };
+    assert_eq!(next(&with(1000)), Some(time(3600)), "the first 01:00 after 00:01");
+    assert_eq!(choose(with(3599)), Choice::Keep(secret("now")));
+    assert_eq!(choose(with(3600)), Choice::Make(Reason::Due));
+    assert_eq!(choose(with(7199)), Choice::Make(Reason::Due));
+    assert_eq!(
+        choose(with(7200)),
+        Choice::Keep(secret("now")),
+        "missed: the next night"
+    );
+    assert_eq!(next(&with(7200)), Some(time(24 * 3600 + 3600)));
+    let requested = Facts {
+        request: Some("x"),
+        ..with(1000)
+    };
+    assert_eq!(choose(requested), Choice::Make(Reason::Requested));
+}
+
+#[test]
 fn a_request_that_was_handled_is_not_handled_again() {
     let journal = Journal {
-        current: Some(secret("now")),
         handled_request: Some("x".into()),
-        ..Journal::default()
+        handled_revocation: Some("y".into()),
+        ..settled()
     };
+    let keep = Choice::Keep(secret("now"));
+    let handled = Facts {
+        request: Some("x"),
+        revocation: Some("y"),
+        ..facts(Some(&journal), None)
+    };
+    assert_eq!(choose(handled), keep);
+    assert_eq!(choose(facts(Some(&journal), None)), keep, "annotations removed");
+}
+
+#[test]
+fn the_old_one_is_accepted_until_the_overlap_after_the_proof_is_over() {
+    let begun = |reason| Journal {
+        pending: Some(pending("next", reason)),
+        ..settled()
+    };
+    let overlap = |overlap| Facts {
+        overlap,
+        ..facts(None, None)
+    };
+    let minute = Some(seconds(60));
+    let ended = |journal: &Journal, facts: &Facts<'_>| {
+        let previous = accepted(journal, facts).unwrap().previous;
+        previous.map(|previous| previous.until.as_second())
+    };
+    let begun_and_old = Some(900 + UNFINISHED.as_secs());
+    for (reason, given, while_unproved, after) in [
+        (Reason::Due, minute, begun_and_old, Some(1060)),
+        (Reason::Requested, minute, begun_and_old, Some(1060)),
+        (Reason::Expiring, minute, begun_and_old, Some(1060)),
+        (Reason::Revoked, minute, None, None),
+        (Reason::Due, Some(SignedDuration::ZERO), None, None),
+        (Reason::Due, None, None, None),
+    ] {
+        let (journal, facts) = (begun(reason), overlap(given));
+        assert_eq!(accepted(&journal, &facts).unwrap().current, secret("next"));
+        assert_eq!(ended(&journal, &facts), while_unproved, "{reason:?} {given:?}");
+        let finished = finish(&journal, &facts).unwrap();
+        assert_eq!(ended(&finished, &facts), after, "{reason:?} {given:?}");
+        assert_eq!(finished.rotated_at, Some(time(900)));
+        assert!(finish(&finished, &facts).is_none());
+    }
+}
+
+#[test]
+fn what_ended_is_forgotten() {
+    let facts = |now| Facts {
+        overlap: Some(seconds(60)),
+        now: time(now),
+        ..facts(None, None)
+    };
+    assert!(retire(&overlapping(), &facts(1499)).is_none());
+    assert_eq!(retire(&overlapping(), &facts(1500)), Some(settled()));
+    assert!(retire(&settled(), &facts(1500)).is_none());
     assert_eq!(
-        choose(Facts {
-            request: Some("x"),
-            ..facts(Some(&journal), None)
+        look_again(&Facts {
+            journal: Some(&overlapping()),
+            ..facts(1000)
         }),
-        Choice::Keep(secret("now"))
-    );
-    assert_eq!(
-        choose(facts(Some(&journal), None)),
-        Choice::Keep(secret("now")),
-        "annotation removed"
+        Some(time(1500))
     );
 }
 
@@ -134,89 +340,4 @@ fn a_request_that_was_handled_is_not_handled_again() {
 fn made_secrets_are_long_and_never_the_same() {
     assert_ne!(make(), make());
     assert!(make().expose().len() >= 43);
-}
-
-/// One object with its journal and its client at the server, and a controller that may be killed anywhere.
-#[derive(Default)]
-struct World {
-    journal: Option<Journal>,
-    server: Option<Credential>,
-    workload: Option<Credential>,
-    request: Option<String>,
-    made: u32,
-}
-
-impl World {
-    /// One pass that is killed after `steps` writes.
-    fn pass(&mut self, now: Timestamp, interval: SignedDuration, mut steps: u32) -> Option<()> {
-        let mut write = || steps.checked_sub(1).map(|left| steps = left);
-        let journal = self.journal.clone();
-        let server = self.server.clone();
-        let request = self.request.clone();
-        let facts = Facts {
-            journal: journal.as_ref(),
-            at_server: server.as_ref(),
-            request: request.as_deref(),
-            interval: Some(interval),
-            now,
-        };
-        let choice = choose(facts);
-        let fresh = match &choice {
-            Choice::Make(_) => {
-                self.made += 1;
-                Some(Credential::new(format!("secret-{}", self.made)))
-            }
-            _ => None,
-        };
-        if let Some(begun) = begin(facts, &choice, fresh.clone()) {
-            write()?;
-            self.journal = Some(begun);
-        }
-        let secret = match choice {
-            Choice::Keep(secret) | Choice::Finish(secret) | Choice::Adopt(secret) => secret,
-            Choice::Make(_) => fresh.unwrap(),
-        };
-        if self.server.as_ref() != Some(&secret) {
-            write()?;
-            self.server = Some(secret.clone());
-        }
-        if self.workload.as_ref() != Some(&secret) {
-            write()?;
-            self.workload = Some(secret);
-        }
-        if let Some(finished) = self.journal.as_ref().and_then(|journal| finish(journal, now)) {
-            write()?;
-            self.journal = Some(finished);
-        }
-        Some(())
-    }
-}
-
-proptest! {
-    /// However often the controller is killed, whatever is asked for, and even if the journal or the Secret is
-    /// lost: one undisturbed pass later Secret, server and journal agree, and each request rotated at most once.
-    #[test]
-    fn any_crash_converges(events in prop::collection::vec((0u32..6, 0u8..5), 1..60)) {
-        let interval = SignedDuration::try_from(Duration::from_secs(3600)).unwrap();
-        let mut world = World::default();
-        let mut requests = 0;
-        for (second, (steps, event)) in events.into_iter().enumerate() {
-            match event {
-                0 => { requests += 1; world.request = Some(requests.to_string()); }
-                1 => world.workload = None,
-                2 if world.server.is_some() => world.journal = None,
-                _ => {}
-            }
-            world.pass(time(second as i64), interval, steps);
-        }
-        world.pass(time(1000), interval, 99).unwrap();
-        // Finishing an interrupted change may uncover a request that came meanwhile.
-        world.pass(time(1001), interval, 99).unwrap();
-        let made = world.made;
-        world.pass(time(1002), interval, 99).unwrap();
-        prop_assert_eq!(world.made, made, "nothing more to do");
-        prop_assert_eq!(&world.server, &world.workload);
-        prop_assert_eq!(&world.journal.as_ref().unwrap().current, &world.server);
-        prop_assert!(world.journal.unwrap().pending.is_none());
-    }
 }

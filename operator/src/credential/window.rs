@@ -36,7 +36,9 @@ impl Window {
         };
         // Days that no month has are a schedule all the same.
         if window.opening(Timestamp::UNIX_EPOCH).is_none() {
-            return Err(format!("the schedule {schedule:?} never comes: write one that does"));
+            return Err(format!(
+                "the schedule {schedule:?} never comes: write one that does"
+            ));
         }
         Ok(window)
     }
@@ -69,16 +71,64 @@ mod tests {
     fn it_is_open_from_its_beginning_until_its_end() {
         for (schedule, zone, duration, at, opens) in [
             // 2026-11-28 is a Saturday.
-            ("0 2 * * 6", None, "4h", "2026-11-26T12:00:00Z", "2026-11-28T02:00:00Z"),
-            ("0 2 * * 6", None, "4h", "2026-11-28T01:59:59Z", "2026-11-28T02:00:00Z"),
-            ("0 2 * * 6", None, "4h", "2026-11-28T02:00:00Z", "2026-11-28T02:00:00Z"),
-            ("0 2 * * 6", None, "4h", "2026-11-28T05:59:59Z", "2026-11-28T05:59:59Z"),
-            ("0 2 * * 6", None, "4h", "2026-11-28T06:00:00Z", "2026-12-05T02:00:00Z"),
+            (
+                "0 2 * * 6",
+                None,
+                "4h",
+                "2026-11-26T12:00:00Z",
+                "2026-11-28T02:00:00Z",
+            ),
+            (
+                "0 2 * * 6",
+                None,
+                "4h",
+                "2026-11-28T01:59:59Z",
+                "2026-11-28T02:00:00Z",
+            ),
+            (
+                "0 2 * * 6",
+                None,
+                "4h",
+                "2026-11-28T02:00:00Z",
+                "2026-11-28T02:00:00Z",
+            ),
+            (
+                "0 2 * * 6",
+                None,
+                "4h",
+                "2026-11-28T05:59:59Z",
+                "2026-11-28T05:59:59Z",
+            ),
+            (
+                "0 2 * * 6",
+                None,
+                "4h",
+                "2026-11-28T06:00:00Z",
+                "2026-12-05T02:00:00Z",
+            ),
             // One hour before UTC's in winter, two in summer.
-            ("0 2 * * *", Some("Europe/Berlin"), "1h", "2026-11-26T00:30:00Z", "2026-11-26T01:00:00Z"),
-            ("0 2 * * *", Some("Europe/Berlin"), "1h", "2026-07-01T00:30:00Z", "2026-07-01T00:30:00Z"),
+            (
+                "0 2 * * *",
+                Some("Europe/Berlin"),
+                "1h",
+                "2026-11-26T00:30:00Z",
+                "2026-11-26T01:00:00Z",
+            ),
+            (
+                "0 2 * * *",
+                Some("Europe/Berlin"),
+                "1h",
+                "2026-07-01T00:30:00Z",
+                "2026-07-01T00:30:00Z",
+            ),
             // Always.
-            ("* * * * *", None, "10m", "2026-07-01T00:30:30Z", "2026-07-01T00:30:30Z"),
+            (
+                "* * * * *",
+                None,
+                "10m",
+                "2026-07-01T00:30:30Z",
+                "2026-07-01T00:30:30Z",
+            ),
         ] {
             let window = window(schedule, zone, duration).unwrap();
             let opening = window.opening(at.parse().unwrap()).unwrap();

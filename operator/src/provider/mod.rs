@@ -23,8 +23,9 @@ use mcp_auth_gate_core::document::TokenType;
 
 pub use error::ProviderError;
 pub use model::{
-    Authentication, ClientSpec, Credential, Grant, Holder, Mark, ObservedClient, ObservedLimits,
-    ObservedResource, ObservedScopes, Presence, Proof, ResourceSpec, ScopeOwner, ScopeSpec, Subjects,
+    Authentication, ClientSpec, Credential, Credentials, Grant, Holder, Mark, ObservedClient, ObservedLimits,
+    ObservedOverlap, ObservedResource, ObservedScopes, Presence, Previous, Proof, ResourceSpec, ScopeOwner,
+    ScopeSpec, Subjects,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};
@@ -51,6 +52,8 @@ pub enum Capability {
     SubjectClients,
     /// The secret of a client can be read back.
     ReadableSecrets,
+    /// When the secret of a client is replaced, the old one can stay valid for a while.
+    SecretOverlap,
 }
 
 impl Capability {
@@ -62,6 +65,7 @@ impl Capability {
             Self::TokenExchange => "TokenExchange",
             Self::SubjectClients => "SubjectClients",
             Self::ReadableSecrets => "ReadableSecrets",
+            Self::SecretOverlap => "SecretOverlap",
         }
     }
 }
@@ -87,21 +91,32 @@ pub trait Provider: Send + Sync {
     /// What access tokens of this server call themselves, and nothing else that it issues does.
     fn token_types(&self) -> Vec<TokenType>;
 
+    /// The realm or tenant, by the one spelling that all who mean it share.
+    fn realm(&self) -> &str;
+
     /// The client id of the operator's own credential: never adopted, changed or deleted.
     fn own_client_id(&self) -> &str;
 
     /// A client by its client id.
     async fn observe_client(&self, client_id: &str, read: Read) -> Result<ObservedClient, ProviderError>;
 
-    /// The calls that turn `observed` into `want`; `secret` is the credential to have, `None` leaves it alone.
+    /// The calls that turn `observed` into `want`; `credentials` are those to have, `None` leaves them alone. They come into
+    /// force in one call: at no time is none of them valid that was to be.
     fn plan_client(
         &self,
         want: &ClientSpec,
         observed: &ObservedClient,
         scopes: &ObservedScopes,
-        secret: Option<&Credential>,
+        credentials: Option<&Credentials>,
         now: Timestamp,
     ) -> Plan;
+
+    /// What of the realm as a whole has to be so that two secrets of one client can be valid
+    /// ([`Capability::SecretOverlap`]).
+    async fn observe_overlap(&self, read: Read) -> Result<ObservedOverlap, ProviderError>;
+
+    /// The calls that make it so, or with `wanted: false` undo what was made for it.
+    fn plan_overlap(&self, wanted: bool, observed: &ObservedOverlap) -> Plan;
 
     /// The calls that delete the client if it is ours.
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan;

@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
-pub use subjects::{ObservedLimits, Subjects};
+pub use subjects::{ObservedLimits, ObservedOverlap, Subjects};
 
 /// Whose an object at the authorization server is. Everything that we create carries one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +107,34 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// The secrets of a client that the authorization server is to accept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The one that the workload has, or is about to get.
+    pub current: Credential,
+    /// The one before it, where the server can accept two.
+    pub previous: Option<Previous>,
+}
+
+impl Credentials {
+    /// One secret alone.
+    pub fn only(current: Credential) -> Self {
+        Self {
+            current,
+            previous: None,
+        }
+    }
+}
+
+/// A secret that was replaced and is still valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// The secret.
+    pub credential: Credential,
+    /// Until when.
+    pub until: Timestamp,
+}
+
 /// OAuth grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grant {
@@ -160,6 +189,8 @@ pub struct ObservedClient {
     pub presence: Presence,
     /// Its secret, where the server tells it.
     pub secret: Option<Credential>,
+    /// When the server lets that secret expire, if it does.
+    pub secret_expires: Option<Timestamp>,
     /// The server's own representation, for the provider that read it. Holds secrets: never printed.
     pub raw: Option<Value>,
     /// Of a resource: its limits of exchange.
@@ -353,6 +384,7 @@ mod tests {
         let observed = ObservedClient {
             presence: Presence::Absent,
             secret: Some(secret.clone()),
+            secret_expires: None,
             raw: Some(serde_json::json!({"secret": "hunter2"})),
             limits: ObservedLimits::Unmarked,
         };

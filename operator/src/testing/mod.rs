@@ -181,6 +181,7 @@ async fn context(client: Client, clock: Arc<ManualClock>) -> Context {
             Duration::from_secs(1),
         )),
         backoff: Backoff::default(),
+        pace: crate::credential::pace::Pace::default(),
         applied: Applied::default(),
         probes: Probes::default(),
         installation: INSTALLATION.to_owned(),

@@ -13,9 +13,9 @@ use super::{Writes, resources};
 use mcp_auth_gate_core::document::TokenType;
 
 use crate::provider::{
-    Access, Call, Change, ClientSpec, Conflict, Credential, Holder, Mark, ObservedClient, ObservedLimits,
-    ObservedResource, ObservedScopes, Plan, Presence, Proof, Provider, ProviderError, Read, ResourceSpec,
-    ScopeOwner, ScopeSpec, Verb,
+    Access, Call, Change, ClientSpec, Conflict, Credential, Credentials, Holder, Mark, ObservedClient,
+    ObservedLimits, ObservedOverlap, ObservedResource, ObservedScopes, Plan, Presence, Proof, Provider,
+    ProviderError, Read, ResourceSpec, ScopeOwner, ScopeSpec, Verb,
 };
 
 /// What the path of a call about a scope begins with: all it can do is to remove one.
@@ -28,6 +28,8 @@ pub(crate) struct FakeClient {
     pub(crate) mark: Option<Mark>,
     /// Its secret.
     pub(crate) secret: String,
+    /// The secret before it, with the second until which it is valid.
+    pub(crate) previous: Option<(String, i64)>,
     /// What it was last told to be.
     pub(crate) spec: String,
     /// The scopes that it may ask for.
@@ -116,6 +118,12 @@ pub(super) fn call(change: Change, id: &str, body: Value) -> Call {
     }
 }
 
+/// The secret before the current one, as the server tells it.
+fn previous(credentials: &Credentials) -> Value {
+    let previous = credentials.previous.as_ref();
+    json!(previous.map(|previous| (previous.credential.expose(), previous.until.as_second())))
+}
+
 /// Takes away what the client is not to have any more, and nothing else.
 fn revocation(want: &ClientSpec, raw: &Value) -> Option<Call> {
     let held = raw[1].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -124,7 +132,7 @@ fn revocation(want: &ClientSpec, raw: &Value) -> Option<Call> {
     if lost.is_empty() && (stays_on || !is_on) {
         return None;
     }
-    let body = json!({"spec": [raw[0], kept, is_on && stays_on]});
+    let body = json!({"spec": [raw[0], kept, is_on && stays_on, raw[3]]});
     Some(call(Change::Revoke, &want.client_id, body))
 }
 
@@ -136,6 +144,10 @@ impl Provider for FakeServer {
 
     fn token_types(&self) -> Vec<TokenType> {
         Vec::new()
+    }
+
+    fn realm(&self) -> &'static str {
+        "realm"
     }
 
     fn own_client_id(&self) -> &'static str {
@@ -155,7 +167,8 @@ impl Provider for FakeServer {
             secret: found
                 .as_ref()
                 .map(|client| Credential::new(client.secret.clone())),
-            raw: found.map(|client| json!([client.spec, client.scopes, client.enabled])),
+            secret_expires: None,
+            raw: found.map(|client| json!([client.spec, client.scopes, client.enabled, client.previous])),
             limits: ObservedLimits::Unmarked,
         })
     }
@@ -165,7 +178,7 @@ impl Provider for FakeServer {
         want: &ClientSpec,
         observed: &ObservedClient,
         _: &ObservedScopes,
-        secret: Option<&Credential>,
+        credentials: Option<&Credentials>,
         _: Timestamp,
     ) -> Plan {
         if !observed.presence.claimable(&want.mark, want.adopt) {
@@ -178,7 +191,10 @@ impl Provider for FakeServer {
                 conflicts: vec![Conflict { subject, holder }],
             };
         }
-        let spec = json!([format!("{want:?}"), want.scopes, want.enabled]);
+        let before = || observed.raw.as_ref().map_or(Value::Null, |raw| raw[3].clone());
+        let previous = credentials.map_or_else(before, previous);
+        let spec = json!([format!("{want:?}"), want.scopes, want.enabled, previous]);
+        let secret = credentials.map(|credentials| &credentials.current);
         let same = observed.raw.as_ref() == Some(&spec)
             && secret.is_none_or(|secret| observed.secret.as_ref() == Some(secret));
         if same {
@@ -202,6 +218,14 @@ impl Provider for FakeServer {
             calls,
             conflicts: vec![],
         }
+    }
+
+    async fn observe_overlap(&self, _: Read) -> Result<ObservedOverlap, ProviderError> {
+        Ok(ObservedOverlap::Unsupported)
+    }
+
+    fn plan_overlap(&self, _: bool, _: &ObservedOverlap) -> Plan {
+        Plan::default()
     }
 
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
@@ -294,6 +318,7 @@ impl Provider for FakeServer {
                 .or_insert_with(|| FakeClient {
                     mark: None,
                     secret: "made by the server".to_owned(),
+                    previous: None,
                     spec: String::new(),
                     scopes: BTreeSet::new(),
                     enabled: true,
@@ -307,6 +332,7 @@ impl Provider for FakeServer {
             let scopes = body["spec"][1].as_array().into_iter().flatten();
             client.scopes = scopes.map(text).collect();
             client.enabled = body["spec"][2] == json!(true);
+            client.previous = serde_json::from_value(body["spec"][3].clone()).unwrap_or_default();
             if let Some(secret) = body["secret"].as_str() {
                 client.secret = secret.to_owned();
             }

@@ -16,6 +16,7 @@ pub(crate) fn resource(mark: Option<Mark>, exchange: &[&str]) -> FakeClient {
     FakeClient {
         mark,
         secret: "made there".into(),
+        previous: None,
         spec: spec(&exchange),
         scopes: BTreeSet::new(),
         enabled: true,

@@ -149,6 +149,7 @@ fn provider(
         client_id: inputs.client_id.clone(),
         client_secret: inputs.client_secret.clone(),
         ca_bundle: inputs.ca_bundle.as_deref().map(str::as_bytes),
+        installation: &ctx.installation,
         client_ids: names::client_id_prefix(&ctx.installation),
         realms: &ctx.realms,
         egress: &ctx.egress,

@@ -3,19 +3,16 @@
 
 mod desired;
 mod observe;
+mod rotation;
 mod status;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use k8s_openapi::jiff::SignedDuration;
 use kube::{Resource as _, ResourceExt as _, runtime::controller::Action};
-use mcp_auth_crds::{
-    annotations,
-    v1alpha1::{AuthorizationServer, DeletionPolicy, McpClient},
-};
+use mcp_auth_crds::v1alpha1::{AuthorizationServer, DeletionPolicy, McpClient};
 
-use self::{observe::Observed, status::Progress};
+use self::{observe::Observed, rotation::Rotation, status::Progress};
 use super::{
     conflict, deletion,
     halt::Halt,
@@ -27,11 +24,16 @@ use crate::{
     cluster::{has_finalizer, is_deleting},
     connections::Connection,
     context::Context,
-    credential::{self, Facts, flow},
+    credential::{self, Choice, Facts, Reason, flow},
     error::Error,
     metrics::Kind,
-    policy::grants::{self, Tenant},
-    provider::{Authentication, ClientSpec, Credential, Plan, Presence, Read},
+    policy::{
+        grants::{self, Tenant},
+        names,
+    },
+    provider::{
+        Authentication, Capability, ClientSpec, Credential, Credentials, Plan, Presence, Provider, Read,
+    },
 };
 
 pub(super) use self::desired::secret_name;
@@ -115,21 +117,65 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         }
         return Err(halt);
     }
+    let rotation = Rotation::of(client, can_overlap(&connection))?;
     progress.accepted(&want);
     ctx.cluster.add_finalizer(client).await?;
 
-    let held = hold(client, &want, &observed, ctx).await?;
-    let secret = held.as_ref().map(|held| &held.secret);
-    let plan = provider.plan_client(&want, &observed.client, &observed.scopes, secret, ctx.now());
-    let wrote = register(client, &connection, &want, secret, plan, ctx).await?;
+    let held = hold(&rotation, &connection, &want, &observed, ctx).await?;
+    if let Some(held) = &held {
+        progress.rotation(&rotation, &held.journal, ctx.now());
+    }
+    let credentials = held.as_ref().and_then(|held| {
+        let facts = rotation.facts(Some(&held.journal), ctx.now());
+        credential::accepted(&held.journal, &facts)
+    });
+    if credentials.as_ref().is_some_and(|held| held.previous.is_some()) {
+        prepare_overlap(provider, ctx).await?;
+    }
+    let plan = provider.plan_client(
+        &want,
+        &observed.client,
+        &observed.scopes,
+        credentials.as_ref(),
+        ctx.now(),
+    );
+    let wrote = register(client, &connection, &want, credentials.as_ref(), plan, ctx).await?;
     progress.registered(&want);
     progress.granted(&access);
-    hand_over(client, &connection, &want, &access, held, wrote, ctx, progress).await
+    let handed = Handed {
+        client,
+        connection: &connection,
+        want: &want,
+        access: &access,
+        rotation: &rotation,
+    };
+    handed.over(held, wrote, ctx, progress).await
+}
+
+/// Whether two secrets of a client can be valid there for a while.
+fn can_overlap(connection: &Connection) -> bool {
+    connection
+        .access
+        .capabilities
+        .contains(&Capability::SecretOverlap)
+}
+
+/// Makes the realm let two secrets of a client be valid, before one has two.
+async fn prepare_overlap(provider: &dyn Provider, ctx: &Context) -> Result<(), Halt> {
+    let observed = provider
+        .observe_overlap(Read::Within(ctx.config.resync_interval / 2))
+        .await?;
+    let plan = provider.plan_overlap(true, &observed);
+    if !plan.is_empty() {
+        provider.execute(&plan).await?;
+    }
+    Ok(())
 }
 
 /// Chooses the client's credential; a public client has none.
 async fn hold(
-    client: &McpClient,
+    rotation: &Rotation,
+    connection: &Connection,
     want: &ClientSpec,
     observed: &Observed,
     ctx: &Context,
@@ -140,29 +186,25 @@ async fn hold(
         }
         return Ok(None);
     }
-    let held = flow::hold(ctx, &want.mark, facts(client, observed, ctx)).await?;
+    let facts = Facts {
+        at_server: observed.client.secret.as_ref(),
+        expires: observed.client.secret_expires,
+        ..rotation.facts(observed.journal.as_ref(), ctx.now())
+    };
+    let mut choice = credential::choose(facts);
+    let mut deferred = None;
+    if let (Choice::Make(Reason::Due), Some(current)) = (&choice, facts.current()) {
+        let (spacing, now) = (ctx.config.rotation_spacing, ctx.clock.instant());
+        if let Err(wait) = ctx.pace.take(connection.provider.realm(), spacing, now) {
+            deferred = Some(wait);
+            choice = Choice::Keep(current.clone());
+        }
+    }
+    let held = flow::hold(ctx, &want.mark, facts, choice).await?;
     if let Some(reason) = held.made {
         ctx.metrics.rotated(reason.as_str());
     }
-    Ok(Some(held))
-}
-
-fn facts<'a>(client: &'a McpClient, observed: &'a Observed, ctx: &Context) -> Facts<'a> {
-    let interval = client
-        .spec
-        .rotation
-        .as_ref()
-        .and_then(|rotation| rotation.interval.duration());
-    Facts {
-        journal: observed.journal.as_ref(),
-        at_server: observed.client.secret.as_ref(),
-        request: client
-            .annotations()
-            .get(annotations::ROTATE_REQUESTED_AT)
-            .map(String::as_str),
-        interval: interval.and_then(|interval| SignedDuration::try_from(interval).ok()),
-        now: ctx.now(),
-    }
+    Ok(Some(flow::Held { deferred, ..held }))
 }
 
 /// Carries out the plan and reads back until nothing is left to do. Returns whether anything was written.
@@ -170,7 +212,7 @@ async fn register(
     client: &McpClient,
     connection: &Connection,
     want: &ClientSpec,
-    secret: Option<&Credential>,
+    credentials: Option<&Credentials>,
     plan: Plan,
     ctx: &Context,
 ) -> Result<bool, Halt> {
@@ -181,81 +223,102 @@ async fn register(
             let scopes = provider
                 .observe_scopes(Read::Within(ctx.config.resync_interval / 2))
                 .await?;
-            Ok(provider.plan_client(want, &observed, &scopes, secret, ctx.now()))
+            Ok(provider.plan_client(want, &observed, &scopes, credentials, ctx.now()))
         }
         .boxed()
     };
+    let hash = |secret: &Credential| names::hash(secret.expose().as_bytes(), 8);
     let version = format!(
         "{want:?} {:?}",
-        secret.map(|secret| crate::policy::names::hash(secret.expose().as_bytes(), 8))
+        credentials.map(|held| {
+            let previous = held.previous.as_ref();
+            (
+                hash(&held.current),
+                previous.map(|previous| (hash(&previous.credential), previous.until)),
+            )
+        })
     );
     settle::settle(Kind::McpClient, client, provider, plan, &version, replan, ctx).await
 }
 
-/// Gives the workload its credential, proves that it works, and says when the next one is due.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one step of the pass, which knows all of this"
-)]
-async fn hand_over(
-    client: &McpClient,
-    connection: &Connection,
-    want: &ClientSpec,
-    access: &desired::Granted,
-    held: Option<flow::Held>,
-    wrote: bool,
-    ctx: &Context,
-    progress: &mut Progress,
-) -> Result<Next, Halt> {
-    let Some(owner) = client.controller_owner_ref(&()) else {
-        return Ok(Next::Resync);
-    };
-    let secret = held.as_ref().map(|held| &held.secret);
-    let name = desired::secret_name(client);
-    let wanted = flow::Wanted {
-        namespace: &want.mark.namespace,
-        name: &name,
-        owner: &owner,
-        labels: credential::secret::labels(client.spec.secret.as_ref()),
-        data: desired::secret_data(client, want, access, &connection.metadata, secret),
-    };
-    let last = client
-        .status
-        .as_ref()
-        .and_then(|status| status.secret_hash.as_deref());
-    let published = flow::publish(ctx, wanted, last).await?;
-    if published.repaired {
-        ctx.metrics.drift_repaired(Kind::McpClient, "Secret");
+/// What the end of a pass knows of the client.
+struct Handed<'a> {
+    client: &'a McpClient,
+    connection: &'a Connection,
+    want: &'a ClientSpec,
+    access: &'a desired::Granted,
+    rotation: &'a Rotation,
+}
+
+impl Handed<'_> {
+    /// Gives the workload its credential, proves that it works, and says when to look again.
+    async fn over(
+        self,
+        held: Option<flow::Held>,
+        wrote: bool,
+        ctx: &Context,
+        progress: &mut Progress,
+    ) -> Result<Next, Halt> {
+        let secret = held.as_ref().map(|held| &held.secret);
+        if !self.publish(secret, ctx, progress).await? {
+            return Ok(Next::Resync);
+        }
+        if !self.want.enabled {
+            return Err(Halt::refused("Suspended", status::SUSPENDED));
+        }
+        let Some(held) = held else {
+            progress.proved("A public client has no credential; its registration was read back");
+            return Ok(Next::Resync);
+        };
+        let Some(proof) = desired::proof(self.want, self.access, &held.secret) else {
+            return Err(Halt::refused("NoGrantTypes", "Name at least one grant type"));
+        };
+        let (mark, provider) = (&self.want.mark, &*self.connection.provider);
+        let was_pending = held.journal.pending.is_some();
+        let facts = self.rotation.facts(None, ctx.now());
+        let journal = flow::prove(ctx, mark, provider, held.journal, &proof, wrote, &facts).await?;
+        progress.proved("The credential in the Secret was proved at the token endpoint");
+        progress.rotation(self.rotation, &journal, ctx.now());
+        if was_pending && journal.previous.is_some() {
+            // The old one ends sooner than it was to while the new one was not proved.
+            return Ok(Next::After(Duration::ZERO));
+        }
+        Ok(self.rotation.look_again(&journal, held.deferred, ctx.now()))
     }
-    let before = client
-        .status
-        .as_ref()
-        .and_then(|status| status.secret_name.as_deref());
-    if let Some(before) = before.filter(|before| *before != name) {
-        flow::take_back(ctx, &want.mark.namespace, before, &owner).await?;
+
+    /// Makes the workload's Secret hold the credential. Returns whether there is a Secret.
+    async fn publish(
+        &self,
+        secret: Option<&Credential>,
+        ctx: &Context,
+        progress: &mut Progress,
+    ) -> Result<bool, Halt> {
+        let Some(owner) = self.client.controller_owner_ref(&()) else {
+            return Ok(false);
+        };
+        let name = desired::secret_name(self.client);
+        let namespace = &self.want.mark.namespace;
+        let metadata = &self.connection.metadata;
+        let wanted = flow::Wanted {
+            namespace,
+            name: &name,
+            owner: &owner,
+            labels: credential::secret::labels(self.client.spec.secret.as_ref()),
+            data: desired::secret_data(self.client, self.want, self.access, metadata, secret),
+        };
+        let status = self.client.status.as_ref();
+        let last = status.and_then(|status| status.secret_hash.as_deref());
+        let published = flow::publish(ctx, wanted, last).await?;
+        if published.repaired {
+            ctx.metrics.drift_repaired(Kind::McpClient, "Secret");
+        }
+        let before = status.and_then(|status| status.secret_name.as_deref());
+        if let Some(before) = before.filter(|before| *before != name) {
+            flow::take_back(ctx, namespace, before, &owner).await?;
+        }
+        progress.published(name, published.hash);
+        Ok(true)
     }
-    progress.published(name, published.hash);
-    if !want.enabled {
-        return Err(Halt::refused("Suspended", status::SUSPENDED));
-    }
-    let Some(held) = held else {
-        progress.proved("A public client has no credential; its registration was read back");
-        return Ok(Next::Resync);
-    };
-    let Some(proof) = desired::proof(want, access, &held.secret) else {
-        return Err(Halt::refused("NoGrantTypes", "Name at least one grant type"));
-    };
-    let journal = flow::prove(
-        ctx,
-        &want.mark,
-        &*connection.provider,
-        held.journal,
-        &proof,
-        wrote,
-    )
-    .await?;
-    progress.proved("The credential in the Secret was proved at the token endpoint");
-    Ok(progress.rotation(client, &journal, ctx.now()))
 }
 
 /// Switches the client off at the authorization server when its namespace lost the grant.

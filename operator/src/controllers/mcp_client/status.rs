@@ -1,20 +1,18 @@
 //! How far a pass got, and the status that follows from it.
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt as _;
+use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::{
-    annotations,
     condition::{self, Report, types},
     v1alpha1::{GrantedAccess, McpClient, McpClientStatus, RotationStatus},
 };
 
-use super::desired::{Closed, Granted};
+use super::{
+    desired::{Closed, Granted},
+    rotation::Rotation,
+};
 use crate::{
-    controllers::{
-        halt::{self, Halt},
-        pass::Next,
-    },
-    credential::{Facts, due_at, journal::Journal},
+    controllers::halt::{self, Halt},
+    credential::journal::Journal,
     policy::access::Decision,
     provider::ClientSpec,
 };
@@ -38,7 +36,8 @@ pub(super) struct Progress {
     granted: Option<Vec<GrantedAccess>>,
     secret: Option<(String, String)>,
     rotation: Option<RotationStatus>,
-    handled: Option<String>,
+    handled_request: Option<String>,
+    handled_revocation: Option<String>,
 }
 
 impl Progress {
@@ -89,33 +88,11 @@ impl Progress {
             .push(Report::yes(types::CREDENTIALS_READY, "Proved", message));
     }
 
-    /// Notes the age of the credential. Returns when to look again: when it is due.
-    pub(super) fn rotation(&mut self, client: &McpClient, journal: &Journal, now: Timestamp) -> Next {
-        let interval = client
-            .spec
-            .rotation
-            .as_ref()
-            .and_then(|rotation| rotation.interval.duration());
-        let facts = Facts {
-            journal: Some(journal),
-            at_server: None,
-            request: client
-                .annotations()
-                .get(annotations::ROTATE_REQUESTED_AT)
-                .map(String::as_str),
-            interval: interval.and_then(|interval| SignedDuration::try_from(interval).ok()),
-            now,
-        };
-        let due = due_at(facts);
-        self.rotation = Some(RotationStatus {
-            last_rotated: journal.rotated_at.map(|time| time.to_string()),
-            next: due.map(|time| time.to_string()),
-        });
-        self.handled.clone_from(&journal.handled_request);
-        match due.and_then(|due| std::time::Duration::try_from(due.duration_since(now)).ok()) {
-            Some(wait) => Next::After(wait + std::time::Duration::from_millis(100)),
-            None => Next::Resync,
-        }
+    /// Notes how far the credential is on its way from one to the next.
+    pub(super) fn rotation(&mut self, rotation: &Rotation, journal: &Journal, now: Timestamp) {
+        self.rotation = Some(rotation.status(journal, now));
+        self.handled_request.clone_from(&journal.handled_request);
+        self.handled_revocation.clone_from(&journal.handled_revocation);
     }
 }
 
@@ -254,7 +231,8 @@ pub(super) fn status(
         secret_name,
         secret_hash,
         rotation: progress.rotation.or(old.rotation),
-        last_handled_rotate_request: progress.handled.or(old.last_handled_rotate_request),
+        last_handled_rotate_request: progress.handled_request.or(old.last_handled_rotate_request),
+        last_handled_revoke_request: progress.handled_revocation.or(old.last_handled_revoke_request),
     };
     (status, reports)
 }

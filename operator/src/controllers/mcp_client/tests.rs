@@ -238,6 +238,7 @@ async fn a_client_of_somebody_else_is_never_touched() {
         let theirs = crate::testing::FakeClient {
             mark: holder.clone(),
             secret: "theirs".into(),
+            previous: None,
             spec: "theirs".into(),
             scopes: [].into(),
             enabled: true,

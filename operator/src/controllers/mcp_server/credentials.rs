@@ -26,14 +26,18 @@ pub(super) async fn hold(
     if !observed.given.needs_credential() {
         return Ok(None);
     }
-    let facts = Facts {
-        journal: observed.journal.as_ref(),
-        at_server: observed.resource.secret.as_ref(),
-        request: None,
-        interval: None,
-        now: ctx.now(),
-    };
-    Ok(Some(flow::hold(ctx, &want.mark, facts).await?))
+    let facts = facts(observed, ctx);
+    Ok(Some(
+        flow::hold(ctx, &want.mark, facts, credential::choose(facts)).await?,
+    ))
+}
+
+fn facts<'a>(observed: &'a Observed, ctx: &Context) -> Facts<'a> {
+    Facts::unrotated(
+        observed.journal.as_ref(),
+        observed.resource.secret.as_ref(),
+        ctx.now(),
+    )
 }
 
 /// Gives the workload its credential, while it exchanges tokens by itself, and proves that it works; or takes it away.
@@ -75,6 +79,7 @@ pub(super) async fn settle(
         held.journal,
         &proof,
         wrote,
+        &facts(observed, ctx),
     )
     .await?;
     progress.handed_over(server, published);

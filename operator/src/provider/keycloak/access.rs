@@ -1,16 +1,13 @@
 //! What the operator's credential may do.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
-};
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use serde_json::{Value, json};
 
 use super::{
     Keycloak,
     admin::{Get, REALM_ROLE, ROLE},
-    limits::{ALLOWED, EXECUTOR},
+    limits, overlap,
 };
 use crate::provider::{Access, Capability, ProviderError, http::LIST};
 
@@ -43,17 +40,21 @@ impl Keycloak {
         }
         if self.exchanges_tokens {
             access.capabilities.insert(Capability::TokenExchange);
-            if manages {
-                self.find_limits(&mut access).await?;
-            }
         }
-        let may_limit = access.capabilities.contains(&Capability::SubjectClients);
-        self.may_limit.store(may_limit, Ordering::Relaxed);
+        if manages {
+            self.find_policies(&mut access).await?;
+        }
+        for (capability, noted) in [
+            (Capability::SubjectClients, &self.may_limit),
+            (Capability::SecretOverlap, &self.may_overlap),
+        ] {
+            noted.store(access.capabilities.contains(&capability), Ordering::Relaxed);
+        }
         Ok(access)
     }
 
-    /// Finds out whether exchange can be limited, and whether by this credential.
-    async fn find_limits(&self, access: &mut Access) -> Result<(), ProviderError> {
+    /// Finds out what client policies can do here, and whether by this credential.
+    async fn find_policies(&self, access: &mut Access) -> Result<(), ProviderError> {
         let get = Get {
             operation: "read_server_info",
             path: SERVER_INFO,
@@ -70,24 +71,38 @@ impl Keycloak {
             ) => Value::Null,
             Err(error) => return Err(error),
         };
-        if can_limit(&info) {
+        let can = [
+            (
+                Capability::SubjectClients,
+                self.exchanges_tokens && can_limit(&info),
+            ),
+            (Capability::SecretOverlap, can_overlap(&info)),
+        ];
+        for (capability, _) in can.into_iter().filter(|(_, can)| *can) {
             if manages_realm(&info) {
-                access.capabilities.insert(Capability::SubjectClients);
+                access.capabilities.insert(capability);
             } else {
-                access.withheld = BTreeMap::from([(Capability::SubjectClients, REALM_ROLE)]);
+                access.withheld.insert(capability, REALM_ROLE);
             }
         }
         Ok(())
     }
 }
 
+/// Keycloak names this executor only while its feature is on.
+fn can_overlap(info: &Value) -> bool {
+    find(executors(info), "id", overlap::EXECUTOR).is_some()
+}
+
+fn executors(info: &Value) -> &Value {
+    &info["componentTypes"]["org.keycloak.services.clientpolicy.executor.ClientPolicyExecutorProvider"]
+}
+
 /// Whether the server compares claims of subject tokens as limits need it. One that had the executor without this
 /// property would take it for one that only asks whether the claim is there.
 fn can_limit(info: &Value) -> bool {
-    let executors =
-        &info["componentTypes"]["org.keycloak.services.clientpolicy.executor.ClientPolicyExecutorProvider"];
-    find(executors, "id", EXECUTOR)
-        .is_some_and(|executor| find(&executor["properties"], "name", ALLOWED).is_some())
+    find(executors(info), "id", limits::EXECUTOR)
+        .is_some_and(|executor| find(&executor["properties"], "name", limits::ALLOWED).is_some())
 }
 
 fn find<'a>(list: &'a Value, field: &str, value: &str) -> Option<&'a Value> {
@@ -119,5 +134,12 @@ mod tests {
         )));
         assert!(!can_limit(&with(json!(null))));
         assert!(!can_limit(&Value::Null));
+    }
+
+    #[test]
+    fn secrets_overlap_where_the_executor_is() {
+        let with = |id: &str| json!({"componentTypes": {"org.keycloak.services.clientpolicy.executor.ClientPolicyExecutorProvider": [{"id": id}]}});
+        assert!(can_overlap(&with("secret-rotation")));
+        assert!(!can_overlap(&with("secret")) && !can_overlap(&Value::Null));
     }
 }

@@ -30,12 +30,7 @@ const WEB_ORIGINS: &str = "webOrigins";
 /// The names of what differs, as people find them in Keycloak.
 pub(super) fn client(want: &Desired, observed: &Value, secret: Option<&Credential>) -> Vec<String> {
     let mut names = fields(&want.fields, observed);
-    names.extend(attributes(
-        want.attributes
-            .iter()
-            .map(|(name, value)| (*name, value.as_str())),
-        observed,
-    ));
+    names.extend(attributes(want.all_attributes(), observed));
     if !mappers(observed).is_empty() {
         names.push("protocolMappers".to_owned());
     }
@@ -195,7 +190,7 @@ fn same(want: &Value, observed: Option<&Value>) -> bool {
 }
 
 fn attributes<'a>(
-    want: impl Iterator<Item = (&'a str, &'a str)>,
+    want: impl Iterator<Item = (&'static str, &'a str)>,
     observed: &Value,
 ) -> impl Iterator<Item = String> {
     want.filter(|(name, value)| attribute(observed, name).unwrap_or_default() != *value)

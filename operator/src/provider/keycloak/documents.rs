@@ -118,7 +118,8 @@ impl Keycloak {
         }
     }
 
-    async fn both_documents(&self, read: Read) -> Result<Arc<Value>, ProviderError> {
+    /// The entries of both documents by field.
+    pub(super) async fn both_documents(&self, read: Read) -> Result<Arc<Value>, ProviderError> {
         let since = since(read);
         let recall = || {
             let known = self.documents.lock().unwrap_or_else(PoisonError::into_inner);

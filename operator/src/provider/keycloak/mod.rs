@@ -20,6 +20,7 @@ mod limits;
 mod mark;
 mod memory;
 mod observe;
+mod overlap;
 mod plan;
 mod prove;
 mod render;
@@ -30,7 +31,10 @@ mod token;
 
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -42,9 +46,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    Access, Call, ClientSpec, Credential, Mark, ObservedClient, ObservedResource, ObservedScopes, Plan,
-    Proof, Provider, ProviderError, Read, RealmRegistry, ResourceSpec, ScopeSpec, Verb,
-    discovery::Discovered, http::HttpClient, realm::canonical,
+    Access, Call, ClientSpec, Credential, Credentials, Mark, ObservedClient, ObservedOverlap,
+    ObservedResource, ObservedScopes, Plan, Proof, Provider, ProviderError, Read, RealmRegistry,
+    ResourceSpec, ScopeSpec, Verb, discovery::Discovered, http::HttpClient, realm::canonical,
 };
 use crate::{
     egress::{Audience, Egress, EgressError},
@@ -73,6 +77,8 @@ pub struct Settings<'a> {
     pub client_secret: Credential,
     /// Certificates (PEM) to trust for this server, beside those of the platform.
     pub ca_bundle: Option<&'a [u8]>,
+    /// The installation.
+    pub installation: &'a str,
     /// What the client ids of this installation begin with, up to and with the dot.
     pub client_ids: String,
     /// Limits of all realms.
@@ -126,10 +132,12 @@ pub fn canonical_realm(issuer: &str, realm: &str, endpoints: &Endpoints) -> Resu
 /// A realm of Keycloak. Remembers what it read, secrets of clients among it: never printed.
 pub struct Keycloak {
     admin: Admin,
+    realm: String,
     token_endpoint: Url,
     issuer: String,
     exchanges_tokens: bool,
     ids: Ids,
+    installation: String,
     client_ids: String,
     clients: Mutex<memory::Clients>,
     scopes: Mutex<memory::Scopes>,
@@ -137,8 +145,10 @@ pub struct Keycloak {
     listing_scopes: tokio::sync::Mutex<()>,
     /// Client profiles and client policies of the realm, and when they were asked for.
     documents: Mutex<Option<documents::Known>>,
-    /// Whether the credential may change them, as was found out last.
+    /// Whether the credential may change them so that exchange is limited, as was found out last.
     may_limit: AtomicBool,
+    /// The same for two secrets of one client.
+    may_overlap: AtomicBool,
     /// When the server last showed us any client.
     saw_clients: Mutex<Option<Instant>>,
 }
@@ -172,11 +182,12 @@ impl Keycloak {
         let token_endpoint = Url::parse(token).map_err(|_| SetupError::Address { which })?;
         let base = format!("{}/admin/realms/{realm}", server.as_str().trim_end_matches('/'));
         let base = Url::parse(&base).map_err(|_| SetupError::Address { which: "issuer" })?;
+        let canonical = canonical(&server, realm);
         let http = HttpClient {
             egress: settings
                 .egress
                 .client(Audience::AuthorizationServer, settings.ca_bundle)?,
-            limits: settings.realms.limits(&canonical(&server, realm)),
+            limits: settings.realms.limits(&canonical),
             metrics: settings.metrics,
             leadership: settings.leadership,
         };
@@ -184,10 +195,12 @@ impl Keycloak {
         let tokens = Tokens::new(token_endpoint.clone(), settings.client_id, settings.client_secret);
         Ok(Self {
             admin: Admin::new(http, tokens, base),
+            realm: canonical,
             token_endpoint,
             issuer,
             exchanges_tokens: discovered.grant_types.contains(TOKEN_EXCHANGE),
             ids: Ids::of(realm),
+            installation: settings.installation.to_owned(),
             client_ids: settings.client_ids,
             clients: Mutex::default(),
             scopes: Mutex::default(),
@@ -195,6 +208,7 @@ impl Keycloak {
             listing_scopes: tokio::sync::Mutex::default(),
             documents: Mutex::default(),
             may_limit: AtomicBool::new(false),
+            may_overlap: AtomicBool::new(false),
             saw_clients: Mutex::default(),
         })
     }
@@ -266,6 +280,10 @@ impl Provider for Keycloak {
             .into()
     }
 
+    fn realm(&self) -> &str {
+        &self.realm
+    }
+
     fn own_client_id(&self) -> &str {
         &self.admin.tokens.client_id
     }
@@ -279,10 +297,25 @@ impl Provider for Keycloak {
         want: &ClientSpec,
         observed: &ObservedClient,
         scopes: &ObservedScopes,
-        secret: Option<&Credential>,
+        credentials: Option<&Credentials>,
         now: Timestamp,
     ) -> Plan {
-        plan::client(&self.ids, want, observed, scopes, secret, now)
+        plan::client(&self.ids, want, observed, scopes, credentials, now)
+    }
+
+    async fn observe_overlap(&self, read: Read) -> Result<ObservedOverlap, ProviderError> {
+        if self.may_overlap.load(Ordering::Relaxed) {
+            Ok(ObservedOverlap::Seen(self.both_documents(read).await?))
+        } else {
+            Ok(ObservedOverlap::Unsupported)
+        }
+    }
+
+    fn plan_overlap(&self, wanted: bool, observed: &ObservedOverlap) -> Plan {
+        Plan {
+            calls: overlap::plan(&self.installation, wanted, observed),
+            conflicts: Vec::new(),
+        }
     }
 
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {

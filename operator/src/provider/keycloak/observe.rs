@@ -11,6 +11,7 @@ use super::{
     admin::{Get, ROLE},
     mark::{client_holder, text},
     memory::{Known, Recall},
+    overlap,
 };
 use crate::provider::{
     Credential, ObservedClient, ObservedLimits, ObservedScopes, Presence, ProviderError, Read,
@@ -257,6 +258,7 @@ impl Keycloak {
             return ObservedClient {
                 presence: Presence::Absent,
                 secret: None,
+                secret_expires: None,
                 raw: None,
                 limits: ObservedLimits::Unmarked,
             };
@@ -273,6 +275,7 @@ impl Keycloak {
         ObservedClient {
             presence: Presence::Held(client_holder(&raw, |id| self.admin.http.limits.is_operator(id))),
             secret: text(&raw, "secret").map(Credential::new),
+            secret_expires: overlap::expires(&raw),
             raw: Some(Value::clone(&raw)),
             limits: ObservedLimits::Unmarked,
         }

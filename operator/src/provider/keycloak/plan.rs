@@ -11,12 +11,13 @@ use super::{
     ids::Ids,
     limits::{self, Limits},
     mark::{claimable, is_ours, text},
+    overlap::SecretAttributes,
     render::{self, BASIC, Desired, TOKEN_EXCHANGE},
     scopes,
 };
 use crate::provider::{
-    Authentication, Call, Change, ClientSpec, Conflict, Credential, Mark, ObservedClient, ObservedResource,
-    ObservedScopes, Plan, Presence, ResourceSpec, ScopeSpec, Verb,
+    Authentication, Call, Change, ClientSpec, Conflict, Credential, Credentials, Mark, ObservedClient,
+    ObservedResource, ObservedScopes, Plan, Presence, ResourceSpec, ScopeSpec, Verb,
 };
 
 /// See [`crate::provider::Provider::plan_client`].
@@ -25,12 +26,16 @@ pub(super) fn client(
     want: &ClientSpec,
     observed: &ObservedClient,
     at_server: &ObservedScopes,
-    secret: Option<&Credential>,
+    credentials: Option<&Credentials>,
     now: Timestamp,
 ) -> Plan {
-    let desired = render::client(ids, want);
+    let mut desired = render::client(ids, want);
     // A public client has none.
-    let secret = secret.filter(|_| want.authentication == Authentication::ClientSecret);
+    let credentials = credentials.filter(|_| want.authentication == Authentication::ClientSecret);
+    if let Some(credentials) = credentials {
+        desired.secrets = SecretAttributes::new(&want.mark.installation, credentials);
+    }
+    let secret = credentials.map(|credentials| &credentials.current);
     let claim = Claim {
         mark: &want.mark,
         consent: want.adopt,

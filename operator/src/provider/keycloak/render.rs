@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{ids::Ids, mark};
+use super::{ids::Ids, mark, overlap::SecretAttributes};
 use crate::provider::{Authentication, ClientSpec, Credential, Grant, Mark, ResourceSpec, ScopeSpec};
 
 /// The scope that carries `sub`; without it access tokens name no subject.
@@ -38,6 +38,8 @@ pub(super) struct Desired {
     /// Everything but what follows.
     pub(super) fields: Map<String, Value>,
     pub(super) attributes: BTreeMap<&'static str, String>,
+    /// Of its secrets, where they are known.
+    pub(super) secrets: SecretAttributes,
     /// Optional client scopes; the default ones are [`BASIC`] and, where it is, [`SERVICE_ACCOUNT`].
     pub(super) scopes: BTreeSet<String>,
 }
@@ -47,7 +49,8 @@ impl Desired {
     /// audience.
     pub(super) fn body(&self, secret: Option<&Credential>) -> Value {
         let mut body = self.fields.clone();
-        body.insert("attributes".into(), json!(self.attributes));
+        let attributes: BTreeMap<_, _> = self.all_attributes().collect();
+        body.insert("attributes".into(), json!(attributes));
         body.insert("protocolMappers".into(), json!([]));
         if let Some(secret) = secret {
             body.insert("secret".into(), json!(secret.expose()));
@@ -64,6 +67,13 @@ impl Desired {
         body["defaultClientScopes"] = json!([BASIC]);
         body["optionalClientScopes"] = json!(optional);
         body
+    }
+
+    /// Name and value of each attribute. May hold a secret: never printed.
+    pub(super) fn all_attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let own = self.attributes.iter();
+        own.map(|(name, value)| (*name, value.as_str()))
+            .chain(self.secrets.iter())
     }
 
     /// Whether the client may have this default scope.
@@ -101,6 +111,7 @@ pub(super) fn client(ids: &Ids, want: &ClientSpec) -> Desired {
         client_id: want.client_id.clone(),
         fields,
         attributes,
+        secrets: SecretAttributes::default(),
         scopes,
     }
 }
@@ -126,6 +137,7 @@ pub(super) fn resource(ids: &Ids, want: &ResourceSpec) -> Desired {
         client_id: want.resource.clone(),
         fields,
         attributes,
+        secrets: SecretAttributes::default(),
         scopes: want.exchange_scopes.keys().cloned().collect(),
     }
 }

@@ -67,6 +67,15 @@ pub enum ObservedLimits {
     Seen(Arc<Value>),
 }
 
+/// What of a realm lets two secrets of one client be valid.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ObservedOverlap {
+    /// It cannot do that, or the operator's credential may not set it up.
+    Unsupported,
+    /// The server's own representation, for the provider that read it.
+    Seen(Arc<Value>),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

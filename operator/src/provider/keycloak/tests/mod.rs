@@ -20,7 +20,7 @@ use serde_json::Value;
 use self::realm::Realm;
 use super::{ids::Ids, plan};
 use crate::provider::{
-    Authentication, Call, Change, ClientSpec, Credential, Grant, Mark, Plan, ResourceSpec,
+    Authentication, Call, Change, ClientSpec, Credential, Credentials, Grant, Mark, Plan, ResourceSpec,
 };
 
 fn ids() -> Ids {
@@ -83,7 +83,7 @@ fn plan_client(realm: &Realm, want: &ClientSpec) -> Plan {
         want,
         &observed,
         &realm.observed_scopes(),
-        Some(&Credential::new("s3cret")),
+        Some(&Credentials::only(Credential::new("s3cret"))),
         NOW,
     )
 }

@@ -45,6 +45,7 @@ impl Realm {
             return ObservedClient {
                 presence: Presence::Absent,
                 secret: None,
+                secret_expires: None,
                 raw: None,
                 limits: self.limits(None),
             };
@@ -53,6 +54,7 @@ impl Realm {
         ObservedClient {
             presence,
             secret: None,
+            secret_expires: None,
             raw: Some(raw.clone()),
             limits: self.limits(Some(raw)),
         }

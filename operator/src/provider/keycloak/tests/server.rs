@@ -67,6 +67,7 @@ pub(super) fn keycloak_of(
         client_id: operator.into(),
         client_secret: Credential::new("op-secret"),
         ca_bundle: None,
+        installation: "prod",
         client_ids: "prod.".into(),
         realms,
         egress: &Egress::new(policy),

@@ -41,7 +41,7 @@ pub(super) async fn keep_pods(server: &McpServer, ctx: &Context) -> Result<Optio
     let certificate = certificate(server, ctx).await?;
     let deployment =
         deployment::deployment(server, &ctx.config.gate, certificate.as_deref()).map_err(Halt::Refused)?;
-    let generation = owned::keep(
+    let kept = owned::keep(
         Kind::McpServer,
         server,
         &deployment,
@@ -56,7 +56,7 @@ pub(super) async fn keep_pods(server: &McpServer, ctx: &Context) -> Result<Optio
         let name = names::gate(&server.name_any());
         owned::remove::<_, PodDisruptionBudget, _>(server, &name, budgets, false, ctx).await?;
     }
-    Ok(generation)
+    Ok(kept.generation)
 }
 
 /// By what the certificate is told from others: a new one is read when the pods start.

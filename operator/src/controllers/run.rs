@@ -185,7 +185,7 @@ fn context(parts: Parts) -> Context {
             config.max_backoff,
         )),
         backoff: Backoff::default(),
-        applied: super::settle::Applied::default(),
+        applied: super::applied::Applied::default(),
         probes: mcp_server::Probes::default(),
         config,
         installation,

@@ -40,7 +40,7 @@ pub const SERVICE_ALL: [&str; 6] = [
 pub const GATE_VERSION: &str = "mcpauth.dev/gate-version";
 /// On pods of a gate: the certificate with which they were started.
 pub const GATE_CERTIFICATE: &str = "mcpauth.dev/gate-certificate";
-/// On what belongs to a gate: by what the object that was wanted is told from others. Another value shows that something
+/// On what belongs to a gate, and on ConfigMaps: by what the object that was wanted is told from others. Another value shows that something
 /// was given up since.
 pub const WANTED: &str = "mcpauth.dev/wanted";
 /// Label on what belongs to the gate of an McpServer: its name.

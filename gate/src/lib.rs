@@ -17,6 +17,7 @@ pub mod forward_auth;
 pub mod handles;
 pub mod http_face;
 pub mod keys;
+pub mod listen;
 pub mod metrics;
 pub mod outbound;
 pub mod proxy;

@@ -23,6 +23,7 @@ use crate::{
     faces::Faces,
     handles::Handles,
     keys::{KeyOptions, KeyStore},
+    listen,
     metrics::{Input, Metrics},
     outbound::Outbound,
     proxy::{Proxy, ProxyParts, budget::Budget, server, tls, tls::Tls},
@@ -141,12 +142,8 @@ async fn ended<T>(part: &'static str, task: tokio::task::JoinHandle<T>) -> RunEr
 }
 
 pub(crate) async fn listen(face: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    let bound = TcpListener::bind(address).await;
-    let listener = bound.map_err(|error| RunError::Listen { address, error })?;
-    // With port 0 it is a free one.
-    let address = listener.local_addr().unwrap_or(address);
-    tracing::info!(face, %address, "listening");
-    Ok(listener)
+    let bound = listen::listen(face, address).await;
+    bound.map_err(|error| RunError::Listen { address, error })
 }
 
 fn serve(

@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,6 +25,17 @@ use crate::{
 
 #[cfg(test)]
 mod tests;
+
+/// Listens at an address. `[::]` stands for all addresses, of IPv4 as well; where there is no IPv6, for those of IPv4.
+///
+/// # Errors
+/// When none of them can be listened on.
+pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let everything = address.is_ipv6() && address.ip().is_unspecified();
+    let instead = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+    let in_turn = [Some(address), everything.then_some(instead)];
+    TcpListener::bind(&in_turn.into_iter().flatten().collect::<Vec<_>>()[..]).await
+}
 
 /// Says what it still waits for, or nothing once it is ready.
 type Probe = Box<dyn Fn() -> Option<String> + Send + Sync>;

@@ -100,11 +100,12 @@ pub struct Flags {
     deletion_timeout: String,
 
     /// The address that serves /metrics, /healthz and /readyz over plain HTTP. Port 0 takes a free port.
+    /// [::] is every address of this machine, also for IPv4, and where there is no IPv6 for IPv4 alone.
     #[arg(
         long,
         env = "MCP_AUTH_OPERATOR_ADMIN_ADDRESS",
         value_name = "IP:PORT",
-        default_value = "0.0.0.0:8080"
+        default_value = "[::]:8080"
     )]
     admin_address: String,
 

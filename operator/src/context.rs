@@ -23,7 +23,7 @@ use crate::{
     cluster::Cluster,
     config::Config,
     connections::Connections,
-    controllers::{mcp_server::Probes, settle::Applied},
+    controllers::{applied::Applied, mcp_server::Probes},
     credential::pace::Pace,
     egress::Egress,
     events::Recorder,

@@ -54,13 +54,35 @@ pub struct ContainerPort {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
-    /// Its address.
+    /// Its address, or the first of them.
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
+    /// All its addresses: one of each family that the cluster has.
+    #[serde(rename = "podIPs")]
+    pub pod_ips: Vec<PodIp>,
     /// Among others Ready and PodScheduled.
     pub conditions: Vec<PodCondition>,
     /// How its containers are.
     pub container_statuses: Vec<ContainerStatus>,
+}
+
+/// An address of a pod.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    /// The address.
+    pub ip: String,
+}
+
+impl PodStatus {
+    /// The addresses of the pod, the first one first.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        let first = self.pod_ip.as_deref();
+        let all = self.pod_ips.iter().map(|address| address.ip.as_str());
+        first
+            .into_iter()
+            .chain(all.filter(move |address| Some(*address) != first))
+    }
 }
 
 /// A condition of a pod.

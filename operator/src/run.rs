@@ -9,7 +9,6 @@ use futures::{FutureExt, future::BoxFuture};
 use mcp_auth_cli::shutdown::Shutdown;
 use thiserror::Error;
 use tokio::{
-    net::TcpListener,
     sync::oneshot,
     task::{JoinError, JoinHandle},
     time::sleep,
@@ -90,7 +89,7 @@ async fn start(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let clock = SystemClock::shared();
     let metrics = Metrics::default();
     let health = Health::new(clock.clone(), (config.lease.duration * 2).max(PATIENCE));
-    let listener = TcpListener::bind(config.admin_address)
+    let listener = admin::listen(config.admin_address)
         .await
         .map_err(|problem| RunError::Listen {
             address: config.admin_address,

@@ -1,4 +1,6 @@
-//! The shipped admission policy: who may annotate Services, judged by the real API server.
+//! The shipped admission policies: who may annotate Services, judged by the real API server.
+
+mod pods;
 
 use std::sync::Arc;
 
@@ -26,10 +28,16 @@ const RESOURCE: &str = "mcpauth.dev/resource";
 const SCOPES: &str = "mcpauth.dev/scopes";
 
 pub(crate) fn stories() -> Vec<Story> {
-    vec![Story::new(
-        "admission::only_who_may_write_servers_may_annotate_services",
-        only_who_may_write_servers,
-    )]
+    vec![
+        Story::new(
+            "admission::only_who_may_write_servers_may_annotate_services",
+            only_who_may_write_servers,
+        ),
+        Story::new(
+            "admission::the_operator_may_only_annotate_pods_of_gates",
+            pods::only_annotations_of_gates,
+        ),
+    ]
 }
 
 /// Who acts.

@@ -19,12 +19,13 @@ pub struct Flags {
     #[arg(long, env = "MCP_AUTH_GATE_CREDENTIALS", value_name = "DIRECTORY")]
     pub(super) credentials: Option<String>,
 
-    /// Where MCP clients are served, and the metadata.
+    /// Where MCP clients are served, and the metadata. [::] is every address of this machine, also for IPv4, and where
+    /// there is no IPv6 for IPv4 alone; so it is for every face.
     #[arg(
         long,
         env = "MCP_AUTH_GATE_PROXY_ADDRESS",
         value_name = "IP:PORT",
-        default_value = "0.0.0.0:8080"
+        default_value = "[::]:8080"
     )]
     pub(super) proxy_address: String,
 
@@ -33,7 +34,7 @@ pub struct Flags {
         long,
         env = "MCP_AUTH_GATE_ADMIN_ADDRESS",
         value_name = "IP:PORT",
-        default_value = "0.0.0.0:8081"
+        default_value = "[::]:8081"
     )]
     pub(super) admin_address: String,
 

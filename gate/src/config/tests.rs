@@ -10,8 +10,8 @@ fn the_defaults_are_as_they_are_documented() {
     let config = load(&[]).unwrap();
     assert_eq!(config.policy, PathBuf::from("/p"));
     assert_eq!(config.credentials, None);
-    assert_eq!(config.addresses.proxy.to_string(), "0.0.0.0:8080");
-    assert_eq!(config.addresses.admin.to_string(), "0.0.0.0:8081");
+    assert_eq!(config.addresses.proxy.to_string(), "[::]:8080");
+    assert_eq!(config.addresses.admin.to_string(), "[::]:8081");
     assert!(config.addresses.tokens.is_none() && config.addresses.ext_authz.is_none());
     assert!(config.addresses.forward_auth.is_none() && config.tls.is_none() && config.replicas.is_none());
     let expected = Limits {

@@ -53,6 +53,22 @@ async fn a_handle_is_good_until_its_request_ends() {
 }
 
 #[tokio::test]
+async fn a_handle_tells_where_its_replica_is_in_either_family() {
+    let mut stage = stage("Endpoint", 10).await;
+    for own in [
+        "10.1.2.3:8082",
+        "[fd00::1]:8082",
+        "[fd00:1111:2222:3333:4444:5555:6666:7777]:65535",
+    ] {
+        stage.handles.own = own.parse().unwrap();
+        let guard = stage.mint().unwrap();
+        let presented = Presented::parse(guard.header_value()).unwrap();
+        assert_eq!(presented.minted_by.to_string(), own);
+        assert!(stage.handles.find(&presented).is_some(), "{own}");
+    }
+}
+
+#[tokio::test]
 async fn a_handle_is_good_no_longer_than_the_token() {
     let stage = stage("Endpoint", 10).await;
     let guard = stage.mint().unwrap();

@@ -97,11 +97,16 @@ impl Peers {
         handle.set_sensitive(true);
         let request = self
             .http
-            .post(format!("http://{peer}/token/{policy}"))
+            .post(counter(peer, policy))
             .header(&HANDLE, handle)
             .header(&RELAYED, "1");
         outbound::send(request, MOST_BYTES).await
     }
+}
+
+/// Where a replica sells what a policy says.
+fn counter(peer: SocketAddr, policy: &str) -> String {
+    format!("http://{peer}/token/{policy}")
 }
 
 fn same(one: SocketAddr, other: SocketAddr) -> bool {
@@ -111,6 +116,36 @@ fn same(one: SocketAddr, other: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_replica_is_known_by_its_address_in_either_family() {
+        for (name, address, url) in [
+            (
+                "10.0.0.1:8082",
+                "10.0.0.1:8082",
+                "http://10.0.0.1:8082/token/orders",
+            ),
+            (
+                "10.0.0.1:8082",
+                "[::ffff:10.0.0.1]:8082",
+                "http://[::ffff:10.0.0.1]:8082/token/orders",
+            ),
+            (
+                "[fd00::1]:8082",
+                "[fd00::1]:8082",
+                "http://[fd00::1]:8082/token/orders",
+            ),
+        ] {
+            let (peers, address) = (Peers::new(name).unwrap(), address.parse().unwrap());
+            assert_eq!(peers.contains(address).await, Ok(true), "{name} {address}");
+            assert_eq!(counter(address, "orders"), url);
+            assert!(reqwest::Url::parse(url).is_ok());
+        }
+        let peers = Peers::new("[fd00::1]:8082").unwrap();
+        for other in ["[fd00::2]:8082", "[fd00::1]:8081", "10.0.0.1:8082"] {
+            assert_eq!(peers.contains(other.parse().unwrap()).await, Ok(false), "{other}");
+        }
+    }
 
     #[tokio::test]
     async fn what_was_known_stays_while_nobody_answers() {

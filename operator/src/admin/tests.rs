@@ -90,3 +90,20 @@ async fn metrics_are_in_the_open_metrics_format() {
     assert!(body.ends_with("# EOF\n"));
     assert_eq!(get(address, "/").await.0, 404);
 }
+
+#[tokio::test]
+async fn everything_is_both_families_where_there_are_both() {
+    let has_ipv6 = TcpListener::bind("[::1]:0").await.is_ok();
+    for (listens, v4, v6) in [
+        ("[::]:0", true, has_ipv6),
+        ("0.0.0.0:0", true, false),
+        ("127.0.0.1:0", true, false),
+    ] {
+        let listener = listen(listens.parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for (host, expected) in [("127.0.0.1", v4), ("::1", v6)] {
+            let answers = TcpStream::connect((host, port)).await.is_ok();
+            assert_eq!(answers, expected, "{listens} at {host}");
+        }
+    }
+}

@@ -39,7 +39,7 @@ fn the_defaults_are_those_that_help_promises() {
         }
     );
     assert_eq!(config.deletion_timeout, Duration::from_hours(1));
-    assert_eq!(config.admin_address.to_string(), "0.0.0.0:8080");
+    assert_eq!(config.admin_address.to_string(), "[::]:8080");
     assert_eq!(config.log_format, LogFormat::Json);
     let logged = |level| config.log_filter.enables("mcp_auth_operator::lease", level);
     assert!(logged(tracing::Level::INFO) && !logged(tracing::Level::DEBUG));

@@ -1,8 +1,20 @@
 //! Why a pass stops before its end, and what conditions come of it.
 
-use mcp_auth_crds::condition::{Report, Status};
+use kube::Resource;
+use mcp_auth_crds::{
+    annotations,
+    condition::{Report, Status},
+};
 
 use crate::{error::Error, policy::Refusal, provider::ProviderError};
+
+/// Whether the user paused the object. Revocation, deletion and loss of permission are never delayed by it.
+pub fn is_paused<K: Resource>(object: &K) -> bool {
+    let annotations = object.meta().annotations.as_ref();
+    annotations
+        .and_then(|all| all.get(annotations::RECONCILE))
+        .is_some_and(|v| v == annotations::RECONCILE_PAUSED)
+}
 
 /// Why a pass stops.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! The controllers: one folder a kind, each of them observe (reads) → desired and status (pure) → apply (writes).
 
+pub mod applied;
 pub mod authorization_server;
 pub mod conflict;
 pub mod deletion;

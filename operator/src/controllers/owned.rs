@@ -1,10 +1,11 @@
 //! Objects that an object of ours owns, whatever their kind: kept as they are wanted, and taken away.
 
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
 use mcp_auth_crds::annotations::WANTED;
 use serde_json::Value;
 
-use super::{halt::Halt, pass::key, settle::PART};
+use super::{applied::PART, halt::Halt, pass::key};
 use crate::{
     cluster::{Owned, Ownership, ownership},
     context::Context,
@@ -16,11 +17,22 @@ use crate::{
 
 /// The reason of an object of somebody else that stands in the way.
 pub const NOT_OWNED: &str = "GateObjectNotOwned";
+/// The reason of a ConfigMap of somebody else.
+const MAP_NOT_OWNED: &str = "ConfigMapNotOwned";
+
+/// An object as it is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Its generation as it is then: a cache may not show it yet.
+    pub generation: Option<i64>,
+    /// It was not so before.
+    pub wrote: bool,
+}
 
 /// Makes an object of `owner` be as `wanted`, which carries the owner reference. What others added to it stays, but not
 /// where it changes of whom something holds; what is not wanted any more goes. One of this name that is not the owner's is
 /// never overwritten. The cache tells that nothing is to be done; before a write the API server is asked, because a cache
-/// by label does not show what lacks the label. Returns its generation as it is then.
+/// by label does not show what lacks the label.
 ///
 /// # Errors
 /// When it belongs to somebody else, or cannot be read or written.
@@ -30,49 +42,111 @@ pub async fn keep<O: Owned, K: Owned + k8s_openapi::Resource + Sync + Send>(
     wanted: &K,
     feed: &Feed<K>,
     ctx: &Context,
-) -> Result<Option<i64>, Halt> {
-    let Some(reference) = owner.controller_owner_ref(&()) else {
-        return Ok(None);
+) -> Result<Kept, Halt> {
+    let Some(wanted) = Wanted::new(kind, owner, wanted) else {
+        return Ok(Kept::default());
     };
-    let mut wanted = marked(wanted);
-    let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
-    let part = format!("{}{PART}{}/{name}", key(owner), K::KIND);
-    let version = format!("{wanted:?}");
-    let is_kept = |found: &K| {
-        ownership(Some(found.meta()), &reference) == (Ownership::Ours { alive: true })
-            && holds(found, &wanted)
-    };
+    let (namespace, name) = wanted.place();
     let cached = feed.store().get(&ObjectRef::new(&name).within(&namespace));
-    if let Some(found) = cached.filter(|found| is_kept(found)) {
-        ctx.applied.note(kind, &part, &version);
-        return Ok(found.meta().generation);
+    if let Some(found) = cached.filter(|found| wanted.is_kept(found)) {
+        return Ok(wanted.found(&found, ctx));
     }
     let api: Api<K> = ctx.cluster.api(&namespace);
     let existing = api.get_opt(&name).await?;
-    let applied = match (
-        ownership(existing.as_ref().map(kube::Resource::meta), &reference),
-        &existing,
-    ) {
-        (Ownership::Foreign, _) => return Err(foreign::<K>(&name, kind)),
-        (Ownership::Ours { alive: true }, Some(found)) if is_kept(found) => {
-            return Ok(found.meta().generation);
-        }
-        // The garbage collector would take it with its dead owner.
-        (Ownership::Ours { alive: false }, Some(found)) => {
-            ctx.cluster.delete(found).await?;
-            ctx.cluster.apply_new(&wanted).await?
-        }
-        // Of this one alone it is known that it is ours.
-        (Ownership::Ours { alive: true }, Some(found)) => {
-            wanted.meta_mut().uid = found.uid();
-            ctx.cluster.apply(&wanted).await?
-        }
-        _ => ctx.cluster.apply_new(&wanted).await?,
-    };
-    if ctx.applied.note(kind, &part, &version) {
-        ctx.metrics.drift_repaired(kind, K::KIND);
+    wanted.put(existing.as_ref(), ctx).await
+}
+
+/// As [`keep`], of an object that this pass has read, because no cache holds what is in it.
+///
+/// # Errors
+/// When it belongs to somebody else, or cannot be written.
+pub async fn keep_seen<O: Owned, K: Owned + k8s_openapi::Resource + Sync + Send>(
+    kind: Kind,
+    owner: &O,
+    wanted: &K,
+    existing: Option<&K>,
+    ctx: &Context,
+) -> Result<Kept, Halt> {
+    match Wanted::new(kind, owner, wanted) {
+        Some(wanted) => wanted.put(existing, ctx).await,
+        None => Ok(Kept::default()),
     }
-    Ok(applied.meta().generation)
+}
+
+/// What is wanted of an object, and for whom.
+struct Wanted<K> {
+    kind: Kind,
+    owner: OwnerReference,
+    object: K,
+    /// The name under which it is noted what is in force.
+    part: String,
+    version: String,
+}
+
+impl<K: Owned + k8s_openapi::Resource + Sync + Send> Wanted<K> {
+    /// Nothing is wanted for an owner that is not in the cluster.
+    fn new<O: Owned>(kind: Kind, owner: &O, wanted: &K) -> Option<Self> {
+        let object = marked(wanted);
+        Some(Self {
+            kind,
+            owner: owner.controller_owner_ref(&())?,
+            part: format!("{}{PART}{}/{}", key(owner), K::KIND, object.name_any()),
+            version: format!("{object:?}"),
+            object,
+        })
+    }
+
+    fn place(&self) -> (String, String) {
+        (
+            self.object.namespace().unwrap_or_default(),
+            self.object.name_any(),
+        )
+    }
+
+    fn is_kept(&self, found: &K) -> bool {
+        ownership(Some(found.meta()), &self.owner) == (Ownership::Ours { alive: true })
+            && holds(found, &self.object)
+    }
+
+    /// It is as it is to be.
+    fn found(&self, found: &K, ctx: &Context) -> Kept {
+        ctx.applied.note(self.kind, &self.part, &self.version);
+        Kept {
+            generation: found.meta().generation,
+            wrote: false,
+        }
+    }
+
+    /// Writes it over what there is, if need be and if that is ours.
+    async fn put(mut self, existing: Option<&K>, ctx: &Context) -> Result<Kept, Halt> {
+        let applied = match (
+            ownership(existing.map(kube::Resource::meta), &self.owner),
+            existing,
+        ) {
+            (Ownership::Foreign, _) => return Err(foreign::<K>(&self.object.name_any(), self.kind)),
+            (Ownership::Ours { alive: true }, Some(found)) if self.is_kept(found) => {
+                return Ok(self.found(found, ctx));
+            }
+            // The garbage collector would take it with its dead owner.
+            (Ownership::Ours { alive: false }, Some(found)) => {
+                ctx.cluster.delete(found).await?;
+                ctx.cluster.apply_new(&self.object).await?
+            }
+            // Of this one alone it is known that it is ours.
+            (Ownership::Ours { alive: true }, Some(found)) => {
+                self.object.meta_mut().uid = found.uid();
+                ctx.cluster.apply(&self.object).await?
+            }
+            _ => ctx.cluster.apply_new(&self.object).await?,
+        };
+        if ctx.applied.note(self.kind, &self.part, &self.version) {
+            ctx.metrics.drift_repaired(self.kind, K::KIND);
+        }
+        Ok(Kept {
+            generation: applied.meta().generation,
+            wrote: true,
+        })
+    }
 }
 
 /// Deletes the object of this name if it is the owner's: where the cache shows it, or, with `ask`, where the API server
@@ -111,10 +185,14 @@ where
 }
 
 /// What is said of an object that stands in the way.
-fn foreign<K: Owned>(name: &str, kind: Kind) -> Halt {
-    let what = K::kind(&());
+fn foreign<K: k8s_openapi::Resource>(name: &str, kind: Kind) -> Halt {
+    let what = K::KIND;
     Halt::refused(
-        NOT_OWNED,
+        if what == <ConfigMap as k8s_openapi::Resource>::KIND {
+            MAP_NOT_OWNED
+        } else {
+            NOT_OWNED
+        },
         format!("{what} {name} exists and does not belong to this {kind}: delete it or rename it"),
     )
 }

@@ -186,7 +186,7 @@ fn context(parts: Parts) -> Context {
         )),
         backoff: Backoff::default(),
         pace: crate::credential::pace::Pace::default(),
-        applied: super::settle::Applied::default(),
+        applied: super::applied::Applied::default(),
         probes: mcp_server::Probes::default(),
         config,
         installation,

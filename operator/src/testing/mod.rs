@@ -29,7 +29,7 @@ use crate::{
     config::{Config, Surroundings},
     connections::{Connection, Connections},
     context::{Context, Feeds, GateFeeds},
-    controllers::{mcp_server::Probes, settle::Applied},
+    controllers::{applied::Applied, mcp_server::Probes},
     egress::Egress,
     events::Recorder,
     lease::Leadership,

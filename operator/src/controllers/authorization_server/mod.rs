@@ -16,7 +16,7 @@ use mcp_auth_crds::v1alpha1::AuthorizationServer;
 use self::{connect::connect, observe::Referrers, status::Progress};
 use super::{
     conflict, deletion,
-    halt::Halt,
+    halt::{self, Halt},
     home,
     pass::{self, Next},
     settle,
@@ -96,7 +96,7 @@ async fn manage_apis(
         plan = provider.plan_scopes(mark, want, &provider.observe_scopes(Read::Fresh).await?, consent);
     }
     let refused = conflict::refusal(&plan.conflicts, &mark.namespace, &ctx.installation, server);
-    if let Some(halt) = refused.or_else(|| settle::is_paused(server).then_some(Halt::Paused)) {
+    if let Some(halt) = refused.or_else(|| halt::is_paused(server).then_some(Halt::Paused)) {
         // What takes away waits for nothing. Without our finalizer there is nothing that could be taken away.
         if has_finalizer(server) {
             provider.execute(&plan.revocations()).await?;

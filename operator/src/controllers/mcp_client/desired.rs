@@ -13,7 +13,10 @@ use mcp_auth_crds::v1alpha1::{
 
 use super::observe::Observed;
 use crate::{
-    controllers::{halt::Halt, home, settle},
+    controllers::{
+        halt::{self, Halt},
+        home,
+    },
     credential::secret::{Content, data},
     policy::{
         access::{self, Caller, Decision},
@@ -141,7 +144,7 @@ pub(super) fn held_back(client: &McpClient, access: &Granted) -> Option<Halt> {
             format!("McpServer {server} uses another AuthorizationServer: make a client of its own for it"),
         ));
     }
-    settle::is_paused(client).then_some(Halt::Paused)
+    halt::is_paused(client).then_some(Halt::Paused)
 }
 
 fn uses(server: &McpServer, authorization_server: &AuthorizationServer) -> bool {

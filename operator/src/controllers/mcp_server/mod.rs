@@ -26,7 +26,7 @@ use self::{
 };
 use super::{
     conflict, deletion, exchange,
-    halt::Halt,
+    halt::{self, Halt},
     home, owned,
     pass::{self, Next},
     settle,
@@ -61,7 +61,7 @@ async fn reconcile(server: &Arc<McpServer>, ctx: &Arc<Context>) -> Result<Next, 
         if cleaned.is_err() {
             // Its gate serves until the end.
             let held_back = hold_back(server, &progress, false, ctx).await;
-            cleaned = held_back.map_err(Halt::from).and(cleaned);
+            cleaned = held_back.and(cleaned);
         }
         let reference = Some(&server.spec.authorization_server_ref);
         let mark = home::mark(&**server, &ctx.installation);
@@ -72,7 +72,6 @@ async fn reconcile(server: &Arc<McpServer>, ctx: &Arc<Context>) -> Result<Next, 
         if let Err(halt) = &advanced {
             hold_back(server, &progress, spec_counts(server, halt), ctx)
                 .await
-                .map_err(Halt::from)
                 .and(advanced)
         } else {
             advanced
@@ -227,7 +226,7 @@ async fn hold_back(
     progress: &Progress,
     spec_counts: bool,
     ctx: &Context,
-) -> Result<(), Error> {
+) -> Result<(), Halt> {
     let policies = exchange::policies_of(server, ctx).ok();
     let withdrawn = Withdrawn {
         policies: policies.map(|policies| policies.iter().map(|policy| policy.name_any()).collect()),
@@ -241,7 +240,7 @@ async fn hold_back(
 /// them, and nobody refused or paused the server.
 fn spec_counts(server: &McpServer, halt: &Halt) -> bool {
     let waits = matches!(halt, Halt::Failed(_) | Halt::Waiting(_));
-    waits && desired::check(server).is_ok() && !settle::is_paused(server)
+    waits && desired::check(server).is_ok() && !halt::is_paused(server)
 }
 
 /// What is the case, what is wanted, and what is to be done about it.
@@ -278,7 +277,7 @@ fn stop(server: &McpServer, home: &Home, plan: &Plan, ctx: &Context) -> Option<H
             &home.authorization_server,
         )
     });
-    refused.or_else(|| settle::is_paused(server).then_some(Halt::Paused))
+    refused.or_else(|| halt::is_paused(server).then_some(Halt::Paused))
 }
 
 /// Takes away what is not wanted any more, whatever else stands in the way: else a team could keep what was taken back
@@ -334,7 +333,7 @@ async fn publish(server: &McpServer, home: &Home, observed: &Observed, ctx: &Con
         .into_iter()
         .zip(&observed.config_maps)
     {
-        settle::config_map(Kind::McpServer, server, &wanted, existing.as_ref(), ctx).await?;
+        owned::keep_seen(Kind::McpServer, server, &wanted, existing.as_ref(), ctx).await?;
     }
     Ok(())
 }

@@ -14,7 +14,11 @@ use super::gate;
 use crate::{
     connections::Connection,
     context::Context,
-    controllers::{exchange, halt::Halt, home, settle},
+    controllers::{
+        exchange,
+        halt::{self, Halt},
+        home,
+    },
     credential::{flow, journal::Journal},
     policy::{
         delivery::deliverable,
@@ -143,7 +147,7 @@ fn given(
         } else {
             let exchange = exchange_of(policy, audience, scopes.keys(), &own);
             let held = |exchange| gate::held(in_force, exchange);
-            let paused = settle::is_paused(&**policy);
+            let paused = halt::is_paused(&**policy);
             all.exchanges
                 .extend(exchange.and_then(|exchange| if paused { held(exchange) } else { Some(exchange) }));
         }
@@ -193,7 +197,7 @@ fn scopes_of(
     attachable: BTreeSet<String>,
     own: &Subjects,
 ) -> BTreeMap<String, Subjects> {
-    if !settle::is_paused(policy) {
+    if !halt::is_paused(policy) {
         return attachable.into_iter().map(|scope| (scope, own.clone())).collect();
     }
     let in_force = in_force(server);

@@ -1,6 +1,8 @@
 //! What counts as kept.
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use kube::Resource as _;
+use mcp_auth_crds::v1alpha1::McpServer;
 use serde_json::json;
 
 use super::*;
@@ -146,4 +148,64 @@ fn what_is_given_up_is_seen() {
     ] {
         assert_eq!(holds(&stored(&before), &marked(&service(&after))), kept, "{why}");
     }
+}
+
+#[tokio::test]
+async fn a_config_map_is_kept_like_anything_else() {
+    let stage = crate::testing::stage(&[]).await;
+    let (ctx, path) = (&stage.ctx, "/api/v1/namespaces/n/configmaps/m");
+    let owner: McpServer = serde_json::from_value(json!({
+        "metadata": {"namespace": "n", "name": "s", "uid": "u"},
+        "spec": {"authorizationServerRef": {"name": "a"}, "resource": "https://a/"},
+    }))
+    .unwrap();
+    let reference = owner.controller_owner_ref(&()).unwrap();
+    let map = |data: Value| -> ConfigMap {
+        let data = serde_json::from_value(data).unwrap();
+        crate::cluster::config_map("n", "m", &reference, data)
+    };
+    let seen = || {
+        let found = stage.cluster.get(path)?;
+        Some(serde_json::from_value::<ConfigMap>(found).unwrap())
+    };
+    let keep = async |wanted: ConfigMap| {
+        let seen = seen();
+        let kept = keep_seen(Kind::McpServer, &owner, &wanted, seen.as_ref(), ctx).await;
+        kept.map(|kept| kept.wrote)
+    };
+    let drift = || {
+        let text = ctx.metrics.encode().unwrap();
+        text.matches(r#"drift_repaired_total{kind="McpServer",what="ConfigMap"} 1"#)
+            .count()
+    };
+    let two = || map(json!({"a": "1", "b": "2"}));
+    let one = || map(json!({"a": "1"}));
+    assert!(keep(two()).await.unwrap());
+    let add = |key: &str, value: &str| {
+        let mut found = stage.cluster.get(path).unwrap();
+        found["data"][key] = json!(value);
+        stage.cluster.put(found);
+    };
+    add("theirs", "x");
+    assert!(!keep(two()).await.unwrap(), "nothing is to be done");
+    assert!(keep(one()).await.unwrap(), "a key is given up");
+    assert_eq!(
+        stage.cluster.get(path).unwrap()["data"],
+        json!({"a": "1", "theirs": "x"})
+    );
+    assert_eq!(drift(), 0, "that was a change of mind");
+    add("a", "theirs");
+    assert!(keep(one()).await.unwrap());
+    assert!(!keep(one()).await.unwrap());
+    assert_eq!(drift(), 1);
+    let mut theirs = stage.cluster.get(path).unwrap();
+    theirs["metadata"]["ownerReferences"] = json!([]);
+    stage.cluster.put(theirs);
+    let theirs = stage.cluster.get(path);
+    let refused = keep(two()).await.unwrap_err();
+    assert!(
+        matches!(&refused, Halt::Refused(refusal) if refusal.reason == "ConfigMapNotOwned"),
+        "{refused:?}"
+    );
+    assert_eq!(stage.cluster.get(path), theirs);
 }

@@ -19,10 +19,9 @@ use mcp_auth_crds::{
 use self::status::Progress;
 use super::{
     deletion, exchange,
-    halt::Halt,
+    halt::{self, Halt},
     home,
     pass::{self, Next},
-    settle,
 };
 use crate::{
     cluster::{has_finalizer, is_deleting},
@@ -127,7 +126,7 @@ async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Pro
         }
     };
     progress.accepted(&accepted);
-    if settle::is_paused(policy) {
+    if halt::is_paused(policy) {
         return Err(Halt::Paused);
     }
     enforceable(policy, &authorization_server, ctx)?;

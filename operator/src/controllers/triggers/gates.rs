@@ -39,18 +39,7 @@ pub(super) fn gates(ctx: &Arc<Context>) -> Queue<McpServer> {
         }),
         on(&feeds.gates.disruption_budgets, |touch| labelled(&*touch.object)),
         // Any Service can lead to a server, past its gate.
-        on(&feeds.services, move |touch| {
-            if let Some(own) = of_a_gate(&touch.object) {
-                services.forget(&touch.object);
-                return vec![own];
-            }
-            if !services.is_news(touch) {
-                return Vec::new();
-            }
-            all(&by_service, |server| {
-                server.metadata.namespace == touch.object.metadata.namespace && enforcement::has_gate(server)
-            })
-        }),
+        on(&feeds.services, move |touch| services.woken(touch, &by_service)),
         on(&feeds.clients, move |touch| denials.changed(touch)),
         // Where the metadata stand depends on who else is at the host.
         on(&feeds.servers, move |touch| {
@@ -108,25 +97,38 @@ impl Census {
     }
 }
 
-/// What Services that are of no gate say. Their status is no news to servers.
+/// What Services say, and whether each is of a gate. Their status is no news to servers.
 #[derive(Debug, Default)]
-pub(super) struct Services(HashMap<ObjectRef<Service>, String>);
+pub(super) struct Services(HashMap<ObjectRef<Service>, (bool, String)>);
 
 impl Services {
-    /// Whether the Service came, went, or leads elsewhere than before.
-    pub(super) fn is_news(&mut self, touch: &Touch<Service>) -> bool {
-        let service = ObjectRef::from_obj(&*touch.object);
-        if touch.deleted {
-            self.0.remove(&service);
-            return true;
-        }
-        let spec = names::hash(format!("{:?}", touch.object.spec).as_bytes(), 16);
-        self.0.insert(service, spec.clone()) != Some(spec)
-    }
-
-    /// Makes the Service be news when it is touched again.
-    pub(super) fn forget(&mut self, service: &Service) {
-        self.0.remove(&ObjectRef::from_obj(service));
+    /// The servers to which it matters what happened to the Service. All of it does to the one to whose gate it belongs. If
+    /// it came, went or leads elsewhere, it also does to the others of its namespace that have a gate, as another way to
+    /// them; a Service of a gate is none, but it may be what one of them has as its target.
+    pub(super) fn woken(
+        &mut self,
+        touch: &Touch<Service>,
+        servers: &Feed<McpServer>,
+    ) -> Vec<ObjectRef<McpServer>> {
+        let service = &touch.object;
+        let own = of_a_gate(service);
+        let spec = names::hash(format!("{:?}", service.spec).as_bytes(), 16);
+        let now = (!touch.deleted).then_some((own.is_some(), spec));
+        let before = match &now {
+            Some(now) => self.0.insert(ObjectRef::from_obj(&**service), now.clone()),
+            None => self.0.remove(&ObjectRef::from_obj(&**service)),
+        };
+        let is_news = touch.deleted || before != now;
+        let is_a_way = own.is_none() || before.is_some_and(|(was_of_a_gate, _)| !was_of_a_gate);
+        let name = service.name_any();
+        let others = all(servers, |server| {
+            let target = server.spec.target.as_ref().map(|target| &target.service);
+            is_news
+                && server.metadata.namespace == service.metadata.namespace
+                && enforcement::has_gate(server)
+                && (is_a_way || target == Some(&name))
+        });
+        own.into_iter().chain(others).collect()
     }
 }
 
@@ -228,18 +230,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_network_policy_wakes_every_gate_of_its_namespace_unless_it_is_around_one() {
-        let server = |namespace: &str, name: &str, mode: &str| {
-            json!({
-                "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer", "metadata": {"namespace": namespace, "name": name},
-                "spec": {"authorizationServerRef": {"name": "main"}, "resource": "https://h/",
-                         "target": {"service": "s"}, "enforcement": {"mode": mode}},
-            })
-        };
         let stage = crate::testing::stage(&[
-            server("n", "a", "Gate"),
-            server("n", "b", "Gate"),
-            server("n", "c", "External"),
-            server("o", "d", "Gate"),
+            server("n", "a", "s", "Gate"),
+            server("n", "b", "s", "Gate"),
+            server("n", "c", "s", "External"),
+            server("o", "d", "s", "Gate"),
         ])
         .await;
         let owners =
@@ -258,38 +253,57 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_service_is_news_when_it_comes_goes_or_leads_elsewhere() {
-        let service = |port: i32, node: &str, owner: Value| -> Arc<Service> {
-            let service = json!({
-                "apiVersion": "v1", "kind": "Service",
-                "metadata": {"namespace": "n", "name": "s", "annotations": {"seen": node}, "ownerReferences": owner},
-                "spec": {"ports": [{"port": port}]},
-                "status": {"loadBalancer": {"ingress": [{"ip": node}]}},
-            });
-            Arc::new(serde_json::from_value(service).unwrap())
-        };
-        let mut services = Services::default();
-        for (port, status, deleted, news) in [
-            (80, "1.2.3.4", false, true),
-            (80, "1.2.3.5", false, false),
-            (81, "1.2.3.5", false, true),
-            (81, "1.2.3.5", true, true),
-            (81, "1.2.3.5", false, true),
-        ] {
-            let touch = Touch {
-                object: service(port, status, Value::Null),
-                deleted,
-            };
-            assert_eq!(services.is_news(&touch), news, "{port} {status} {deleted}");
-        }
+    fn server(namespace: &str, name: &str, target: &str, mode: &str) -> Value {
+        json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer", "metadata": {"namespace": namespace, "name": name},
+            "spec": {"authorizationServerRef": {"name": "main"}, "resource": "https://h/",
+                     "target": {"service": target}, "enforcement": {"mode": mode}},
+        })
+    }
+
+    #[tokio::test]
+    async fn a_service_wakes_those_to_whom_it_matters_when_it_comes_goes_or_leads_elsewhere() {
+        let stage = crate::testing::stage(&[
+            server("n", "a", "s", "Gate"),
+            server("n", "b", "other", "Gate"),
+            server("n", "c", "s", "External"),
+            server("n", "d", "other", "Gate"),
+            server("o", "e", "s", "Gate"),
+        ])
+        .await;
         let owner = |controller: bool| {
-            json!([{"apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer", "name": "notes", "uid": "u",
+            json!([{"apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpServer", "name": "b", "uid": "u",
                     "controller": controller}])
         };
-        let of = |owner: Value| of_a_gate(&service(80, "", owner)).map(|server| server.name);
-        assert_eq!(of(owner(true)), Some("notes".to_owned()));
-        assert_eq!(of(owner(false)), None, "anybody can name a server");
+        let (nobodys, of_b) = (Value::Null, owner(true));
+        let mut services = Services::default();
+        let mut check = |port: i32, seen: &str, owners: &Value, deleted: bool, woken: &[&str], why: &str| {
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"namespace": "n", "name": "s", "annotations": {"seen": seen}, "ownerReferences": owners},
+                "spec": {"ports": [{"port": port}]},
+                "status": {"loadBalancer": {"ingress": [{"ip": seen}]}},
+            });
+            let object = Arc::new(serde_json::from_value(service).unwrap());
+            let found = services.woken(&Touch { object, deleted }, &stage.ctx.feeds.servers);
+            let mut names: Vec<_> = found.into_iter().map(|server| server.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names, woken, "{why}");
+        };
+        let (all, own) = (&["a", "b", "d"][..], &["b"][..]);
+        check(80, "1.2.3.4", &nobodys, false, all, "it comes");
+        check(80, "1.2.3.5", &nobodys, false, &[], "its status");
+        check(81, "1.2.3.5", &nobodys, false, all, "another port");
+        check(81, "1.2.3.5", &nobodys, true, all, "it goes");
+        check(81, "1.2.3.5", &nobodys, false, all, "it comes back");
+        check(81, "", &owner(false), false, &[], "anybody can name a server");
+        check(81, "", &of_b, false, all, "what was a way in is one no more");
+        check(81, "x", &of_b, false, own, "its gate keeps all of it as it is");
+        check(82, "x", &of_b, false, &["a", "b"], "it is the target of another");
+        check(82, "x", &of_b, true, &["a", "b"], "a target goes");
+        check(82, "x", &of_b, false, &["a", "b"], "a gate as a target comes");
+        check(82, "x", &nobodys, false, all, "it is of no gate any more");
     }
 
     #[test]

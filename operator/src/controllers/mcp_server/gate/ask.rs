@@ -1,6 +1,6 @@
 //! Asks the pods of a gate what they have in force.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
@@ -122,17 +122,57 @@ async fn all(pods: &[Arc<PodFacts>], ctx: &Context) -> Said {
 }
 
 async fn in_force(client: &EgressClient, pod: &PodFacts) -> Option<InForce> {
-    // A pod with the network of its node would lead to whatever else listens there.
-    if pod.spec.host_network {
-        return None;
-    }
-    let address: std::net::IpAddr = pod.status.pod_ip.as_deref()?.parse().ok()?;
-    let address = std::net::SocketAddr::new(address, u16::try_from(ADMIN_PORT).ok()?);
-    let url = Url::parse(&format!("http://{address}/policy")).ok()?;
+    let url = address(pod)?;
     let response = client.send(client.request(Method::GET, &url).ok()?).await.ok()?;
     if !response.status().is_success() {
         return None;
     }
     let body = read_bounded(response, MOST_BYTES).await.ok()?;
     serde_json::from_slice(&body).ok()
+}
+
+/// Where a pod tells what it has in force, at the first of its addresses: its gate listens at all of them.
+fn address(pod: &PodFacts) -> Option<Url> {
+    // A pod with the network of its node would lead to whatever else listens there.
+    if pod.spec.host_network {
+        return None;
+    }
+    let address = pod.status.addresses().next()?.parse().ok()?;
+    let address = SocketAddr::new(address, u16::try_from(ADMIN_PORT).ok()?);
+    Url::parse(&format!("http://{address}/policy")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_asked_at_its_own_address_of_either_family() {
+        for (status, host_network, url) in [
+            (
+                json!({"podIP": "10.0.0.1"}),
+                false,
+                Some("http://10.0.0.1:8081/policy"),
+            ),
+            (
+                json!({"podIP": "fd00::1"}),
+                false,
+                Some("http://[fd00::1]:8081/policy"),
+            ),
+            (
+                json!({"podIP": "fd00::1", "podIPs": [{"ip": "fd00::1"}, {"ip": "10.0.0.1"}]}),
+                false,
+                Some("http://[fd00::1]:8081/policy"),
+            ),
+            (json!({"podIP": "10.0.0.1"}), true, None),
+            (json!({"podIP": "10.0.0.1/policy?"}), false, None),
+            (json!({}), false, None),
+        ] {
+            let pod = json!({"status": status, "spec": {"hostNetwork": host_network}});
+            let found = address(&serde_json::from_value(pod).unwrap());
+            assert_eq!(found.as_ref().map(Url::as_str), url, "{status}");
+        }
+    }
 }

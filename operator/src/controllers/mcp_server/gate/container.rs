@@ -96,9 +96,9 @@ fn arguments(server: &McpServer, secure: bool) -> Vec<String> {
     let mut arguments = vec![
         format!("--policy={POLICY}/{KEY}"),
         format!("--credentials={CREDENTIALS}"),
-        format!("--proxy-address=0.0.0.0:{PROXY_PORT}"),
-        format!("--admin-address=0.0.0.0:{ADMIN_PORT}"),
-        format!("--tokens-address=0.0.0.0:{TOKENS_PORT}"),
+        format!("--proxy-address=[::]:{PROXY_PORT}"),
+        format!("--admin-address=[::]:{ADMIN_PORT}"),
+        format!("--tokens-address=[::]:{TOKENS_PORT}"),
         format!("--peers={peers}.{namespace}.svc:{TOKENS_PORT}"),
         "--pod-address=$(POD_IP)".to_owned(),
     ];

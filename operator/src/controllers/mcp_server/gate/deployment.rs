@@ -207,9 +207,9 @@ mod tests {
         let plain = json!([
             "--policy=/etc/mcp-auth-gate/policy/policy.json",
             "--credentials=/etc/mcp-auth-gate/credentials",
-            "--proxy-address=0.0.0.0:8080",
-            "--admin-address=0.0.0.0:8081",
-            "--tokens-address=0.0.0.0:8082",
+            "--proxy-address=[::]:8080",
+            "--admin-address=[::]:8081",
+            "--tokens-address=[::]:8082",
             "--peers=notes-gate-peers.team.svc:8082",
             "--pod-address=$(POD_IP)",
         ]);

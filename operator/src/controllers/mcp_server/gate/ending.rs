@@ -18,8 +18,9 @@ use super::{
 use crate::{
     cluster::{Ownership, ownership},
     context::{Context, find},
-    controllers::owned,
+    controllers::{halt::Halt, owned},
     error::Error,
+    metrics::Kind,
     policy::{
         denial::{self, Denials},
         names,
@@ -31,7 +32,7 @@ pub(in crate::controllers::mcp_server) async fn withdraw(
     server: &McpServer,
     withdrawn: &Withdrawn,
     ctx: &Context,
-) -> Result<(), Error> {
+) -> Result<(), Halt> {
     let Some(owner) = server.controller_owner_ref(&()) else {
         return Ok(());
     };
@@ -57,12 +58,11 @@ pub(in crate::controllers::mcp_server) async fn withdraw(
     let policy = Document::hash(text.as_bytes());
     if left == in_force {
         // The pods may not have been told yet.
-        return refresh(server, &policy, None, ctx).await;
+        return Ok(refresh(server, &policy, None, ctx).await?);
     }
-    ctx.cluster
-        .apply(&document::config_map(server, text, &denials))
-        .await?;
-    refresh(server, &policy, None, ctx).await
+    let wanted = document::config_map(server, text, &denials);
+    owned::keep_seen(Kind::McpServer, server, &wanted, map.as_ref(), ctx).await?;
+    Ok(refresh(server, &policy, None, ctx).await?)
 }
 
 /// What is left of the policy in force, and since when it denies whom. Nobody is admitted again by this.

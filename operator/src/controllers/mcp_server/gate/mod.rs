@@ -49,7 +49,7 @@ use super::{
 use crate::{
     cluster::{self, Ownership, ownership},
     context::{Context, find},
-    controllers::{halt::Halt, settle},
+    controllers::{halt::Halt, owned},
     error::Error,
     kinds::{PodFacts, SliceFacts},
     metrics::Kind,
@@ -162,9 +162,9 @@ pub(super) async fn keep(
     };
     let map = document::config_map(server, text, &denials);
     let existing = observed.gate.policy.as_ref();
-    let wrote = settle::config_map(Kind::McpServer, &**server, &map, existing, ctx).await?;
+    let kept = owned::keep_seen(Kind::McpServer, &**server, &map, existing, ctx).await?;
     let told = server.status.as_ref().and_then(|status| status.gate.as_ref());
-    if wrote && told.is_some_and(|gate| gate.policy_hash == wanted.policy) {
+    if kept.wrote && told.is_some_and(|gate| gate.policy_hash == wanted.policy) {
         // It is the policy of before: its pods may have read what somebody else wrote meanwhile.
         ctx.probes.pods.reopen(&probe::key(server), Said::default());
     }

@@ -12,7 +12,7 @@ use super::{
     services::{self, Origin},
 };
 use crate::{
-    context::Context,
+    context::{Context, find},
     controllers::{halt::Halt, owned},
     metrics::Kind,
     policy::names,
@@ -27,6 +27,11 @@ pub(super) async fn keep_services(
     let feed = &ctx.feeds.services;
     let wanted = [services::front(server, sells), services::peers(server)];
     for service in wanted.iter().chain(origin.service.as_ref()) {
+        let name = service.name_any();
+        let found = find(&feed.store(), &service.namespace().unwrap_or_default(), &name);
+        if found.is_some_and(|found| services::changes_family(&found, service)) {
+            owned::remove::<_, Service, _>(server, &name, feed, false, ctx).await?;
+        }
         owned::keep(Kind::McpServer, server, service, feed, ctx).await?;
     }
     if origin.service.is_none() {
@@ -41,7 +46,7 @@ pub(super) async fn keep_pods(server: &McpServer, ctx: &Context) -> Result<Optio
     let certificate = certificate(server, ctx).await?;
     let deployment =
         deployment::deployment(server, &ctx.config.gate, certificate.as_deref()).map_err(Halt::Refused)?;
-    let generation = owned::keep(
+    let kept = owned::keep(
         Kind::McpServer,
         server,
         &deployment,
@@ -56,7 +61,7 @@ pub(super) async fn keep_pods(server: &McpServer, ctx: &Context) -> Result<Optio
         let name = names::gate(&server.name_any());
         owned::remove::<_, PodDisruptionBudget, _>(server, &name, budgets, false, ctx).await?;
     }
-    Ok(generation)
+    Ok(kept.generation)
 }
 
 /// By what the certificate is told from others: a new one is read when the pods start.

@@ -17,6 +17,9 @@ use crate::{
     policy::{Refusal, names},
 };
 
+/// One address of each family that the cluster has.
+const EVERY_FAMILY: &str = "PreferDualStack";
+
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::controllers::mcp_server) struct Origin {
@@ -144,10 +147,14 @@ fn target_port<'a>(target: &Target, spec: &'a ServiceSpec) -> Result<&'a Service
 /// The Service that leads to the same pods by their own addresses.
 fn headless(server: &McpServer, target: &ServiceSpec, port: &ServicePort) -> Option<Service> {
     let selector = target.selector.clone().filter(|selector| !selector.is_empty())?;
+    // The family in which the target is there for sure. Of two, the gate would take each pod for two.
+    let family = target.ip_families.as_ref().and_then(|families| families.first());
     Some(Service {
         metadata: metadata(server, names::gate_origin(&server.name_any()), ORIGIN),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
+            ip_families: family.map(|family| vec![family.clone()]),
+            ip_family_policy: family.map(|_| "SingleStack".to_owned()),
             selector: Some(selector),
             ports: Some(vec![ServicePort {
                 name: Some("mcp".to_owned()),
@@ -159,6 +166,12 @@ fn headless(server: &McpServer, target: &ServiceSpec, port: &ServicePort) -> Opt
         }),
         ..Service::default()
     })
+}
+
+/// Whether a Service would come to have its addresses in another family, which the API server lets none do.
+pub(super) fn changes_family(found: &Service, wanted: &Service) -> bool {
+    let first = |service: &Service| service.spec.as_ref()?.ip_families.as_ref()?.first().cloned();
+    matches!((first(found), first(wanted)), (Some(found), Some(wanted)) if found != wanted)
 }
 
 fn url(server: &McpServer, target: &Target, host: &str, port: i32) -> String {
@@ -190,6 +203,7 @@ pub(super) fn front(server: &McpServer, sells: bool) -> Service {
     Service {
         metadata: metadata(server, names::gate(&server.name_any()), GATE),
         spec: Some(ServiceSpec {
+            ip_family_policy: Some(EVERY_FAMILY.to_owned()),
             selector: Some(selector(server)),
             ports: Some(ports),
             ..ServiceSpec::default()
@@ -205,6 +219,8 @@ pub(super) fn peers(server: &McpServer) -> Service {
         metadata: metadata(server, names::gate_peers(&server.name_any()), "peers"),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
+            // A handle names the first address of a pod, of whichever family that is.
+            ip_family_policy: Some(EVERY_FAMILY.to_owned()),
             selector: Some(selector(server)),
             ports: Some(vec![port("tokens", TOKENS_PORT, TOKENS_PORT)]),
             publish_not_ready_addresses: Some(true),
@@ -225,151 +241,5 @@ fn port(name: &str, port: i32, target: i32) -> ServicePort {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::{super::testing::server, *};
-
-    fn service(spec: Value) -> Service {
-        serde_json::from_value(json!({"metadata": {"namespace": "team", "name": "notes"}, "spec": spec}))
-            .unwrap()
-    }
-
-    fn slices(numbers: &[i32]) -> Vec<SliceFacts> {
-        let slice = |number: &i32| serde_json::from_value(json!({"ports": [{"port": number}]})).unwrap();
-        numbers.iter().map(slice).collect()
-    }
-
-    fn refusal(found: Result<Origin, Halt>) -> &'static str {
-        match found {
-            Err(Halt::Refused(refusal) | Halt::Waiting(refusal)) => refusal.reason,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_gate_is_given_the_addresses_of_pods_where_they_can_be_had() {
-        let pods = "http://notes-gate-origin.team.svc";
-        let address = "http://notes.team.svc";
-        let named = json!([{"port": 80, "targetPort": "mcp"}]);
-        for (why, spec, numbers, expected) in [
-            (
-                "a number",
-                json!({"selector": {"a": "b"}, "ports": [{"port": 80, "targetPort": 3000}]}),
-                &[][..],
-                format!("{pods}:3000/mcp"),
-            ),
-            (
-                "no target port",
-                json!({"selector": {"a": "b"}, "ports": [{"port": 80}]}),
-                &[],
-                format!("{pods}:80/mcp"),
-            ),
-            (
-                "a name that all pods give to one number",
-                json!({"selector": {"a": "b"}, "ports": named}),
-                &[3000, 3000],
-                format!("{pods}:3000/mcp"),
-            ),
-            (
-                "a name without pods",
-                json!({"selector": {"a": "b"}, "ports": named}),
-                &[],
-                format!("{address}:80/mcp"),
-            ),
-            (
-                "a name of two numbers",
-                json!({"selector": {"a": "b"}, "ports": named}),
-                &[3000, 3001],
-                format!("{address}:80/mcp"),
-            ),
-            (
-                "endpoints of its own",
-                json!({"ports": [{"port": 80}]}),
-                &[],
-                format!("{address}:80/mcp"),
-            ),
-        ] {
-            let found = origin(&server(&json!({})), Some(&service(spec)), &slices(numbers)).unwrap();
-            assert_eq!(found.url, expected, "{why}");
-        }
-    }
-
-    #[test]
-    fn the_headless_service_is_a_copy_of_what_leads_to_the_pods() {
-        let ports = json!([{"name": "web", "port": 80, "targetPort": "mcp", "nodePort": 30080}, {"name": "m", "port": 9}]);
-        let target = service(json!({"type": "NodePort", "selector": {"a": "b"}, "ports": ports}));
-        let spec = json!({"target": {"service": "notes", "port": "web"}});
-        let found = origin(&server(&spec), Some(&target), &[])
-            .unwrap()
-            .service
-            .unwrap();
-        let found = serde_json::to_value(found).unwrap();
-        assert_eq!(
-            found["spec"],
-            json!({"clusterIP": "None", "selector": {"a": "b"}, "ports": [{"name": "mcp", "port": 80, "targetPort": "mcp"}]})
-        );
-        assert_eq!(found["metadata"]["ownerReferences"][0]["name"], "notes");
-    }
-
-    #[test]
-    fn a_target_that_leads_nowhere_says_what_to_write() {
-        let two =
-            json!({"selector": {"a": "b"}, "ports": [{"name": "x", "port": 1}, {"name": "y", "port": 2}]});
-        let port = |port: Value| json!({"target": {"service": "notes", "port": port}});
-        for (spec, found, reason) in [
-            (json!({}), None, "TargetServiceNotFound"),
-            (
-                json!({}),
-                Some(json!({"type": "ExternalName", "externalName": "metadata.google.internal"})),
-                "ExternalNameNotSupported",
-            ),
-            (json!({}), Some(two.clone()), "TargetPortNotFound"),
-            (port(json!("z")), Some(two.clone()), "TargetPortNotFound"),
-            (port(json!(3)), Some(two), "TargetPortNotFound"),
-            (
-                json!({}),
-                Some(json!({"ports": [{"port": 53, "protocol": "UDP"}]})),
-                "TargetPortNotFound",
-            ),
-            (json!({"target": null}), None, "TargetMissing"),
-        ] {
-            let found = found.map(service);
-            assert_eq!(
-                refusal(origin(&server(&spec), found.as_ref(), &[])),
-                reason,
-                "{spec}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_path_is_that_of_the_target_else_of_the_resource() {
-        let target = service(json!({"selector": {"a": "b"}, "ports": [{"port": 80}]}));
-        for (spec, path) in [
-            (json!({"target": {"service": "notes"}}), "/mcp"),
-            (json!({"target": {"service": "notes", "path": "/"}}), "/"),
-            (json!({"target": {"service": "notes", "path": "/a/b"}}), "/a/b"),
-            (
-                json!({"resource": "https://h.example/", "target": {"service": "notes"}}),
-                "/",
-            ),
-        ] {
-            let found = origin(&server(&spec), Some(&target), &[]).unwrap();
-            assert_eq!(found.url, format!("http://notes-gate-origin.team.svc:80{path}"));
-        }
-    }
-
-    #[test]
-    fn tokens_are_sold_only_where_a_policy_says_so() {
-        let ports = |spec: &Value, sells| {
-            let service = front(&server(spec), sells);
-            let ports = service.spec.unwrap().ports.unwrap();
-            ports.into_iter().map(|port| port.port).collect::<Vec<_>>()
-        };
-        let tls = json!({"enforcement": {"gate": {"tls": {"secretName": "t"}}}});
-        assert_eq!(ports(&json!({}), false), [80]);
-        assert_eq!(ports(&json!({}), true), [80, 8082]);
-        assert_eq!(ports(&tls, false), [443]);
-    }
-}
+#[path = "services_tests.rs"]
+mod tests;

@@ -1,6 +1,11 @@
 //! Tries whether a way leads to a server past its gate.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind::{AddrNotAvailable, NetworkUnreachable},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Service;
@@ -166,22 +171,27 @@ async fn pods(server: &McpServer, target: &Service, ctx: &Context) -> Option<Vec
     )
 }
 
-/// Tries to connect to the server's port at a pod. The address is the pod's own, as its node wrote it into its status.
+/// Tries to connect to the server's port at a pod, at each of its addresses: a network may close one family alone. They
+/// are the pod's own, as its node wrote them into its status.
 async fn attempt(pod: &PodFacts, ground: &Ground, ctx: &Context) -> Attempt {
-    let address = pod
-        .status
-        .pod_ip
-        .as_deref()
-        .and_then(|address| address.parse().ok());
     let number = ways_in::number(pod, &ground.port).and_then(|number| u16::try_from(number).ok());
-    let (Some(address), Some(number)) = (address, number) else {
+    let Some(number) = number.filter(|_| !pod.spec.host_network) else {
         return Attempt::Untried;
     };
-    if pod.spec.host_network || !ctx.egress.allows(Audience::Pod, address) {
+    let addresses = pod.status.addresses();
+    let attempts = join_all(addresses.map(|address| connect(address, number, ground, ctx))).await;
+    ways_in::of_all(&attempts)
+}
+
+async fn connect(address: &str, port: u16, ground: &Ground, ctx: &Context) -> Attempt {
+    let address = address.parse().ok();
+    let Some(address) = address.filter(|address| ctx.egress.allows(Audience::Pod, *address)) else {
         return Attempt::Untried;
-    }
-    match timeout(PATIENCE, TcpStream::connect(SocketAddr::new(address, number))).await {
+    };
+    match timeout(PATIENCE, TcpStream::connect(SocketAddr::new(address, port))).await {
         Ok(Ok(_)) => Attempt::Taken,
+        // There is no way from here to addresses of this family: that says nothing of the pod.
+        Ok(Err(error)) if matches!(error.kind(), NetworkUnreachable | AddrNotAvailable) => Attempt::Untried,
         Ok(Err(_)) | Err(_) if ground.reaches_pods => Attempt::Refused,
         Ok(Err(_)) | Err(_) => Attempt::Untried,
     }
@@ -206,6 +216,13 @@ mod tests {
             "spec": {"hostNetwork": host_network, "containers": [{"ports": [{"name": "mcp", "containerPort": port}]}]},
         }))
         .unwrap()
+    }
+
+    /// A pod in both families.
+    fn dual(addresses: [&str; 2], port: u16) -> PodFacts {
+        let mut pod = pod(addresses[0], port, false);
+        pod.status.pod_ips = serde_json::from_value(json!(addresses.map(|ip| json!({"ip": ip})))).unwrap();
+        pod
     }
 
     fn ground(reaches_pods: bool) -> Ground {
@@ -273,6 +290,24 @@ mod tests {
                 "nothing to try",
             ),
             (pod(here, 0, false), false, Attempt::Untried, "no port"),
+            (
+                dual(["127.0.0.2", here], taken),
+                true,
+                Attempt::Taken,
+                "its other address is open",
+            ),
+            (
+                dual(["127.0.0.2", "127.0.0.3"], taken),
+                true,
+                Attempt::Refused,
+                "both are closed",
+            ),
+            (
+                dual(["127.0.0.2", "fe80::1"], taken),
+                true,
+                Attempt::Untried,
+                "of one of them nobody knows",
+            ),
         ] {
             assert_eq!(
                 attempt(&pod, &ground(reaches_pods), &ctx).await,

@@ -35,6 +35,18 @@ pub(super) enum Attempt {
     Untried,
 }
 
+/// What attempts at all addresses of a pod come to: one that is open is a way in, and of one that was not tried nobody
+/// knows.
+pub(super) fn of_all(attempts: &[Attempt]) -> Attempt {
+    if attempts.contains(&Attempt::Taken) {
+        Attempt::Taken
+    } else if attempts.is_empty() || attempts.contains(&Attempt::Untried) {
+        Attempt::Untried
+    } else {
+        Attempt::Refused
+    }
+}
+
 /// The number of the server's port at a pod.
 pub(super) fn number(pod: &PodFacts, port: &PodPort) -> Option<i32> {
     match port {
@@ -332,6 +344,21 @@ mod tests {
             said(plain, &[Arc::new(origin)], &[Attempt::Refused]).reason,
             "Closed"
         );
+    }
+
+    #[test]
+    fn every_address_of_a_pod_counts() {
+        use Attempt::{Refused, Taken, Untried};
+        for (attempts, all) in [
+            (&[][..], Untried),
+            (&[Refused], Refused),
+            (&[Refused, Refused], Refused),
+            (&[Refused, Taken], Taken),
+            (&[Untried, Taken], Taken),
+            (&[Refused, Untried], Untried),
+        ] {
+            assert_eq!(of_all(attempts), all, "{attempts:?}");
+        }
     }
 
     #[test]

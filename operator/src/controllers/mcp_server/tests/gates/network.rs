@@ -148,3 +148,33 @@ async fn a_target_that_leads_to_a_gate_is_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_target_in_another_family_has_another_headless_service() {
+    let mut team = Team::gated(&[]).await;
+    let set = |team: &Team, families: Value| {
+        team.change(SERVICE, |service| service["spec"]["ipFamilies"] = families);
+    };
+    let mut made = Vec::new();
+    for families in [json!(["IPv4"]), json!(["IPv4", "IPv6"]), json!(["IPv6", "IPv4"])] {
+        set(&team, families);
+        team.calm().await;
+        let origin = team.0.cluster.get(ORIGIN).unwrap();
+        made.push((
+            origin["spec"]["ipFamilies"].clone(),
+            origin["metadata"]["annotations"]["theirs"].is_string(),
+        ));
+        team.change(ORIGIN, |origin| {
+            origin["metadata"]["annotations"]["theirs"] = json!("x");
+        });
+    }
+    assert_eq!(
+        made,
+        [
+            (json!(["IPv4"]), false),
+            (json!(["IPv4"]), true),
+            (json!(["IPv6"]), false),
+        ],
+        "no Service changes its family"
+    );
+}

@@ -27,6 +27,7 @@ mod node;
 mod numbers;
 mod provider;
 mod replicas;
+mod rotation;
 mod services;
 mod sign_in;
 mod subjects;
@@ -61,6 +62,7 @@ fn all() -> Vec<Story> {
     stories.extend(numbers::stories());
     stories.extend(provider::stories());
     stories.extend(replicas::stories());
+    stories.extend(rotation::stories());
     stories.extend(services::stories());
     stories.extend(sign_in::stories());
     stories.extend(subjects::stories());

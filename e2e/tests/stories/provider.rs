@@ -24,8 +24,8 @@ use mcp_auth_operator::{
     lease::Leadership,
     metrics::Metrics,
     provider::{
-        Authentication, ClientSpec, Credential, Grant, LimitSettings, Mark, Plan, Proof, Provider as _, Read,
-        RealmRegistry, ResourceSpec, Subjects,
+        Authentication, ClientSpec, Credential, Credentials, Grant, LimitSettings, Mark, Plan, Proof,
+        Provider as _, Read, RealmRegistry, ResourceSpec, Subjects,
         discovery::discover,
         keycloak::{Keycloak, Settings},
     },
@@ -76,10 +76,10 @@ impl Scene {
     async fn put_client(&self, want: &ClientSpec, read: Read) -> anyhow::Result<Plan> {
         let observed = self.keycloak.observe_client(&want.client_id, read).await?;
         let scopes = self.keycloak.observe_scopes(read).await?;
-        let secret = Credential::new(SECRET);
+        let credentials = Credentials::only(Credential::new(SECRET));
         let plan = self
             .keycloak
-            .plan_client(want, &observed, &scopes, Some(&secret), SystemClock.now());
+            .plan_client(want, &observed, &scopes, Some(&credentials), SystemClock.now());
         self.keycloak.execute(&plan).await?;
         Ok(plan)
     }
@@ -124,6 +124,7 @@ async fn connect_with(env: &StoryEnv, secret: &str) -> anyhow::Result<Keycloak> 
         client_id: env.realm().operator_client_id().to_owned(),
         client_secret: Credential::new(secret),
         ca_bundle: Some(ca_bundle),
+        installation: "prod",
         client_ids: "prod.".to_owned(),
         realms: &RealmRegistry::new(LimitSettings::new(rate, Duration::from_secs(30))),
         egress: &egress,

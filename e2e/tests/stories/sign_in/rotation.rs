@@ -25,6 +25,8 @@ const ROTATIONS: &str = "mcp_auth_operator_rotations_total";
 fn portal(env: &StoryEnv, name: &str, request: Option<&str>) -> Value {
     let mut portal = web(env, "portal", &["notes"]);
     portal["spec"]["managed"]["displayName"] = json!(name);
+    // The old one is to end at once.
+    portal["spec"]["rotation"] = json!({ "overlap": "0s" });
     if let Some(request) = request {
         portal["metadata"]["annotations"] = json!({ "mcpauth.dev/rotate-requested-at": request });
     }

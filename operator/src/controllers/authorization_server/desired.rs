@@ -6,7 +6,11 @@ use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::{AdoptedKind, AuthorizationServer};
 
 use super::observe::Inputs;
-use crate::{controllers::halt::Halt, policy::names, provider::ScopeSpec};
+use crate::{
+    controllers::halt::Halt,
+    policy::names,
+    provider::{Capability, ScopeSpec},
+};
 
 /// A fingerprint of everything in the cluster that a connection is made from.
 pub(super) fn made_from(server: &AuthorizationServer, inputs: &Inputs) -> String {
@@ -33,6 +37,14 @@ pub(super) fn api_scopes(server: &AuthorizationServer) -> Vec<ScopeSpec> {
             })
         })
         .collect()
+}
+
+/// Whether something may have been made in the realm so that two secrets of a client can be valid.
+pub(super) fn overlaps(server: &AuthorizationServer) -> bool {
+    let capabilities = server.status.iter().flat_map(|status| &status.capabilities);
+    capabilities
+        .into_iter()
+        .any(|capability| capability == Capability::SecretOverlap.as_str())
 }
 
 /// Whether the spec can be honoured, beyond what the schema checks: a scope puts one audience into tokens, so no two

@@ -144,9 +144,10 @@ async fn delete(
     Ok(gone)
 }
 
-/// Removes the scopes of managed APIs.
+/// Removes the scopes of managed APIs, and what was made in the realm so that secrets of clients can overlap.
 async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Progress) -> Result<(), Halt> {
-    if desired::api_scopes(server).is_empty() {
+    let (apis, overlaps) = (desired::api_scopes(server), desired::overlaps(server));
+    if apis.is_empty() && !overlaps {
         return Ok(());
     }
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
@@ -163,6 +164,16 @@ async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Pr
         }
     };
     let provider = &*connection.provider;
+    if overlaps && !observe::shares_realm(server, provider.realm(), ctx) {
+        let replan = || async move {
+            let observed = provider.observe_overlap(Read::Fresh).await?;
+            Ok(provider.plan_overlap(false, &observed))
+        };
+        settle::remove(provider, replan().await?, || replan().boxed()).await?;
+    }
+    if apis.is_empty() {
+        return Ok(());
+    }
     let mark = &home::mark(server, &ctx.installation);
     let replan = || async move {
         let scopes = provider.observe_scopes(Read::Fresh).await?;

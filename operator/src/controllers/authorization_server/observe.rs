@@ -6,7 +6,7 @@ use mcp_auth_crds::v1alpha1::{AuthorizationServer, ObjectReference};
 
 use super::kept;
 use crate::{
-    cluster::{Owned, has_finalizer},
+    cluster::{Owned, has_finalizer, is_deleting},
     context::Context,
     controllers::{halt::Halt, pass::key},
     egress::{Audience, EgressClient},
@@ -156,6 +156,16 @@ pub(super) fn referrers(server: &AuthorizationServer, ctx: &Context) -> Referrer
         clients: referring(&feeds.clients, |c| &c.spec.authorization_server_ref, server, ctx),
         unread: feeds.servers.unread().len() + feeds.clients.unread().len(),
     }
+}
+
+/// Whether another AuthorizationServer stands for the same realm.
+pub(super) fn shares_realm(server: &AuthorizationServer, realm: &str, ctx: &Context) -> bool {
+    let others = ctx.feeds.authorization_servers.store().state();
+    others
+        .iter()
+        .filter(|other| other.metadata.uid != server.metadata.uid && !is_deleting(&***other))
+        .filter_map(|other| ctx.connections.get(&other.namespace()?, &other.name_any()))
+        .any(|connection| connection.provider.realm() == realm)
 }
 
 /// The objects of a kind that refer to the AuthorizationServer and have something there, or may have.

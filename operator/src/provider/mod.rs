@@ -111,6 +111,14 @@ pub trait Provider: Send + Sync {
         now: Timestamp,
     ) -> Plan;
 
+    /// The calls that put `credentials` in force and change nothing else, for a client that exists.
+    fn plan_credentials(
+        &self,
+        want: &ClientSpec,
+        observed: &ObservedClient,
+        credentials: &Credentials,
+    ) -> Plan;
+
     /// What of the realm as a whole has to be so that two secrets of one client can be valid
     /// ([`Capability::SecretOverlap`]).
     async fn observe_overlap(&self, read: Read) -> Result<ObservedOverlap, ProviderError>;

@@ -220,6 +220,23 @@ impl Provider for FakeServer {
         }
     }
 
+    fn plan_credentials(
+        &self,
+        want: &ClientSpec,
+        observed: &ObservedClient,
+        credentials: &Credentials,
+    ) -> Plan {
+        let Some(raw) = &observed.raw else {
+            return Plan::default();
+        };
+        let spec = json!([raw[0], raw[1], raw[2], previous(credentials)]);
+        let body = json!({"spec": spec, "secret": credentials.current.expose()});
+        Plan {
+            calls: vec![call(Change::Revoke, &want.client_id, body)],
+            conflicts: vec![],
+        }
+    }
+
     async fn observe_overlap(&self, _: Read) -> Result<ObservedOverlap, ProviderError> {
         Ok(ObservedOverlap::Unsupported)
     }

@@ -105,32 +105,43 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
     if let Some(refused) = conflict::refusal(&plan.conflicts, &namespace, &ctx.installation, &server) {
         return Err(refused);
     }
-    if let Some(halt) = desired::held_back(client, &access) {
+    let rotation = Rotation::of(client, can_overlap(&connection));
+    let handed = Handed {
+        client,
+        connection: &connection,
+        want: &want,
+        access: &access,
+        rotation: &rotation,
+    };
+    if let Some(halt) = desired::held_back(client, &access).or_else(|| rotation.refusal()) {
         // What is not ours yet is not changed before all of it may be.
         if observed.client.presence.claimable(&want.mark, false) {
             provider.execute(&plan.revocations()).await?;
+            handed.revoke(&observed, ctx, progress).await?;
         }
         progress.held_back(client, &access);
-        let lost = status::without(client, &want, &access, ctx.now());
+        let lost = status::without(client, &want, &access, progress, ctx.now());
         if let (Halt::Paused, Some(status)) = (&halt, lost) {
             ctx.cluster.write_status(client, &status).await?;
         }
         return Err(halt);
     }
-    let rotation = Rotation::of(client, can_overlap(&connection))?;
     progress.accepted(&want);
     ctx.cluster.add_finalizer(client).await?;
 
     let held = hold(&rotation, &connection, &want, &observed, ctx).await?;
-    if let Some(held) = &held {
-        progress.rotation(&rotation, &held.journal, ctx.now());
-    }
     let credentials = held.as_ref().and_then(|held| {
-        let facts = rotation.facts(Some(&held.journal), ctx.now());
-        credential::accepted(&held.journal, &facts)
+        progress.rotation(&rotation, &held.journal, ctx.now());
+        rotation.accepted(&held.journal, ctx.now())
     });
-    if credentials.as_ref().is_some_and(|held| held.previous.is_some()) {
-        prepare_overlap(provider, ctx).await?;
+    if let (
+        Some(held),
+        Some(Credentials {
+            previous: Some(_), ..
+        }),
+    ) = (&held, &credentials)
+    {
+        prepare_overlap(provider, held, ctx).await?;
     }
     let plan = provider.plan_client(
         &want,
@@ -142,13 +153,6 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
     let wrote = register(client, &connection, &want, credentials.as_ref(), plan, ctx).await?;
     progress.registered(&want);
     progress.granted(&access);
-    let handed = Handed {
-        client,
-        connection: &connection,
-        want: &want,
-        access: &access,
-        rotation: &rotation,
-    };
     handed.over(held, wrote, ctx, progress).await
 }
 
@@ -161,10 +165,13 @@ fn can_overlap(connection: &Connection) -> bool {
 }
 
 /// Makes the realm let two secrets of a client be valid, before one has two.
-async fn prepare_overlap(provider: &dyn Provider, ctx: &Context) -> Result<(), Halt> {
-    let observed = provider
-        .observe_overlap(Read::Within(ctx.config.resync_interval / 2))
-        .await?;
+async fn prepare_overlap(provider: &dyn Provider, held: &flow::Held, ctx: &Context) -> Result<(), Halt> {
+    let read = if held.journal.pending.is_some() {
+        Read::Fresh
+    } else {
+        Read::Within(ctx.config.resync_interval / 2)
+    };
+    let observed = provider.observe_overlap(read).await?;
     let plan = provider.plan_overlap(true, &observed);
     if !plan.is_empty() {
         provider.execute(&plan).await?;
@@ -242,6 +249,7 @@ async fn register(
 }
 
 /// What the end of a pass knows of the client.
+#[derive(Clone, Copy)]
 struct Handed<'a> {
     client: &'a McpClient,
     connection: &'a Connection,
@@ -284,6 +292,26 @@ impl Handed<'_> {
             return Ok(Next::After(Duration::ZERO));
         }
         Ok(self.rotation.look_again(&journal, held.deferred, ctx.now()))
+    }
+
+    /// Replaces the credential alone, if its revocation is asked for: that waits for nothing that keeps the client from
+    /// getting what is new.
+    async fn revoke(self, observed: &Observed, ctx: &Context, progress: &mut Progress) -> Result<(), Halt> {
+        let exists = has_finalizer(self.client) && observed.client.presence != Presence::Absent;
+        if !exists || !self.rotation.revokes(observed.journal.as_ref(), ctx.now()) {
+            return Ok(());
+        }
+        let held = hold(self.rotation, self.connection, self.want, observed, ctx).await?;
+        let credentials = held
+            .as_ref()
+            .and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
+        if let Some(credentials) = credentials {
+            let provider = &*self.connection.provider;
+            let plan = provider.plan_credentials(self.want, &observed.client, &credentials);
+            provider.execute(&plan).await?;
+            self.over(held, true, ctx, progress).await?;
+        }
+        Ok(())
     }
 
     /// Makes the workload's Secret hold the credential. Returns whether there is a Secret.

@@ -9,7 +9,8 @@ use mcp_auth_crds::{
 
 use crate::{
     controllers::{halt::Halt, pass::Next},
-    credential::{self, Facts, journal::Journal, window::Window},
+    credential::{self, Choice, Facts, Reason, journal::Journal, window::Window},
+    provider::Credentials,
 };
 
 /// How long the old credential stays valid, unless the spec says otherwise: longer than a kubelet takes to refresh what
@@ -26,15 +27,14 @@ pub(super) struct Rotation {
     revocation: Option<String>,
     interval: Option<SignedDuration>,
     window: Option<Window>,
+    /// What is wrong with the window.
+    problem: Option<String>,
     overlap: Option<SignedDuration>,
 }
 
 impl Rotation {
     /// What the client asks for, at a server that can or cannot let two secrets be valid.
-    ///
-    /// # Errors
-    /// When its window is none.
-    pub(super) fn of(client: &McpClient, can_overlap: bool) -> Result<Self, Halt> {
+    pub(super) fn of(client: &McpClient, can_overlap: bool) -> Self {
         let spec = client.spec.rotation.clone().unwrap_or_default();
         let length = |text: &Option<DurationText>| {
             let text = text.as_ref().and_then(DurationText::duration);
@@ -43,15 +43,41 @@ impl Rotation {
         let interval = length(&spec.interval);
         // One that nobody chose fits any interval.
         let usual = interval.map_or(OVERLAP, |interval| OVERLAP.min(interval / 2));
-        let window = spec.window.as_ref().map(Window::new).transpose();
+        let (window, problem) = match spec.window.as_ref().map(Window::new) {
+            None => (None, None),
+            Some(Ok(window)) => (Some(window), None),
+            Some(Err(problem)) => (None, Some(problem)),
+        };
         let annotation = |name: &str| client.annotations().get(name).cloned();
-        Ok(Self {
+        Self {
             request: annotation(annotations::ROTATE_REQUESTED_AT),
             revocation: annotation(annotations::REVOKE_REQUESTED_AT),
-            interval,
-            window: window.map_err(|problem| Halt::refused("RotationWindowInvalid", problem))?,
+            // At which age is not known, without the window that it is meant with.
+            interval: interval.filter(|_| problem.is_none()),
+            window,
+            problem,
             overlap: can_overlap.then(|| length(&spec.overlap).unwrap_or(usual)),
-        })
+        }
+    }
+
+    /// Why the client cannot be served as it asks.
+    pub(super) fn refusal(&self) -> Option<Halt> {
+        let problem = self.problem.clone()?;
+        Some(Halt::refused("RotationWindowInvalid", problem))
+    }
+
+    /// Whether the credential is being revoked, or is to be.
+    pub(super) fn revokes(&self, journal: Option<&Journal>, now: Timestamp) -> bool {
+        let pending = journal.and_then(|journal| journal.pending.as_ref());
+        match pending {
+            Some(pending) => pending.reason == Reason::Revoked,
+            None => credential::choose(self.facts(journal, now)) == Choice::Make(Reason::Revoked),
+        }
+    }
+
+    /// What the authorization server is to accept.
+    pub(super) fn accepted(&self, journal: &Journal, now: Timestamp) -> Option<Credentials> {
+        credential::accepted(journal, &self.facts(Some(journal), now))
     }
 
     /// With what is known besides.
@@ -69,7 +95,7 @@ impl Rotation {
     /// What the status says.
     pub(super) fn status(&self, journal: &Journal, now: Timestamp) -> RotationStatus {
         let facts = self.facts(Some(journal), now);
-        let previous = credential::accepted(journal, &facts).and_then(|accepted| accepted.previous);
+        let previous = self.accepted(journal, now).and_then(|accepted| accepted.previous);
         let phase = match (&journal.pending, &previous) {
             (Some(_), _) => RotationPhase::Rotating,
             (None, Some(_)) => RotationPhase::Overlapping,
@@ -115,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        credential::{Reason, journal::Pending},
+        credential::journal::Pending,
         provider::{Credential, Previous},
     };
 
@@ -138,28 +164,30 @@ mod tests {
             (json!({"overlap": "0s"}), minutes(0)),
         ] {
             assert_eq!(
-                Rotation::of(&client(&rotation), true).unwrap().overlap,
+                Rotation::of(&client(&rotation), true).overlap,
                 overlap,
                 "{rotation}"
             );
-            assert_eq!(Rotation::of(&client(&rotation), false).unwrap().overlap, None);
+            assert_eq!(Rotation::of(&client(&rotation), false).overlap, None);
         }
     }
 
     #[test]
     fn a_window_that_never_comes_is_refused() {
         let window = json!({"schedule": "0 2 30 2 *", "duration": "1h"});
-        let refused = Rotation::of(&client(&json!({"interval": "1h", "window": window})), true);
+        let rotation = Rotation::of(&client(&json!({"interval": "1h", "window": window})), true);
+        let refused = rotation.refusal();
         assert!(
-            matches!(&refused, Err(Halt::Refused(refusal)) if refusal.reason == "RotationWindowInvalid"),
+            matches!(&refused, Some(Halt::Refused(refusal)) if refusal.reason == "RotationWindowInvalid"),
             "{refused:?}"
         );
+        assert_eq!(rotation.interval, None, "it does not rotate at any time instead");
     }
 
     #[test]
     fn the_status_says_how_far_it_is() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let rotation = Rotation::of(&client(&json!({"interval": "24h"})), true).unwrap();
+        let rotation = Rotation::of(&client(&json!({"interval": "24h"})), true);
         let settled = Journal {
             current: Some(Credential::new("now")),
             rotated_at: Some(now),

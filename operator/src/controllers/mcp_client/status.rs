@@ -181,12 +181,13 @@ fn remaining(client: &McpClient, access: &Granted) -> Vec<GrantedAccess> {
         .collect()
 }
 
-/// The status of a paused client that lost something: what it can get no tokens for any more is gone from it, and one that
-/// is suspended is not ready. The rest stays as it is. `None`: it lost nothing.
+/// The status of a paused client that lost something: what it can get no tokens for any more is gone from it, one that is
+/// suspended is not ready, and a credential that was revoked is replaced. The rest stays as it is. `None`: it lost nothing.
 pub(super) fn without(
     client: &McpClient,
     want: &ClientSpec,
     access: &Granted,
+    progress: &Progress,
     now: Timestamp,
 ) -> Option<McpClientStatus> {
     let mut status = client.status.clone()?;
@@ -195,6 +196,16 @@ pub(super) fn without(
         .retain(|condition| condition::is_ours(&condition.type_));
     let before = status.clone();
     status.granted = remaining(client, access);
+    if let (Some(rotation), Some((_, hash))) = (&progress.rotation, &progress.secret) {
+        status.rotation = Some(rotation.clone());
+        status.secret_hash = Some(hash.clone());
+        status
+            .last_handled_rotate_request
+            .clone_from(&progress.handled_request);
+        status
+            .last_handled_revoke_request
+            .clone_from(&progress.handled_revocation);
+    }
     if !want.enabled && condition::is_true(&status.conditions, types::READY) {
         let credentials = Report::no(types::CREDENTIALS_READY, "Suspended", SUSPENDED);
         let reports = condition::summarize(vec![credentials], &[], "");

@@ -92,6 +92,24 @@ pub(super) fn revocation(want: &Desired, observed: &Value, not_before: i64) -> O
     Some((Value::Object(body), names))
 }
 
+/// The part of the difference that is about secrets, as a body of its own.
+pub(super) fn credentials(want: &Desired, observed: &Value, secret: &Credential) -> Option<Value> {
+    let same = text(observed, "secret") == Some(secret.expose());
+    if same && attributes(want.secrets.iter(), observed).next().is_none() {
+        return None;
+    }
+    let secrets: Map<_, _> = want
+        .secrets
+        .iter()
+        .map(|(name, value)| (name.to_owned(), json!(value)))
+        .collect();
+    Some(json!({
+        "secret": secret.expose(),
+        "attributes": secrets,
+        WEB_ORIGINS: kept(WEB_ORIGINS, want, observed),
+    }))
+}
+
 /// The entries of a list that are there and may stay.
 fn kept(list: &str, want: &Desired, observed: &Value) -> Value {
     let (had, wanted) = (texts(observed.get(list)), texts(want.fields.get(list)));

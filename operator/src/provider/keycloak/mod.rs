@@ -303,6 +303,15 @@ impl Provider for Keycloak {
         plan::client(&self.ids, want, observed, scopes, credentials, now)
     }
 
+    fn plan_credentials(
+        &self,
+        want: &ClientSpec,
+        observed: &ObservedClient,
+        credentials: &Credentials,
+    ) -> Plan {
+        plan::credentials(&self.ids, want, observed, credentials)
+    }
+
     async fn observe_overlap(&self, read: Read) -> Result<ObservedOverlap, ProviderError> {
         if self.may_overlap.load(Ordering::Relaxed) {
             Ok(ObservedOverlap::Seen(self.both_documents(read).await?))

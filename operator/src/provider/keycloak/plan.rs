@@ -53,6 +53,35 @@ pub(super) fn client(
     }
 }
 
+/// See [`crate::provider::Provider::plan_credentials`].
+pub(super) fn credentials(
+    ids: &Ids,
+    want: &ClientSpec,
+    observed: &ObservedClient,
+    credentials: &Credentials,
+) -> Plan {
+    let mut desired = render::client(ids, want);
+    desired.secrets = SecretAttributes::new(&want.mark.installation, credentials);
+    let ours = owns(ids, &want.mark, observed);
+    let raw = observed.raw.as_ref().filter(|_| ours);
+    let id = raw.and_then(|raw| text(raw, "id"));
+    let (Some(raw), Some(id)) = (raw, id) else {
+        return Plan::default();
+    };
+    let call = diff::credentials(&desired, raw, &credentials.current).map(|body| Call {
+        operation: "update_client",
+        change: Change::Revoke,
+        subject: format!("client {}: secret", desired.client_id),
+        verb: Verb::Put,
+        path: format!("/clients/{id}"),
+        body: Some(body),
+    });
+    Plan {
+        calls: call.into_iter().collect(),
+        conflicts: Vec::new(),
+    }
+}
+
 /// See [`crate::provider::Provider::plan_resource`].
 pub(super) fn resource(
     ids: &Ids,

@@ -3,6 +3,9 @@
 /// Says what something is taken for by the gate, or that it is refused.
 pub type Judge = fn(&[u8]) -> Option<String>;
 
+/// What something is taken for by somebody who refuses nothing.
+pub type Sight = fn(&[u8]) -> String;
+
 /// Who sees it, and what they see.
 pub type View = (String, String);
 
@@ -18,7 +21,7 @@ pub struct Subject {
     /// What comes to readers of it.
     pub shown: fn(&[u8]) -> Vec<u8>,
     /// What others in this process take it for, by name.
-    pub beside: &'static [(&'static str, fn(&[u8]) -> String)],
+    pub beside: &'static [(&'static str, Sight)],
     /// Whether all take it for the same; the gate is the first.
     pub agree: fn(&[View]) -> bool,
     /// What every reader must be able to read, and must take for the same as the gate.

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
-use mcp_auth_e2e::world::World;
+use mcp_auth_e2e::{
+    wait::{Seen, wait_for},
+    world::World,
+};
 use serde_json::{Value, json};
 
-use super::setup::{Cluster, exactly};
+use super::setup::{Cluster, PODS, exactly};
 use crate::fixtures::{SOON, because, open_server, policy, ready};
 
 const GATES: (&str, &str) = ("app.kubernetes.io/name", "mcp-auth-gate");
@@ -44,6 +47,7 @@ pub(super) async fn serves(world: Arc<World>) -> anyhow::Result<()> {
 
     // Where the authorization server is, only the owner of the namespace can say.
     let server = cluster.server("everything");
+    shut_in(&cluster).await?;
     let found = because(env, server, ("GateReady", "Unknown", "KeysNotFetched")).await?;
     let keys = format!("{}/protocol/openid-connect/certs", env.realm().name());
     ensure!(
@@ -68,6 +72,32 @@ pub(super) async fn serves(world: Arc<World>) -> anyhow::Result<()> {
     ensure!(text == "Echo: hello", "{reply}");
     buys(&cluster).await?;
     cluster.end().await
+}
+
+/// Waits until the gates get nothing out, and lets them need to. A network takes a moment to know of a new pod, in which
+/// a gate may have fetched its keys: it has to do so again from another address.
+async fn shut_in(cluster: &Cluster) -> anyhow::Result<()> {
+    let env = cluster.env();
+    wait_for("the gates to run", PODS, async || {
+        let pods = cluster.gate_pods("everything").await?;
+        Ok(if pods.len() == 2 {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{} pods", pods.len()))
+        })
+    })
+    .await?;
+    // What holds for a pod that came later holds for the gates.
+    let keys = format!("{}/protocol/openid-connect/certs", env.realm().issuer());
+    cluster.scene.start_client("latecomer", json!({})).await?;
+    let refused = |seen: &Value| seen["error"].is_string();
+    cluster
+        .scene
+        .fetch_until("latecomer", &keys, &Value::Null, refused)
+        .await?;
+    let mut moved = env.authorization_server("main");
+    moved["spec"]["endpoints"]["jwks"] = json!(keys);
+    env.apply(&moved).await
 }
 
 /// The pods of all gates.

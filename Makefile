@@ -37,7 +37,7 @@ unit: ## Unit tests, and that the generated files are up to date
 	cargo test --quiet -p mcp-auth-gate -p mcp-auth-gate-core -p mcp-auth-gate-fuzz
 	cargo test --quiet -p mcp-auth-e2e --lib --bins
 
-fuzz: ## Five minutes of random bodies: what a gate lets through must mean one thing to every reader; SEED=N repeats a run
+fuzz: ## Five minutes of random bodies and addresses: what a gate lets through must mean one thing to every reader; SEED=N repeats a run
 	cargo run --quiet --release -p mcp-auth-gate-fuzz -- $(if $(SEED),--seed $(SEED))
 
 stories: ## The stories on a real API server and a real Keycloak

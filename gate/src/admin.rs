@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     accept::accept,
+    keys::KeyStore,
     metrics::{self, Input},
     watch::Reports,
 };
@@ -34,15 +35,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Admin {
     registry: Registry,
     reports: Reports,
+    keys: Arc<KeyStore>,
     shutdown: Shutdown,
 }
 
 impl Admin {
     /// Shows these.
-    pub fn new(registry: Registry, reports: Reports, shutdown: Shutdown) -> Self {
+    pub fn new(registry: Registry, reports: Reports, keys: Arc<KeyStore>, shutdown: Shutdown) -> Self {
         Self {
             registry,
             reports,
+            keys,
             shutdown,
         }
     }
@@ -116,6 +119,7 @@ impl Admin {
         let body = json!({
             "policy": hash(Input::Policy),
             "credentials": hash(Input::Credentials),
+            "keys": self.keys.are_there(),
         });
         response(StatusCode::OK, "application/json", body.to_string())
     }

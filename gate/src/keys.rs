@@ -124,6 +124,11 @@ impl KeyStore {
         &self.changes
     }
 
+    /// Whether there are keys from where the policy says. Without any, no token is good.
+    pub fn are_there(&self) -> bool {
+        self.set.load().is_fetched()
+    }
+
     /// Puts the metrics of the keys into `registry`.
     pub fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry);

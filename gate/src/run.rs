@@ -109,7 +109,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         tls: config.tls.as_ref().map(|_| Tls::default()),
     };
     parts.exchanges.register(&mut registry);
-    let (proxy, admin) = (
+    let (proxy, admin_listener) = (
         listen("proxy", config.addresses.proxy).await?,
         listen("admin", config.addresses.admin).await?,
     );
@@ -121,8 +121,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         input.look(&reports, &parts.metrics);
     }
     let watcher = tokio::spawn(watch::run(inputs, reports.clone(), parts.metrics.clone()));
+    let admin = Admin::new(registry, reports, Arc::clone(&keys), shutdown.clone());
     let keys = tokio::spawn(async move { keys.run().await });
-    let admin = tokio::spawn(Admin::new(registry, reports, shutdown.clone()).run(admin));
+    let admin = tokio::spawn(admin.run(admin_listener));
     let proxy = serve(&config, parts, proxy, faces.handles(), &stream_end, &shutdown);
     let server = tokio::spawn(faces.serve(shutdown.clone(), proxy));
     tokio::select! {

@@ -63,7 +63,9 @@ fn a_policy_is_followed_and_a_bad_one_is_not() {
     until(|| common::get(admin, "/readyz").0 == 200);
     let hash = Document::hash(POLICY.as_bytes());
     let (_, shown) = common::get(admin, "/policy");
-    assert_eq!(shown, format!("{{\"credentials\":null,\"policy\":\"{hash}\"}}"));
+    // Nobody answers where the policy says that keys are.
+    let expected = format!("{{\"credentials\":null,\"keys\":false,\"policy\":\"{hash}\"}}");
+    assert_eq!(shown, expected);
     let (status, document) = common::get(proxy, metadata);
     assert_eq!(status, 200);
     assert!(document.contains("https://mcp.example.com/mcp"), "{document}");

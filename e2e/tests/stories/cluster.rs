@@ -2,11 +2,13 @@
 
 mod annotated;
 mod bypass;
+mod denied;
 mod external;
 mod keeping;
 mod policy;
 mod selling;
 mod setup;
+mod shared;
 
 use mcp_auth_e2e::runner::Story;
 
@@ -29,6 +31,14 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::on_node(
             "cluster::a_server_that_answers_without_a_token_is_found",
             external::found,
+        ),
+        Story::on_node(
+            "cluster::a_gate_serves_where_all_traffic_is_denied_by_default",
+            denied::serves,
+        ),
+        Story::on_node(
+            "cluster::two_servers_in_the_same_pods_are_kept_apart",
+            shared::kept_apart,
         ),
     ]
 }

@@ -238,6 +238,8 @@ async fn the_proxy_records_and_breaks_calls(world: Arc<World>) -> anyhow::Result
         .authority()
         .http_client()?
         .timeout(Duration::from_secs(3))
+        // A connection that is kept would tell of its end instead of the port's.
+        .pool_max_idle_per_host(0)
         .build()?;
     let metadata = format!(
         "{}/realms/{}/.well-known/openid-configuration",

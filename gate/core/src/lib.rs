@@ -14,5 +14,5 @@ pub mod sse;
 #[cfg(test)]
 mod testing;
 pub mod token;
-mod uri;
+pub mod uri;
 pub mod wire;

@@ -9,10 +9,11 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 /// Whether readers could take a URI for another one: it has white space or controls, which URL parsers drop; a backslash,
-/// which some of them take for a slash; or a segment `.` or `..`, which they resolve, whether it is encoded or not.
-pub(crate) fn is_ambiguous(uri: &str) -> bool {
+/// which some of them take for a slash; a segment `.` or `..`, which they resolve, whether it is encoded or not; or is that of
+/// a file for which parsers have quirks.
+pub fn is_ambiguous(uri: &str) -> bool {
     let is_dropped = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\\' | '\u{feff}');
-    if uri.contains(is_dropped) {
+    if uri.contains(is_dropped) || is_odd_file(uri) {
         return true;
     }
     let decoded = decoded(uri);
@@ -23,11 +24,14 @@ pub(crate) fn is_ambiguous(uri: &str) -> bool {
     decoded.contains('\0') || segments.any(|segment| matches!(segment, "." | ".."))
 }
 
-/// A URI as servers may compare it: as it came, as a URL parser (WHATWG URL) writes it, and that decoded.
-pub(crate) fn spellings(uri: &str) -> BTreeSet<String> {
-    let parsed = Url::parse(uri).map(String::from);
-    let normal = parsed.unwrap_or_else(|_| uri.to_owned());
-    BTreeSet::from([uri.to_owned(), decoded(&normal), normal])
+/// A URI as servers may compare it: as it came, with its scheme in small letters, as a URL parser (WHATWG URL) writes it, and
+/// each of these decoded.
+pub fn spellings(uri: &str) -> BTreeSet<String> {
+    let parsed = Url::parse(uri).ok().map(String::from);
+    let written = [uri.to_owned(), with_small_scheme(uri)].into_iter().chain(parsed);
+    written
+        .flat_map(|spelling| [decoded(&spelling), spelling])
+        .collect()
 }
 
 /// A URI template (RFC 6570) as servers may compare it. To a URL parser its braces are characters to be encoded; no
@@ -35,6 +39,32 @@ pub(crate) fn spellings(uri: &str) -> BTreeSet<String> {
 pub(crate) fn template_spellings(template: &str) -> BTreeSet<String> {
     let restore = |spelling: String| spelling.replace("%7B", "{").replace("%7D", "}");
     spellings(template).into_iter().map(restore).collect()
+}
+
+/// Whether it is of a file, and parsers (WHATWG URL) are known to differ about it: two slashes at the beginning of the path,
+/// of which some leave one out, or a drive with a bar (`c|`), for which some write a colon.
+fn is_odd_file(uri: &str) -> bool {
+    let Some((scheme, rest)) = uri.split_once(':') else {
+        return false;
+    };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let path = match rest.strip_prefix("//") {
+        Some(host) => host.find('/').map_or("", |at| &host[at..]),
+        None => rest,
+    };
+    let is_drive =
+        |segment: &str| matches!(segment.as_bytes(), [letter, b'|'] if letter.is_ascii_alphabetic());
+    scheme.eq_ignore_ascii_case("file") && (path.starts_with("//") || rest.split('/').any(is_drive))
+}
+
+/// The least that parsers do (RFC 3986, 6.2.2.1), and all that some do.
+fn with_small_scheme(uri: &str) -> String {
+    match uri.split_once(':') {
+        Some((scheme, rest)) if !scheme.contains(['/', '?', '#']) => {
+            format!("{}:{rest}", scheme.to_ascii_lowercase())
+        }
+        _ => uri.to_owned(),
+    }
 }
 
 fn decoded(uri: &str) -> String {
@@ -86,6 +116,16 @@ mod tests {
             ("note://a/..%2fx", true, "with an encoded slash"),
             ("note://a/..%5cx", true, "with an encoded backslash"),
             ("note://a/x%00.txt", true, "an end of text"),
+            ("File:////x", true, "slashes of which one is too many"),
+            ("file://host//x", true, "behind a host as well"),
+            ("file://host/x//y?//", false, "further on they are all there"),
+            ("file://host?x//y", false, "in a query"),
+            ("file:///c|/x", true, "a drive"),
+            ("file://c|", true, "a drive in place of a host"),
+            ("file:///c:/x", false, "a drive with a colon"),
+            ("file:///ab|c", false, "no drive"),
+            ("note:////x", false, "slashes that are all the server's"),
+            ("file:///x", false, "a file"),
         ] {
             assert_eq!(is_ambiguous(uri), ambiguous, "{uri:?}: {why}");
         }
@@ -99,10 +139,17 @@ mod tests {
             ("file://localhost/x", vec!["file:///x", "file://localhost/x"]),
             ("note://a/%78", vec!["note://a/%78", "note://a/x"]),
             (
+                "NOTE://a/%78",
+                vec!["NOTE://a/%78", "NOTE://a/x", "note://a/%78", "note://a/x"],
+            ),
+            (
                 "https://A.example:443",
                 vec!["https://A.example:443", "https://a.example/"],
             ),
+            ("FILE:x", vec!["FILE:x", "file:///x", "file:x"]),
             ("u%78", vec!["u%78", "ux"]),
+            ("HTTPS://a:x/", vec!["HTTPS://a:x/", "https://a:x/"]),
+            ("A/b:c", vec!["A/b:c"]),
         ] {
             assert_eq!(Vec::from_iter(spellings(uri)), expected, "{uri}");
         }

@@ -1,5 +1,6 @@
-// Says what a body means to Go's encoding/json, read into structs as servers do it, which ignores the case of keys.
-// Bodies and answers are preceded by their length, as four bytes.
+// Says what a body means to Go's encoding/json, read into structs as servers do it, which ignores the case of keys; or with
+// an argument, what targets or a URI mean to its net/url. What is asked, and the answers, are preceded by their length, as
+// four bytes.
 package main
 
 import (
@@ -10,9 +11,11 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/url"
 	"os"
 	"sort"
 	"strings"
+	"unicode/utf8"
 )
 
 type message struct {
@@ -140,7 +143,46 @@ func meaning(body []byte) string {
 	return strings.Join(parts, " ")
 }
 
+// The paths of request targets, as servers read them.
+func targets(text []byte) string {
+	var paths []string
+	for _, target := range strings.Split(string(text), " ") {
+		read, err := url.ParseRequestURI(target)
+		if err != nil {
+			paths = append(paths, "!invalid")
+			continue
+		}
+		paths = append(paths, hex.EncodeToString([]byte(read.EscapedPath())))
+	}
+	return strings.Join(paths, " ")
+}
+
+// How the URI of a resource is spelled for servers that compare it.
+func spellings(text []byte) string {
+	var spelled []string
+	plain, err := url.PathUnescape(string(text))
+	if err != nil || !utf8.ValidString(plain) {
+		return "!invalid"
+	}
+	spelled = append(spelled, hex.EncodeToString([]byte(plain)))
+	// What it writes is more encoded than anybody compares, and lacks delimiters of nothing, by which nobody looks.
+	if read, err := url.Parse(string(text)); err == nil {
+		written, err := url.PathUnescape(read.String())
+		if err == nil && len(written) == len(plain) {
+			spelled = append(spelled, hex.EncodeToString([]byte(written)))
+		}
+	}
+	return strings.Join(spelled, " ")
+}
+
 func main() {
+	say := meaning
+	switch os.Args[1] {
+	case "targets":
+		say = targets
+	case "uris":
+		say = spellings
+	}
 	source, target := bufio.NewReader(os.Stdin), bufio.NewWriter(os.Stdout)
 	for {
 		var length uint32
@@ -151,7 +193,7 @@ func main() {
 		if _, err := io.ReadFull(source, body); err != nil {
 			return
 		}
-		answer := meaning(body)
+		answer := say(body)
 		binary.Write(target, binary.BigEndian, uint32(len(answer)))
 		target.WriteString(answer)
 		if source.Buffered() == 0 {

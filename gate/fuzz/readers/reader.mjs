@@ -1,4 +1,5 @@
-// Says what a body means to Node's JSON.parse. Bodies and answers are preceded by their length, as four bytes.
+// Says what a body means to Node's JSON.parse, or with an argument, what targets or a URI mean to its URL. What is asked,
+// and the answers, are preceded by their length, as four bytes.
 
 function canonical(value) {
   if (value === null || value === undefined) return "-";
@@ -73,6 +74,35 @@ function meaning(body) {
   return plain === afterCopy ? plain : "!copying changes it";
 }
 
+const hex = (text) => Buffer.from(text, "utf8").toString("hex");
+
+// The paths of request targets, as servers read them.
+function targets(text) {
+  const path = (target) => {
+    try {
+      return hex(new URL(target, "http://mcp.example").pathname);
+    } catch {
+      return "!invalid";
+    }
+  };
+  return text.toString("utf8").split(" ").map(path).join(" ");
+}
+
+// How the URI of a resource is spelled for servers that compare it.
+function spellings(text) {
+  const uri = text.toString("utf8");
+  const spelled = [() => new URL(uri).href, () => decodeURIComponent(new URL(uri).href), () => decodeURIComponent(uri)];
+  const all = spelled.flatMap((spell) => {
+    try {
+      return [hex(spell())];
+    } catch {
+      return [];
+    }
+  });
+  return all.join(" ") || "!invalid";
+}
+
+const say = { targets, uris: spellings }[process.argv[2]] ?? meaning;
 let pending = Buffer.alloc(0);
 process.stdin.on("data", (chunk) => {
   pending = Buffer.concat([pending, chunk]);
@@ -81,7 +111,7 @@ process.stdin.on("data", (chunk) => {
   while (pending.length - at >= 4) {
     const end = at + 4 + pending.readUInt32BE(at);
     if (pending.length < end) break;
-    const answer = Buffer.from(meaning(pending.subarray(at + 4, end)));
+    const answer = Buffer.from(say(pending.subarray(at + 4, end)));
     const head = Buffer.alloc(4);
     head.writeUInt32BE(answer.length);
     answers.push(head, answer);

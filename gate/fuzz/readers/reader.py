@@ -1,8 +1,12 @@
-"""Says what a body means to Python's json. Bodies and answers are preceded by their length, as four bytes."""
+"""Says what a body means to Python's json, or with an argument, what targets or a URI mean to its urllib.
+
+What is asked, and the answers, are preceded by their length, as four bytes.
+"""
 
 import json
 import struct
 import sys
+from urllib.parse import unquote, urlsplit
 
 
 def canonical(value):
@@ -55,10 +59,43 @@ def meaning(body):
     return " ".join(canonical(part) for part in parts)
 
 
+def targets(text):
+    """The paths of request targets, as servers read them."""
+
+    def path(target):
+        try:
+            return urlsplit(target).path.encode().hex()
+        except ValueError:
+            return "!invalid"
+
+    return " ".join(path(target) for target in text.decode().split(" "))
+
+
+def spellings(text):
+    """How the URI of a resource is spelled for servers that compare it."""
+    uri = text.decode()
+    spelled = []
+    try:
+        spelled.append(unquote(uri, errors="strict"))
+    except UnicodeDecodeError:
+        pass
+    try:
+        again = urlsplit(uri).geturl()
+        # It leaves out delimiters of nothing, by which no server looks for anything.
+        if len(again) == len(uri):
+            spelled.append(again)
+    except ValueError:
+        pass
+    return " ".join(one.encode().hex() for one in spelled) or "!invalid"
+
+
+SAY = {"targets": targets, "uris": spellings}.get(sys.argv[1], meaning)
+
+
 def main():
     source, target = sys.stdin.buffer, sys.stdout.buffer
     while head := source.read(4):
-        answer = meaning(source.read(struct.unpack(">I", head)[0])).encode()
+        answer = SAY(source.read(struct.unpack(">I", head)[0])).encode()
         target.write(struct.pack(">I", len(answer)) + answer)
         target.flush()
 

@@ -6,6 +6,22 @@ use rand::{
     seq::{IndexedRandom, SliceRandom},
 };
 
+use crate::{
+    meaning,
+    subject::{Subject, as_it_is},
+};
+
+/// Bodies.
+pub const SUBJECT: Subject = Subject {
+    name: "bodies",
+    make,
+    judge: meaning::to_the_gate,
+    shown: as_it_is,
+    beside: &[("serde_json", meaning::said_by_serde_json)],
+    agree: meaning::agree,
+    probe: br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"a":[1.5,true,null]}}}"#,
+};
+
 const METHODS: [&str; 12] = [
     "tools/call",
     "tools/call",

@@ -1,39 +1,38 @@
-//! Compares what the gate takes bodies for with what readers take them for.
+//! Compares what the gate takes something for with what readers take it for.
 
 use std::time::{Duration, Instant};
 
 use crate::{
-    bodies,
-    meaning::{self, Meaning, hex},
+    meaning::hex,
     readers::Reader,
+    subject::{Subject, View},
 };
 
-/// So many bodies are given to a reader at once.
+/// So many are given to a reader at once.
 const BATCH: u64 = 512;
 
-/// Says what a body is taken for (as [`meaning::to_the_gate`] does), or that it is refused.
-pub type Judge = fn(&[u8]) -> Option<String>;
-
-/// A body that is let through and means different things.
+/// Something that is let through and means different things.
 #[derive(Clone, Debug)]
 pub struct Disagreement {
-    /// With this seed the body is made again.
+    /// What it is.
+    pub name: &'static str,
+    /// With this seed it is made again.
     pub seed: u64,
-    /// The body, as small as it could be made.
-    pub body: Vec<u8>,
-    /// Who sees it otherwise, and what everybody sees.
-    pub views: Vec<(String, String)>,
+    /// It, as small as it could be made.
+    pub made: Vec<u8>,
+    /// What everybody sees, the gate first.
+    pub views: Vec<View>,
 }
 
 impl std::fmt::Display for Disagreement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(
             f,
-            "a body that is let through means different things; seed {}, in hex:",
-            self.seed
+            "one of the {} that are let through means different things; seed {}, in hex:",
+            self.name, self.seed
         )?;
-        writeln!(f, "{}", hex(&self.body))?;
-        writeln!(f, "{}", String::from_utf8_lossy(&self.body).escape_debug())?;
+        writeln!(f, "{}", hex(&self.made))?;
+        writeln!(f, "{}", String::from_utf8_lossy(&self.made).escape_debug())?;
         for (name, view) in &self.views {
             writeln!(f, "{name:>10}: {view}")?;
         }
@@ -44,18 +43,18 @@ impl std::fmt::Display for Disagreement {
 /// How far a run came.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
-    /// Bodies that were made.
+    /// How many were made.
     pub made: u64,
     /// Those that were let through, and so compared.
     pub compared: u64,
 }
 
-/// Makes bodies from `seed` on until `time` is over, and compares those that `judge` lets through.
+/// Makes some from `seed` on until `time` is over, and compares those that are let through.
 ///
 /// # Errors
 /// When a reader ends. The inner result is the first disagreement.
 pub fn run(
-    judge: Judge,
+    subject: &Subject,
     readers: &mut [Reader],
     seed: u64,
     time: Duration,
@@ -64,16 +63,15 @@ pub fn run(
     let mut progress = Progress::default();
     while began.elapsed() < time {
         let seeds = (seed + progress.made)..(seed + progress.made + BATCH);
-        let bodies: Vec<(u64, Vec<u8>)> = seeds.map(|seed| (seed, bodies::make(seed))).collect();
+        let made = seeds.map(|seed| (seed, (subject.make)(seed)));
+        let passed: Vec<(u64, Vec<u8>)> = made.filter(|(_, made)| (subject.judge)(made).is_some()).collect();
         progress.made += BATCH;
-        let passed = bodies.iter().filter(|(_, body)| judge(body).is_some());
-        let passed: Vec<(u64, &[u8])> = passed.map(|(seed, body)| (*seed, body.as_slice())).collect();
         progress.compared += passed.len() as u64;
-        let only: Vec<&[u8]> = passed.iter().map(|(_, body)| *body).collect();
-        let views = views(judge, readers, &only)?;
-        for ((seed, body), views) in passed.iter().zip(views) {
-            if !agree(&views) {
-                let found = shrink(judge, readers, *seed, body)?;
+        let only: Vec<&[u8]> = passed.iter().map(|(_, made)| made.as_slice()).collect();
+        let views = views(subject, readers, &only)?;
+        for ((seed, made), views) in passed.iter().zip(views) {
+            if !(subject.agree)(&views) {
+                let found = shrink(subject, readers, *seed, made)?;
                 return Ok((progress, Some(found)));
             }
         }
@@ -81,27 +79,13 @@ pub fn run(
     Ok((progress, None))
 }
 
-/// What everybody sees in each of these bodies: the gate first, then serde_json, then the readers.
-fn views(
-    judge: Judge,
-    readers: &mut [Reader],
-    bodies: &[&[u8]],
-) -> anyhow::Result<Vec<Vec<(String, String)>>> {
-    let plain = |body: &[u8]| {
-        let meaning = meaning::to_serde_json(body);
-        meaning.map_or("!invalid".to_owned(), |meaning| {
-            format!("{} {}", meaning.call, meaning.arguments)
-        })
-    };
-    let mut all: Vec<Vec<(String, String)>> = bodies
-        .iter()
-        .map(|body| {
-            let gate = judge(body).unwrap_or_default();
-            vec![("gate".to_owned(), gate), ("serde_json".to_owned(), plain(body))]
-        })
-        .collect();
+/// What everybody sees in each of these: the gate first, then others in this process, then the readers.
+fn views(subject: &Subject, readers: &mut [Reader], made: &[&[u8]]) -> anyhow::Result<Vec<Vec<View>>> {
+    let mut all: Vec<Vec<View>> = made.iter().map(|made| subject.views(made)).collect();
+    let shown: Vec<Vec<u8>> = made.iter().map(|made| (subject.shown)(made)).collect();
+    let shown: Vec<&[u8]> = shown.iter().map(Vec::as_slice).collect();
     for reader in readers {
-        let said = reader.read(bodies)?;
+        let said = reader.read(&shown)?;
         for (views, view) in all.iter_mut().zip(said) {
             views.push((reader.name.to_owned(), view));
         }
@@ -109,55 +93,31 @@ fn views(
     Ok(all)
 }
 
-/// Whether all readers see the call that the gate sees, and the same arguments. A reader that finds a type wrong for the
-/// method does nothing, so it cannot do another thing; but what is let through is JSON to everybody.
-fn agree(views: &[(String, String)]) -> bool {
-    let Some(((_, gate), readers)) = views.split_first() else {
-        return true;
-    };
-    let mut arguments: Option<Meaning> = None;
-    for (_, view) in readers.iter().rev().filter(|(_, view)| view != "!mistyped") {
-        let Some(meaning) = Meaning::read(view) else {
-            return false;
-        };
-        if meaning.call != *gate {
-            return false;
-        }
-        match &arguments {
-            Some(first) if first.without_numbers() != meaning.without_numbers() => return false,
-            Some(_) => {}
-            None => arguments = Some(meaning),
-        }
-    }
-    numbers_agree(readers)
-}
-
-/// Numbers are compared bit by bit among the readers that read them exactly: all but serde_json, the first.
-fn numbers_agree(readers: &[(String, String)]) -> bool {
-    let exact = readers.iter().skip(1).filter_map(|(_, view)| Meaning::read(view));
-    let mut exact = exact.map(|meaning| meaning.arguments);
-    let first = exact.next();
-    exact.all(|other| Some(other) == first)
-}
-
 /// Takes bytes away as long as the rest still means different things.
-fn shrink(judge: Judge, readers: &mut [Reader], seed: u64, body: &[u8]) -> anyhow::Result<Disagreement> {
-    let mut body = body.to_vec();
-    let mut length = body.len() / 2;
+fn shrink(subject: &Subject, readers: &mut [Reader], seed: u64, made: &[u8]) -> anyhow::Result<Disagreement> {
+    let mut made = made.to_vec();
+    let mut length = made.len() / 2;
     while length > 0 {
         let mut at = 0;
-        while at + length <= body.len() {
-            let mut smaller = body.clone();
+        while at + length <= made.len() {
+            let mut smaller = made.clone();
             smaller.drain(at..at + length);
-            let fails = judge(&smaller).is_some() && !agree(&views(judge, readers, &[&smaller])?[0]);
+            let fails = (subject.judge)(&smaller).is_some()
+                && !(subject.agree)(&views(subject, readers, &[&smaller])?[0]);
             if fails {
-                body = smaller;
+                made = smaller;
             } else {
                 at += length;
             }
         }
         length /= 2;
     }
-    let views = views(judge, readers, &[&body])?.remove(0);
-    Ok(Disagreement { seed, body, views })
+    let views = views(subject, readers, &[&made])?.remove(0);
+    let name = subject.name;
+    Ok(Disagreement {
+        name,
+        seed,
+        made,
+        views,
+    })
 }

@@ -1,10 +1,14 @@
-//! Looks for bodies that a gate lets through and that two readers understand differently.
+//! Looks for what a gate lets through and two readers understand differently.
 //!
-//! What a gate allows must be the same call to whoever reads it afterwards. So bodies are made up at random, by a grammar
-//! and by breaking what it made, and whatever [`judge`](mcp_auth_gate_core::body::judge) lets through is given to
-//! readers of other languages: each must see the same method, the same subjects and the same arguments.
+//! What a gate allows must be the same to whoever reads it afterwards. So bodies, targets of requests and URIs of resources
+//! are made up at random, by a grammar and by breaking what it made, and whatever the gate lets through is given to readers
+//! of other languages: each must see the same call with the same arguments, the same path, and no spelling of a resource
+//! that the gate does not know.
 
 pub mod bodies;
 pub mod differential;
 pub mod meaning;
 pub mod readers;
+pub mod subject;
+pub mod targets;
+pub mod uris;

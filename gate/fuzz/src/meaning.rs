@@ -6,6 +6,8 @@ use mcp_auth_gate_core::{
 };
 use serde_json::Value;
 
+use crate::subject::View;
+
 /// A call, as one reader sees it. Text is in hex and numbers are the bits of a double, so that equal calls are equal text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meaning {
@@ -59,6 +61,13 @@ fn call(message: &Message) -> String {
 /// What a body means to serde_json, read without any care: the last of two keys counts.
 pub fn to_serde_json(body: &[u8]) -> Option<Meaning> {
     serde_json::from_slice(body).ok().map(|message| of(&message))
+}
+
+/// The same, as readers write it.
+pub(crate) fn said_by_serde_json(body: &[u8]) -> String {
+    to_serde_json(body).map_or("!invalid".to_owned(), |meaning| {
+        format!("{} {}", meaning.call, meaning.arguments)
+    })
 }
 
 /// What a message means that was read in some way.
@@ -120,6 +129,37 @@ fn canonical(value: &Value) -> String {
             format!("{{{}}}", pairs.join(","))
         }
     }
+}
+
+/// Whether all readers see the call that the gate sees, and the same arguments. A reader that finds a type wrong for the
+/// method does nothing, so it cannot do another thing; but what is let through is JSON to everybody.
+pub(crate) fn agree(views: &[View]) -> bool {
+    let Some(((_, gate), readers)) = views.split_first() else {
+        return true;
+    };
+    let mut arguments: Option<Meaning> = None;
+    for (_, view) in readers.iter().rev().filter(|(_, view)| view != "!mistyped") {
+        let Some(meaning) = Meaning::read(view) else {
+            return false;
+        };
+        if meaning.call != *gate {
+            return false;
+        }
+        match &arguments {
+            Some(first) if first.without_numbers() != meaning.without_numbers() => return false,
+            Some(_) => {}
+            None => arguments = Some(meaning),
+        }
+    }
+    numbers_agree(readers)
+}
+
+/// Numbers are compared bit by bit among the readers that read them exactly: all but serde_json, the first.
+fn numbers_agree(readers: &[View]) -> bool {
+    let exact = readers.iter().skip(1).filter_map(|(_, view)| Meaning::read(view));
+    let mut exact = exact.map(|meaning| meaning.arguments);
+    let first = exact.next();
+    exact.all(|other| Some(other) == first)
 }
 
 /// Bytes in hex.

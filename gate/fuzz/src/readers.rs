@@ -1,4 +1,4 @@
-//! Readers of other languages: one process each, which says of every body what it means.
+//! Readers of other languages: one process each, which says of everything that it is given what it means.
 
 use std::{
     io::{BufReader, Read, Write},
@@ -9,7 +9,9 @@ use std::{
 
 use anyhow::{Context, anyhow};
 
-/// A process that reads bodies.
+use crate::subject::Subject;
+
+/// A process that reads.
 pub struct Reader {
     /// The language.
     pub name: &'static str,
@@ -25,16 +27,18 @@ const LANGUAGES: [(&str, &[&str]); 3] = [
     ("Go", &["go", "run", "reader.go"]),
 ];
 
-/// Starts the readers of the languages that are installed, and names those that are not.
+/// Starts the readers of a subject in the languages that are installed, and names those that are not.
 ///
 /// # Errors
 /// When a language is there but its reader does not start.
-pub fn start() -> anyhow::Result<(Vec<Reader>, Vec<&'static str>)> {
+pub fn start(subject: &Subject) -> anyhow::Result<(Vec<Reader>, Vec<&'static str>)> {
     let mut readers = Vec::new();
     let mut missing = Vec::new();
     for (name, command) in LANGUAGES {
         if is_installed(command[0]) {
-            readers.push(Reader::start(name, command).with_context(|| format!("the reader in {name}"))?);
+            readers.push(
+                Reader::start(name, command, subject).with_context(|| format!("the reader in {name}"))?,
+            );
         } else {
             missing.push(name);
         }
@@ -48,9 +52,10 @@ fn is_installed(program: &str) -> bool {
 }
 
 impl Reader {
-    fn start(name: &'static str, command: &[&str]) -> anyhow::Result<Self> {
+    fn start(name: &'static str, command: &[&str], subject: &Subject) -> anyhow::Result<Self> {
         let mut child = Command::new(command[0])
             .args(&command[1..])
+            .arg(subject.name)
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("readers"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -63,35 +68,34 @@ impl Reader {
             input,
             output: BufReader::new(output),
         };
-        // It must know the simplest call before it is trusted with others.
-        let probe =
-            br#"{"id":1,"method":"tools/call","params":{"name":"x","arguments":{"a":[1.5,true,null]}}}"#;
-        let said = reader.read(&[probe.as_slice()])?;
-        let expected = crate::meaning::to_serde_json(probe).context("no JSON")?;
-        let expected = format!("{} {}", expected.call, expected.arguments);
-        if said != [expected.as_str()] {
-            return Err(anyhow!("it says {said:?} instead of {expected:?}"));
+        // It must know the simplest before it is trusted with others.
+        let shown = (subject.shown)(subject.probe);
+        let said = reader.read(&[&shown])?.concat();
+        let mut views = subject.views(subject.probe);
+        views.push((name.to_owned(), said.clone()));
+        if said.contains('!') || !(subject.agree)(&views) {
+            return Err(anyhow!("it does not see the same: {views:?}"));
         }
         Ok(reader)
     }
 
-    /// What each body means, as the reader says it. `!invalid` is no JSON, and any other exclamation a refusal.
+    /// What each means, as the reader says it. `!invalid` cannot be read, and any other exclamation is a refusal.
     ///
     /// # Errors
     /// When the reader ended.
-    pub fn read(&mut self, bodies: &[&[u8]]) -> anyhow::Result<Vec<String>> {
+    pub fn read(&mut self, all: &[&[u8]]) -> anyhow::Result<Vec<String>> {
         let input = self.input.as_mut().context("it was stopped")?;
         let output = &mut self.output;
         // Side by side, or both would wait for the other to read once a pipe is full.
         thread::scope(|scope| {
             let writing = scope.spawn(move || -> anyhow::Result<()> {
-                for body in bodies {
-                    input.write_all(&u32::try_from(body.len())?.to_be_bytes())?;
-                    input.write_all(body)?;
+                for one in all {
+                    input.write_all(&u32::try_from(one.len())?.to_be_bytes())?;
+                    input.write_all(one)?;
                 }
                 Ok(input.flush()?)
             });
-            let answers: anyhow::Result<Vec<String>> = bodies.iter().map(|_| answer(output)).collect();
+            let answers: anyhow::Result<Vec<String>> = all.iter().map(|_| answer(output)).collect();
             writing.join().map_err(|_| anyhow!("writing failed"))??;
             answers
         })

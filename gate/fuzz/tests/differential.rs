@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use mcp_auth_gate_fuzz::{bodies, differential, meaning, readers};
+use mcp_auth_gate_fuzz::{
+    bodies, differential, meaning, readers,
+    subject::{self, Judge, Subject},
+    targets, uris,
+};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -12,25 +16,27 @@ use serde_json::Value;
 /// Longer when `LONG` is set.
 fn time() -> Duration {
     let long = std::env::var_os("LONG").is_some();
-    Duration::from_secs(if long { 120 } else { 8 })
+    Duration::from_secs(if long { 120 } else { 4 })
 }
 
 #[test]
 fn what_is_let_through_means_one_thing() {
-    let (mut readers, missing) = readers::start().unwrap();
-    for name in missing {
-        eprintln!("{name} is not installed: its reader is left out");
+    for subject in &subject::ALL {
+        let (mut readers, missing) = readers::start(subject).unwrap();
+        for name in missing {
+            eprintln!("{name} is not installed: its reader is left out");
+        }
+        let (progress, found) = differential::run(subject, &mut readers, 0, time()).unwrap();
+        if let Some(disagreement) = found {
+            panic!("{disagreement}");
+        }
+        let (name, made, compared) = (subject.name, progress.made, progress.compared);
+        eprintln!("{made} {name}, of which {compared} were let through and compared");
+        assert!(
+            compared > 1000 && compared > made / 10,
+            "most of the time must not go into refusals: {name}"
+        );
     }
-    let (progress, found) = differential::run(meaning::to_the_gate, &mut readers, 0, time()).unwrap();
-    if let Some(disagreement) = found {
-        panic!("{disagreement}");
-    }
-    let (made, compared) = (progress.made, progress.compared);
-    eprintln!("{made} bodies, of which {compared} were let through and compared");
-    assert!(
-        compared > 1000 && compared > made / 10,
-        "most of the time must not go into refusals"
-    );
 }
 
 /// A judge that reads as many do, though in another way than the reader, must be found out, by each reader alone.
@@ -41,20 +47,54 @@ fn a_careless_judge_is_found_out() {
         let First(message) = serde_json::from_slice(body).ok()?;
         Some(meaning::of(&message).call)
     };
-    let (readers, _) = readers::start().unwrap();
+    let (readers, _) = readers::start(&bodies::SUBJECT).unwrap();
     for reader in readers {
         let name = reader.name;
         let mut alone = [reader];
         // Python takes the last of two keys as well, and knows no other difference.
-        let judges: &[differential::Judge] = match name {
+        let judges: &[Judge] = match name {
             "Python" => &[first_counts],
             _ => &[first_counts, last_counts],
         };
         for judge in judges {
-            let (_, found) = differential::run(*judge, &mut alone, 0, Duration::from_secs(20)).unwrap();
+            let judge = *judge;
+            let subject = Subject {
+                judge,
+                ..bodies::SUBJECT
+            };
+            let (_, found) = differential::run(&subject, &mut alone, 0, Duration::from_secs(20)).unwrap();
             let found = found.unwrap_or_else(|| panic!("{name} agreed with everything"));
             let (gate, reader) = (&found.views[0].1, &found.views[2].1);
             assert!(!reader.starts_with(gate), "{name} saw the same: {found}");
+        }
+    }
+}
+
+/// A gate that took more targets for its path, or knew fewer spellings, must be found out by each reader alone.
+#[test]
+fn a_careless_reader_of_addresses_is_found_out() {
+    let careless = [
+        Subject {
+            judge: |made| std::str::from_utf8(made).ok().map(str::to_owned),
+            shown: <[u8]>::to_vec,
+            ..targets::SUBJECT
+        },
+        Subject {
+            judge: |uri| {
+                std::str::from_utf8(uri)
+                    .ok()
+                    .map(|uri| meaning::hex(uri.as_bytes()))
+            },
+            ..uris::SUBJECT
+        },
+    ];
+    for subject in careless {
+        let (readers, _) = readers::start(&subject).unwrap();
+        for reader in readers {
+            let name = reader.name;
+            let time = Duration::from_secs(20);
+            let (_, found) = differential::run(&subject, &mut [reader], 0, time).unwrap();
+            assert!(found.is_some(), "{name} agreed with all {}", subject.name);
         }
     }
 }
@@ -85,9 +125,12 @@ impl<'de> Deserialize<'de> for First {
 }
 
 #[test]
-fn a_seed_always_gives_the_same_body() {
-    for seed in [0, 1, 4711, u64::MAX] {
-        assert_eq!(bodies::make(seed), bodies::make(seed));
+fn a_seed_always_gives_the_same() {
+    for subject in &subject::ALL {
+        let make = subject.make;
+        for seed in [0, 1, 4711, u64::MAX] {
+            assert_eq!(make(seed), make(seed));
+        }
+        assert!((2..10).any(|seed| make(seed) != make(1)), "{}", subject.name);
     }
-    assert_ne!(bodies::make(1), bodies::make(2));
 }

@@ -3,7 +3,10 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
+    keys::KeyOptions,
     metrics::Metrics,
+    outbound::Outbound,
+    testing::{ManualClock, NOW},
     watch::{Place, Watched},
 };
 
@@ -22,7 +25,8 @@ async fn readiness_is_a_policy_in_force_and_problems_are_told() {
     let metrics = Metrics::new(&mut registry);
     let (trigger, shutdown) = Shutdown::new();
     let reports = Reports::default();
-    let admin = Admin::new(registry, reports.clone(), shutdown);
+    let keys = KeyStore::new(Outbound::new(false), KeyOptions::default(), ManualClock::at(NOW));
+    let admin = Admin::new(registry, reports.clone(), Arc::new(keys), shutdown);
     let place = Place::File(file.clone());
     let mut policy = Watched::new(Input::Policy, place, |files| match &*files[""] {
         b"good" => Ok("1234".to_owned()),
@@ -42,7 +46,7 @@ async fn readiness_is_a_policy_in_force_and_problems_are_told() {
     policy.look(&reports, &metrics);
     assert_eq!(shown(&admin, "/readyz").await, (200, "ok\n".to_owned()));
     let (status, text) = shown(&admin, "/policy").await;
-    let expected = json!({"policy": "1234", "credentials": null});
+    let expected = json!({"policy": "1234", "credentials": null, "keys": false});
     assert_eq!(
         (status, serde_json::from_str::<Value>(&text).unwrap()),
         (200, expected)

@@ -81,6 +81,11 @@ impl KeySet {
         }
     }
 
+    /// Whether keys were fetched at all.
+    pub(super) fn is_fetched(&self) -> bool {
+        self.document.is_some()
+    }
+
     /// Whether these keys were read from this very document.
     pub(super) fn is_of(&self, document: &[u8]) -> bool {
         self.document == Some(digest(document))

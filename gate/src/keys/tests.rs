@@ -80,8 +80,10 @@ async fn nothing_is_verified_before_there_are_keys_and_nothing_of_another_issuer
     let foreign = signer.sign(&claims(&server, &json!({"iss": "https://evil.example.com"})));
     let running = run(options());
     assert_eq!(verify(&running.store, &token, &server), Err(TokenError::NoKeys));
+    assert!(!running.store.are_there());
     running.store.follow(&policy(&server, &json!({})));
     fetched(&running.store, 1).await;
+    assert!(running.store.are_there());
     assert_eq!(verify(&running.store, &foreign, &server), Err(TokenError::Issuer));
     // What a policy of another issuer asks for is not answered with these keys, even if they signed it.
     let of_theirs = running.store.verify(&foreign, "https://evil.example.com");

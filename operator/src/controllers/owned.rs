@@ -218,8 +218,8 @@ fn holds<K: Owned>(found: &K, wanted: &K) -> bool {
 /// Lists of a pod to which others add, such as a sidecar.
 const SHARED: [&str; 4] = ["containers", "env", "volumes", "volumeMounts"];
 
-/// Parts that say of whom something holds, or who may come in: anything that is added changes that.
-const EXACT: [&str; 4] = ["selector", "podSelector", "labelSelector", "ingress"];
+/// Parts that say of whom something holds, or who may come in or where they may go: anything that is added changes that.
+const EXACT: [&str; 5] = ["selector", "podSelector", "labelSelector", "ingress", "egress"];
 
 /// Whether `wanted` is part of `found`: the API server fills in defaults, and others may add what is theirs. Lists are
 /// compared element by element, but those of [`SHARED`], whose elements are found by name; parts of [`EXACT`] are the same

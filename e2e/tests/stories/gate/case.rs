@@ -110,6 +110,8 @@ pub(crate) enum Difference {
     TooLarge,
     /// An engine is content with bytes in a head that are no header, and sends on what it made of them.
     OwnReading,
+    /// An engine answers requests for another protocol by itself, or takes the request for it away.
+    Upgrades,
     /// Sessions are the server's own: nobody seals their ids.
     Sessions,
     /// An engine joins headers of one name before it asks.

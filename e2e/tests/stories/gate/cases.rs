@@ -4,6 +4,8 @@ mod bodies;
 mod framing;
 mod headers;
 mod places;
+mod protocols;
+mod targets;
 mod tokens;
 
 use super::case::{Case, Framing};
@@ -17,6 +19,8 @@ pub(crate) fn all() -> Vec<Case> {
         bodies::cases(),
         headers::cases(),
         places::cases(),
+        targets::cases(),
+        protocols::cases(),
         framing::cases(),
     ];
     topics.into_iter().flatten().collect()

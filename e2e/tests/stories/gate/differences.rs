@@ -33,6 +33,7 @@ fn title(difference: Difference) -> &'static str {
         Difference::NormalPath => "paths in another form",
         Difference::TooLarge => "a body that is too large",
         Difference::OwnReading => "heads that are not quite HTTP",
+        Difference::Upgrades => "requests for another protocol",
         Difference::Sessions => "ids of sessions",
         Difference::HeadersJoined => "a header that is there twice",
         Difference::ConnectionHeaders => "headers that `Connection` names",

@@ -65,8 +65,7 @@ fn what_is_wanted_is_looked_for_among_what_is_there() {
 #[test]
 fn what_says_of_whom_something_holds_is_exactly_as_wanted() {
     let rule = json!({"from": [{"podSelector": {"matchLabels": {"a": "b"}}}], "ports": [{"port": 1, "protocol": "TCP"}]});
-    let wanted =
-        json!({"selector": {"a": "b"}, "podSelector": {"matchLabels": {"a": "b"}}, "ingress": [rule]});
+    let wanted = json!({"selector": {"a": "b"}, "podSelector": {"matchLabels": {"a": "b"}}, "ingress": [rule], "egress": [rule]});
     assert!(contains(&wanted, &wanted));
     for (pointer, added, why) in [
         ("/selector", json!({"a": "b", "c": "d"}), "fewer pods"),
@@ -87,6 +86,7 @@ fn what_says_of_whom_something_holds_is_exactly_as_wanted() {
             json!({"port": 1, "endPort": 65535, "protocol": "TCP"}),
             "to every port",
         ),
+        ("/egress/0/from", json!([]), "out to anywhere"),
     ] {
         let mut found = wanted.clone();
         *found.pointer_mut(pointer).unwrap() = added;

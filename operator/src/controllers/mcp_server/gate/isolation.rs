@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
-    api::{core::v1::Service, networking::v1::NetworkPolicy},
+    api::{
+        core::v1::Service,
+        networking::v1::{NetworkPolicy, NetworkPolicySpec},
+    },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 use kube::{Resource, ResourceExt as _};
@@ -26,15 +29,37 @@ pub(super) fn is_of_a_gate<K: Resource>(object: &K) -> bool {
         .any(|owner| owner.controller == Some(true) && owner.kind == McpServer::kind(&()))
 }
 
-/// Whether somebody else's policy already lets nobody in, but whom it names, to every pod with these labels.
-pub(super) fn isolates(policy: &NetworkPolicy, labels: &Labels) -> bool {
+/// Which connections of a pod a policy is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Ingress,
+    Egress,
+}
+
+impl Direction {
+    /// As a policy names it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "Ingress",
+            Self::Egress => "Egress",
+        }
+    }
+
+    /// Whether a policy is about it. One that does not say is about what it has rules for, and about ingress in any case.
+    fn is_of(self, spec: &NetworkPolicySpec) -> bool {
+        match &spec.policy_types {
+            Some(types) => types.iter().any(|type_| type_ == self.name()),
+            None => self == Self::Ingress || spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),
+        }
+    }
+}
+
+/// Whether somebody else's policy already lets nobody in, or nothing out, but what it names, at every pod with these
+/// labels.
+pub(super) fn isolates(policy: &NetworkPolicy, direction: Direction, labels: &Labels) -> bool {
     let Some(spec) = &policy.spec else { return false };
-    let ingress = spec
-        .policy_types
-        .as_ref()
-        .is_none_or(|types| types.iter().any(|type_| type_ == "Ingress"));
     let all = LabelSelector::default();
-    ingress
+    direction.is_of(spec)
         && policy.metadata.deletion_timestamp.is_none()
         && !is_of_a_gate(policy)
         && selects(spec.pod_selector.as_ref().unwrap_or(&all), labels)
@@ -193,10 +218,29 @@ mod tests {
             let policy = json!({"metadata": metadata, "spec": spec});
             let policy: NetworkPolicy = serde_json::from_value(policy.clone()).unwrap();
             assert_eq!(
-                isolates(&policy, &labels(&json!({"app": "notes"}))),
+                isolates(&policy, Direction::Ingress, &labels(&json!({"app": "notes"}))),
                 expected,
                 "{why}: {policy:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_policy_is_about_the_directions_that_it_names_or_has_rules_for() {
+        use Direction::{Egress, Ingress};
+        let rule = json!([{}]);
+        for (spec, ingress, egress) in [
+            (json!({}), true, false),
+            (json!({"egress": []}), true, false),
+            (json!({"egress": rule}), true, true),
+            (json!({"policyTypes": ["Ingress"], "egress": rule}), true, false),
+            (json!({"policyTypes": ["Egress"]}), false, true),
+            (json!({"policyTypes": ["Ingress", "Egress"]}), true, true),
+        ] {
+            let policy: NetworkPolicy =
+                serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+            let found = [Ingress, Egress].map(|direction| isolates(&policy, direction, &Labels::new()));
+            assert_eq!(found, [ingress, egress], "{spec}");
         }
     }
 

@@ -34,7 +34,12 @@ use mcp_auth_crds::{
 use mcp_auth_gate_core::document::{Delivery, Document, Exchange};
 
 pub(in crate::controllers) use self::parts::{COMPONENT, GATE, ORIGIN};
-use self::{denials::denied, ready::InForce, services::Origin, survey::Ground};
+use self::{
+    denials::denied,
+    ready::{InForce, Wanted},
+    services::Origin,
+    survey::Ground,
+};
 pub(super) use self::{
     document::{Withdrawn, held},
     ending::{remove, withdraw},
@@ -155,10 +160,12 @@ pub(super) async fn keep(
     let slices = slices(server, ctx);
     let origin = services::origin(server, target.as_deref(), &slices)?;
     let denials = denied(server, observed.gate.policy.as_ref(), ctx);
-    let text = policy(server, home, exchanges, &origin, &denials, ctx).to_text();
+    let policy = policy(server, home, exchanges, &origin, &denials, ctx);
+    let text = policy.to_text();
     let wanted = InForce {
         policy: Document::hash(text.as_bytes()),
         credentials: credentials.to_owned(),
+        keys: true,
     };
     let map = document::config_map(server, text, &denials);
     let existing = observed.gate.policy.as_ref();
@@ -177,7 +184,11 @@ pub(super) async fn keep(
     let kept = objects::keep_pods(server, ctx).await;
     let can_start = kept.is_ok() || closing::has_gate(server, ctx);
     closing::keep_server(server, &origin, can_start, ctx).await?;
-    Ok(outcome(server, target, origin, kept?, &wanted, ctx))
+    let wanted = Wanted {
+        in_force: &wanted,
+        jwks_uri: &policy.authorization_server.jwks_uri,
+    };
+    Ok(outcome(server, target, origin, kept?, wanted, ctx))
 }
 
 /// The exchanges that a policy may have before the server's credential is proved: of those that are in force, as much as
@@ -257,19 +268,20 @@ fn outcome(
     target: Option<Arc<Service>>,
     origin: Origin,
     generation: Option<i64>,
-    wanted: &InForce,
+    wanted: Wanted<'_>,
     ctx: &Arc<Context>,
 ) -> Outcome {
+    let in_force = wanted.in_force;
     let name = names::gate(&server.name_any());
     let namespace = server.namespace().unwrap_or_default();
     let deployment = find(&ctx.feeds.gates.deployments.store(), &namespace, &name);
     let pods = ask::pods(server, ctx);
     let pods: Vec<_> = pods.iter().map(|pod| &**pod).collect();
-    let said = ask::said(server, wanted, ctx);
+    let said = ask::said(server, in_force, ctx);
     let mut ready = ready::report(deployment.as_deref(), generation, &pods, &said, wanted);
     if ready.reason == ready::NOT_ASKED && !ctx.probes.pods.is_concluded(&probe::key(server)) {
         // A start of the operator changes nothing at gates.
-        ready = ready::stored(server, &wanted.policy).unwrap_or(ready);
+        ready = ready::stored(server, &in_force.policy).unwrap_or(ready);
     }
     let is_ready = ready.status == Status::True;
     let bypass = target.map_or_else(
@@ -290,12 +302,12 @@ fn outcome(
         },
     );
     Outcome {
-        version: format!("{} {is_ready}", wanted.policy),
+        version: format!("{} {is_ready}", in_force.policy),
         reports: [ready, bypass],
         status: GateStatus {
             service: name,
             port: services::front_port(server),
-            policy_hash: wanted.policy.clone(),
+            policy_hash: in_force.policy.clone(),
         },
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A NetworkPolicy only allows, and several add up: "this port only from the gate, all others from anywhere" is said by
 //! listing all other ports, as ranges around it. Where somebody else's policy already lets nobody in, only what the gate
-//! needs is said: whoever closed the rest does not want it opened again.
+//! needs is said: whoever closed the rest does not want it opened again. Where it lets nothing out, the ways between server
+//! and gate are opened; those to anything else, such as the authorization server, only its author can know.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +12,8 @@ use std::{
 
 use k8s_openapi::{
     api::networking::v1::{
-        NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+        NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
+        NetworkPolicyPort, NetworkPolicySpec,
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
@@ -19,7 +21,7 @@ use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::McpServer;
 
 use super::{
-    isolation::{closed_beside, isolates},
+    isolation::{Direction, closed_beside, isolates},
     parts::{ADMIN_PORT, GATE, ORIGIN, PROXY_PORT, TOKENS_PORT, labels, metadata, options, pods},
     services::Origin,
 };
@@ -43,8 +45,18 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    fn isolate(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.policies.iter().any(|policy| isolates(policy, labels))
+    fn isolate(&self, direction: Direction, labels: &BTreeMap<String, String>) -> bool {
+        let mut policies = self.policies.iter();
+        policies.any(|policy| isolates(policy, direction, labels))
+    }
+
+    /// These ways out, if pods with these labels have none without them. Of others they would take away all the rest.
+    fn ways_out(
+        &self,
+        labels: &BTreeMap<String, String>,
+        ways: Vec<NetworkPolicyEgressRule>,
+    ) -> Option<Vec<NetworkPolicyEgressRule>> {
+        self.isolate(Direction::Egress, labels).then_some(ways)
     }
 }
 
@@ -77,13 +89,14 @@ pub(super) fn around_server(
         .flat_map(|policy| closed_beside(policy, &name, &labels))
         .chain(numbers.iter().copied())
         .collect();
-    let others = (!around.isolate(&labels)).then(|| all_but(&closed));
+    let others = (!around.isolate(Direction::Ingress, &labels)).then(|| all_but(&closed));
+    let egress = around.ways_out(&labels, vec![out(pods(server), [TOKENS_PORT])]);
     Some(policy(
         server,
-        name,
-        ORIGIN,
+        (name, ORIGIN),
         selecting(labels),
         [gate].into_iter().chain(others).collect(),
+        egress,
     ))
 }
 
@@ -93,10 +106,11 @@ pub(super) fn around_server(
 /// Where the platform lets nobody in, it also says who is to reach gates; only the operator may always ask them.
 pub(super) fn around_gate(server: &McpServer, origin: &Origin, around: &Surroundings<'_>) -> NetworkPolicy {
     // Of a Service without labels nobody knows which pods are the server's: those of its namespace may be.
-    let buyers = server_labels(origin).map(selecting).unwrap_or_default();
+    let own = server_labels(origin).map(selecting);
+    let buyers = own.clone().unwrap_or_default();
     let mut gate = around.gate_labels.clone();
     gate.extend(labels(server, GATE));
-    let open = if around.isolate(&gate) {
+    let open = if around.isolate(Direction::Ingress, &gate) {
         rule(
             Some(vec![namespace(around.operator)]),
             [port("TCP", ADMIN_PORT, None)],
@@ -111,12 +125,16 @@ pub(super) fn around_gate(server: &McpServer, origin: &Origin, around: &Surround
         Some(vec![peer(buyers), peer(pods(server))]),
         [port("TCP", TOKENS_PORT, None)],
     );
+    let numbers = origin.port.numbers();
+    let to_server = own.filter(|_| !numbers.is_empty()).map(|own| out(own, numbers));
+    let to_gate = out(pods(server), [TOKENS_PORT]);
+    let egress = around.ways_out(&gate, to_server.into_iter().chain([to_gate]).collect());
     policy(
         server,
-        names::gate(&server.name_any()),
-        GATE,
+        (names::gate(&server.name_any()), GATE),
         pods(server),
         vec![open, tokens],
+        egress,
     )
 }
 
@@ -176,6 +194,15 @@ fn rule(
     }
 }
 
+/// To these pods, at these ports.
+fn out(to: LabelSelector, numbers: impl IntoIterator<Item = i32>) -> NetworkPolicyEgressRule {
+    let ports = numbers.into_iter().map(|number| port("TCP", number, None));
+    NetworkPolicyEgressRule {
+        to: Some(vec![peer(to)]),
+        ports: Some(ports.collect()),
+    }
+}
+
 /// Pods of the same namespace.
 fn peer(pods: LabelSelector) -> NetworkPolicyPeer {
     NetworkPolicyPeer {
@@ -194,18 +221,23 @@ fn namespace(name: &str) -> NetworkPolicyPeer {
 
 fn policy(
     server: &McpServer,
-    name: String,
-    component: &str,
+    (name, component): (String, &str),
     pods: LabelSelector,
     ingress: Vec<NetworkPolicyIngressRule>,
+    egress: Option<Vec<NetworkPolicyEgressRule>>,
 ) -> NetworkPolicy {
+    let directions = [
+        Some(Direction::Ingress),
+        egress.as_ref().map(|_| Direction::Egress),
+    ];
+    let directions = directions.into_iter().flatten();
     NetworkPolicy {
         metadata: metadata(server, name, component),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(pods),
-            policy_types: Some(vec!["Ingress".to_owned()]),
+            policy_types: Some(directions.map(|direction| direction.name().to_owned()).collect()),
             ingress: Some(ingress),
-            ..NetworkPolicySpec::default()
+            egress,
         }),
     }
 }

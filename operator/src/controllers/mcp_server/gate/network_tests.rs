@@ -237,3 +237,88 @@ fn what_somebody_else_closed_is_not_opened() {
         );
     }
 }
+
+/// The ways out of a policy: to which labels, at which ports. `None`: it does not close any.
+fn ways_out(policy: &NetworkPolicy) -> Option<Vec<(Value, Vec<i64>)>> {
+    let spec = serde_json::to_value(&policy.spec).unwrap();
+    let closes = spec["policyTypes"].as_array().unwrap().contains(&json!("Egress"));
+    let rules = spec["egress"].as_array();
+    assert_eq!(closes, rules.is_some(), "{spec}");
+    let way = |rule: &Value| {
+        let ports = rule["ports"].as_array().unwrap().iter();
+        let ports = ports.map(|port| port["port"].as_i64().unwrap());
+        (
+            rule["to"][0]["podSelector"]["matchLabels"].clone(),
+            ports.collect(),
+        )
+    };
+    rules.map(|rules| rules.iter().map(way).collect())
+}
+
+#[test]
+fn where_nothing_gets_out_server_and_gate_still_reach_each_other_and_elsewhere_all_stays_open() {
+    let gate = json!({"app.kubernetes.io/name": "mcp-auth-gate", "mcpauth.dev/server": "notes"});
+    let notes = json!({"app": "notes"});
+    let to_gate = (gate.clone(), vec![8082]);
+    let both = vec![(notes.clone(), vec![3000]), to_gate.clone()];
+    let server = server(&json!({}));
+    for (directions, selector, from_server, from_gate) in [
+        (json!(["Ingress"]), json!({}), None, None),
+        (
+            json!(["Egress"]),
+            json!({}),
+            Some(vec![to_gate.clone()]),
+            Some(both.clone()),
+        ),
+        (
+            json!(["Ingress", "Egress"]),
+            json!({}),
+            Some(vec![to_gate.clone()]),
+            Some(both.clone()),
+        ),
+        (
+            json!(["Egress"]),
+            json!({"matchLabels": notes}),
+            Some(vec![to_gate.clone()]),
+            None,
+        ),
+        (
+            json!(["Egress"]),
+            json!({"matchLabels": gate}),
+            None,
+            Some(both.clone()),
+        ),
+    ] {
+        let policy = json!({"metadata": {"name": "deny"}, "spec": {"podSelector": selector, "policyTypes": directions}});
+        let policies = [Arc::new(serde_json::from_value(policy).unwrap())];
+        let origin = found(PodPort::Number(3000));
+        let around = around_server(&server, &origin, &beside(&policies)).unwrap();
+        assert_eq!(ways_out(&around), from_server, "{directions} {selector}");
+        let around = around_gate(&server, &origin, &beside(&policies));
+        assert_eq!(ways_out(&around), from_gate, "{directions} {selector}");
+    }
+    // What our own policies close is no reason to close more.
+    let deny = json!({"metadata": {"name": "deny"}, "spec": {"podSelector": {}, "policyTypes": ["Egress"]}});
+    let deny = Arc::new(serde_json::from_value(deny).unwrap());
+    let origin = found(PodPort::Number(3000));
+    let ours = Arc::new(around_gate(&server, &origin, &beside(&[deny])));
+    assert_eq!(ways_out(&around_gate(&server, &origin, &beside(&[ours]))), None);
+}
+
+#[test]
+fn a_gate_is_let_out_to_no_server_whose_pods_or_port_are_not_known() {
+    let deny = json!({"metadata": {"name": "deny"}, "spec": {"podSelector": {}, "policyTypes": ["Egress"]}});
+    let policies = [Arc::new(serde_json::from_value(deny).unwrap())];
+    let nobody = Origin {
+        service: None,
+        ..found(PodPort::Number(80))
+    };
+    for origin in [found(PodPort::Named("mcp".into(), [].into())), nobody] {
+        let around = around_gate(&server(&json!({})), &origin, &beside(&policies));
+        let ways = ways_out(&around).unwrap();
+        assert_eq!(
+            ways.iter().map(|(_, ports)| ports.as_slice()).collect::<Vec<_>>(),
+            [[8082]]
+        );
+    }
+}

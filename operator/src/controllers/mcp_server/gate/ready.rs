@@ -19,6 +19,20 @@ pub(in crate::controllers::mcp_server) struct InForce {
     pub(in crate::controllers::mcp_server) policy: String,
     /// The hash of its credentials.
     pub(in crate::controllers::mcp_server) credentials: String,
+    /// Whether it has keys of the authorization server: without any it can let nobody in. An older gate does not say.
+    #[serde(default = "unsaid")]
+    pub(in crate::controllers::mcp_server) keys: bool,
+}
+
+const fn unsaid() -> bool {
+    true
+}
+
+/// What the pods should have, and where they get the keys that the policy tells of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) in_force: &'a InForce,
+    pub(super) jwks_uri: &'a str,
 }
 
 /// What the pods said, by their UID.
@@ -57,7 +71,7 @@ pub(super) fn report(
     generation: Option<i64>,
     pods: &[&PodFacts],
     said: &Said,
-    wanted: &InForce,
+    wanted: Wanted<'_>,
 ) -> Report {
     let type_ = types::GATE_READY;
     if let Some(report) = trouble(pods) {
@@ -87,7 +101,15 @@ pub(super) fn report(
     }
     let ready: Vec<_> = pods.iter().filter(|pod| pod.is_ready()).collect();
     let says = |pod: &&&&PodFacts| said.get(&pod.uid().unwrap_or_default());
-    let up_to_date = ready.iter().filter(|pod| says(pod) == Some(wanted)).count();
+    let has = |keys: bool| {
+        let wanted = InForce {
+            keys,
+            ..wanted.in_force.clone()
+        };
+        ready.iter().filter(|pod| says(pod) == Some(&wanted)).count()
+    };
+    let keyless = has(false);
+    let up_to_date = has(true) + keyless;
     let silent = ready.iter().filter(|pod| says(pod).is_none()).count();
     match ready.len() {
         0 => Report::pending(type_, "RollingOut", "No pod of the gate is ready"),
@@ -95,6 +117,14 @@ pub(super) fn report(
             type_,
             "RollingOut",
             format!("{all} of {replicas} pods of the gate are ready"),
+        ),
+        all if up_to_date == all && keyless > 0 => Report::pending(
+            type_,
+            "KeysNotFetched",
+            format!(
+                "{keyless} of {all} pods of the gate have no keys of the authorization server, and refuse every token: let them reach {}, and names be looked up, where a NetworkPolicy denies it",
+                wanted.jwks_uri
+            ),
         ),
         all if up_to_date == all => Report::yes(
             type_,
@@ -205,170 +235,5 @@ fn trouble(pods: &[&PodFacts]) -> Option<Report> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn deployment(status: Value) -> Deployment {
-        let generation = 2;
-        serde_json::from_value(json!({
-            "metadata": {"name": "notes-gate", "generation": generation},
-            "spec": {"replicas": 2, "selector": {}, "template": {}}, "status": status,
-        }))
-        .unwrap()
-    }
-
-    fn done() -> Value {
-        json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2})
-    }
-
-    fn pod(uid: &str, status: Value) -> PodFacts {
-        serde_json::from_value(
-            json!({"metadata": {"name": format!("notes-gate-1-{uid}"), "uid": uid}, "status": status}),
-        )
-        .unwrap()
-    }
-
-    fn ready(uid: &str) -> PodFacts {
-        pod(uid, json!({"conditions": [{"type": "Ready", "status": "True"}]}))
-    }
-
-    fn in_force(policy: &str) -> InForce {
-        InForce {
-            policy: policy.into(),
-            credentials: "c".into(),
-        }
-    }
-
-    #[test]
-    fn every_pod_has_to_say_that_it_has_the_policy() {
-        let waiting = |reason: &str| {
-            pod(
-                "b",
-                json!({"containerStatuses": [{"state": {"waiting": {"reason": reason}}}]}),
-            )
-        };
-        let unschedulable = pod(
-            "b",
-            json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}),
-        );
-        let with = |field: &str, value: Value| {
-            let mut status = done();
-            status[field] = value;
-            status
-        };
-        let failure = json!([{"type": "ReplicaFailure", "status": "True"}]);
-        let both = [("a", "p"), ("b", "p")];
-        let (fine, two) = (done(), || vec![ready("a"), ready("b")]);
-        for (status, pods, said, reason) in [
-            (&fine, two(), &both[..], "InForce"),
-            (&fine, two(), &[("a", "p"), ("b", "old")], "PolicyNotLoaded"),
-            (&fine, two(), &[("a", "p")], "PodsNotAsked"),
-            (&fine, vec![], &both, "RollingOut"),
-            (&fine, vec![ready("a")], &both, "RollingOut"),
-            (&with("observedGeneration", json!(1)), two(), &both, "RollingOut"),
-            (&with("updatedReplicas", json!(1)), two(), &both, "RollingOut"),
-            (&with("availableReplicas", json!(1)), two(), &both, "RollingOut"),
-            (&with("replicas", json!(3)), two(), &both, "RollingOut"),
-            (&with("conditions", failure), two(), &both, "PodsNotCreated"),
-            (
-                &fine,
-                vec![waiting("ImagePullBackOff")],
-                &both,
-                "ImageNotAvailable",
-            ),
-            (
-                &fine,
-                vec![ready("a"), waiting("CrashLoopBackOff")],
-                &both,
-                "CrashLooping",
-            ),
-            (
-                &fine,
-                vec![waiting("CreateContainerConfigError")],
-                &both,
-                "ContainerNotStarted",
-            ),
-            (&fine, vec![waiting("ContainerCreating")], &both, "RollingOut"),
-            (&fine, vec![unschedulable], &both, "Unschedulable"),
-        ] {
-            let said = said
-                .iter()
-                .map(|(pod, policy)| ((*pod).to_owned(), in_force(policy)))
-                .collect();
-            let pods: Vec<_> = pods.iter().collect();
-            let deployment = deployment(status.clone());
-            let report = report(Some(&deployment), Some(2), &pods, &said, &in_force("p"));
-            assert_eq!(report.reason, reason, "{status} {said:?}: {}", report.message);
-        }
-        let report = report(None, None, &[], &Said::default(), &in_force("p"));
-        assert_eq!(report.reason, "RollingOut");
-    }
-
-    #[test]
-    fn credentials_count_as_the_policy_does() {
-        let old = InForce {
-            credentials: "old".into(),
-            ..in_force("p")
-        };
-        let said = [("a".to_owned(), old)].into();
-        let mut one = done();
-        for field in ["replicas", "updatedReplicas", "availableReplicas"] {
-            one[field] = json!(2);
-        }
-        let pods = [&ready("a"), &ready("b")];
-        let report = report(Some(&deployment(one)), None, &pods, &said, &in_force("p"));
-        assert_eq!(report.reason, "PolicyNotLoaded");
-    }
-
-    #[test]
-    fn pods_of_an_older_generation_say_nothing_of_the_one_that_was_just_written() {
-        let said = ["a", "b"].map(|pod| (pod.to_owned(), in_force("p"))).into();
-        let pods = [&ready("a"), &ready("b")];
-        for (generation, reason) in [(None, "InForce"), (Some(2), "InForce"), (Some(3), "RollingOut")] {
-            let report = report(
-                Some(&deployment(done())),
-                generation,
-                &pods,
-                &said,
-                &in_force("p"),
-            );
-            assert_eq!(report.reason, reason, "{generation:?}");
-        }
-    }
-
-    #[test]
-    fn only_pods_of_the_deployment_count() {
-        for (owner, expected) in [
-            (
-                json!({"kind": "ReplicaSet", "name": "notes-gate-7d4b9c", "controller": true}),
-                true,
-            ),
-            (
-                json!({"kind": "ReplicaSet", "name": "notes-gate-b-7d4b9c", "controller": true}),
-                false,
-            ),
-            (
-                json!({"kind": "ReplicaSet", "name": "notes-gate", "controller": true}),
-                false,
-            ),
-            (
-                json!({"kind": "ReplicaSet", "name": "notes-gate-7d4b9c", "controller": false}),
-                false,
-            ),
-            (
-                json!({"kind": "StatefulSet", "name": "notes-gate-7d4b9c", "controller": true}),
-                false,
-            ),
-        ] {
-            let mut pod = serde_json::to_value(ready("a")).unwrap();
-            let mut owner = owner;
-            owner["apiVersion"] = json!("apps/v1");
-            owner["uid"] = json!("1");
-            pod["metadata"]["ownerReferences"] = json!([owner]);
-            let pod: PodFacts = serde_json::from_value(pod).unwrap();
-            assert_eq!(belongs(&pod, "notes-gate"), expected, "{owner}");
-        }
-    }
-}
+#[path = "ready_tests.rs"]
+mod tests;

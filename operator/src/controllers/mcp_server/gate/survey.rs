@@ -34,8 +34,8 @@ use crate::{
 const MOST_PODS: usize = 10;
 /// A connection that is dropped on the way is not answered at all.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often pods are tried that take a connection in spite of a NetworkPolicy, and the pause between: what enforces it
-/// takes a moment to learn of it, or of a new pod.
+/// How often pods are tried that take a connection in spite of a NetworkPolicy, or take none without one, and the pause
+/// between: what enforces them takes a moment to learn of one, of its end, or of a new pod.
 const ROUNDS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 /// How soon it is tried again where a way was found, or where nobody could tell: no watch sees what a network lets pass.
@@ -110,15 +110,22 @@ async fn survey(server: &McpServer, ground: &Ground, services: &[Arc<Service>], 
             tokio::time::sleep(PAUSE).await;
         }
         report = look(server, ground, services, ctx).await;
-        let is_open = report
-            .as_ref()
-            .is_some_and(|report| report.reason == "PodsReachable");
-        if !(is_open && network::wanted(server)) {
+        let found = report.as_ref().map(|report: &Report| report.reason);
+        if !may_change_yet(found, network::wanted(server)) {
             break;
         }
     }
     if ctx.probes.ways_in.conclude(&key(server), report) {
         ctx.probes.wakes.wake(&ObjectRef::from_obj(server));
+    }
+}
+
+/// Whether what was found is not what our NetworkPolicy, or its absence, will lead to.
+fn may_change_yet(found: Option<&str>, has_policy: bool) -> bool {
+    match found {
+        Some("PodsReachable") => has_policy,
+        Some("Closed") => !has_policy,
+        _ => false,
     }
 }
 
@@ -216,6 +223,20 @@ mod tests {
             "spec": {"hostNetwork": host_network, "containers": [{"ports": [{"name": "mcp", "containerPort": port}]}]},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn what_a_network_has_not_heard_of_is_looked_at_again() {
+        for (found, has_policy, again) in [
+            (Some("PodsReachable"), true, true),
+            (Some("PodsReachable"), false, false),
+            (Some("Closed"), true, false),
+            (Some("Closed"), false, true),
+            (Some("OtherService"), true, false),
+            (None, false, false),
+        ] {
+            assert_eq!(may_change_yet(found, has_policy), again, "{found:?} {has_policy}");
+        }
     }
 
     /// A pod in both families.

@@ -60,6 +60,7 @@ mod tests {
         InForce {
             policy: policy.into(),
             credentials: "c".into(),
+            keys: true,
         }
     }
 

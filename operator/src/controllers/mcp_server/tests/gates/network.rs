@@ -68,10 +68,20 @@ async fn what_somebody_else_closed_stays_closed() {
     let deny = "/apis/networking.k8s.io/v1/namespaces/team/networkpolicies/deny";
     team.0.cluster.put(json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"namespace": "team", "name": "deny"},
-        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
     }));
     team.calm().await;
     assert_eq!(rules(&team, AROUND_SERVER), 1, "only the gate's");
+    let ways_out = |team: &Team| {
+        team.0.cluster.get(AROUND_GATE).unwrap()["spec"]["egress"]
+            .as_array()
+            .map(Vec::len)
+    };
+    assert_eq!(
+        ways_out(&team),
+        Some(2),
+        "to the server, and to other pods of the gate"
+    );
     let around = team.0.cluster.get(AROUND_GATE).unwrap();
     let from = &around["spec"]["ingress"][0]["from"][0];
     assert_eq!(
@@ -81,6 +91,11 @@ async fn what_somebody_else_closed_stays_closed() {
     team.0.cluster.remove(deny);
     team.calm().await;
     assert_eq!(rules(&team, AROUND_SERVER), 2);
+    assert_eq!(
+        ways_out(&team),
+        None,
+        "all that is not closed by others stays open"
+    );
 }
 
 #[tokio::test]

@@ -100,9 +100,10 @@ pub(super) async fn gap(world: Arc<World>) -> anyhow::Result<()> {
     let rotations = async {
         for number in 0..ROTATIONS {
             let before = secret(&env).await?;
-            annotate(&env, ROTATE, &number.to_string()).await?;
+            let request = number.to_string();
+            annotate(&env, ROTATE, &request).await?;
             let after = status(&env, "an answer", |status| {
-                status["lastHandledRotateRequest"] == number.to_string()
+                status["lastHandledRotateRequest"] == request
             })
             .await?;
             ensure!(

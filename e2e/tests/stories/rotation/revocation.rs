@@ -9,7 +9,7 @@ use super::{REVOKE, ROTATE, annotate, at_work, overlap::refused, secret, status}
 
 pub(super) async fn revoked(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "rotation-revoked").await?;
-    let operator = at_work(&env, Duration::from_secs(600)).await?;
+    let operator = at_work(&env, Duration::from_mins(10)).await?;
     let first = secret(&env).await?;
     annotate(&env, ROTATE, "1").await?;
     status(&env, "two valid secrets", |status| {

@@ -196,9 +196,11 @@ pub(super) fn without(
         .retain(|condition| condition::is_ours(&condition.type_));
     let before = status.clone();
     status.granted = remaining(client, access);
-    if let (Some(rotation), Some((_, hash))) = (&progress.rotation, &progress.secret) {
-        status.rotation = Some(rotation.clone());
+    if let Some((_, hash)) = &progress.secret {
         status.secret_hash = Some(hash.clone());
+    }
+    if let Some(rotation) = &progress.rotation {
+        status.rotation = Some(rotation.clone());
         status
             .last_handled_rotate_request
             .clone_from(&progress.handled_request);

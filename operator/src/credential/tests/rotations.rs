@@ -194,7 +194,7 @@ fn tell(story: Vec<Step>, overlap: Option<i64>) -> Result<u32, TestCaseError> {
                 .as_ref()
                 .is_some_and(|server| server.previous.is_none()) =>
             {
-                world.journal = None
+                world.journal = None;
             }
             // Nobody looks for days.
             4 => world.clock += 3 * 24 * 3600,

@@ -179,14 +179,13 @@ async fn a_revocation_waits_for_nothing() {
         for death in 0.. {
             let stage = with_overlap().await;
             let first = stage.secret();
-            match obstacle {
-                "paused" => stage.annotate(&json!({"mcpauth.dev/reconcile": "paused"})),
-                _ => {
-                    let mut client = stage.cluster.get(CLIENT).unwrap();
-                    client["spec"]["rotation"] =
-                        json!({"interval": "1h", "window": {"schedule": "0 2 30 2 *", "duration": "1h"}});
-                    stage.cluster.put(client);
-                }
+            if obstacle == "paused" {
+                stage.annotate(&json!({"mcpauth.dev/reconcile": "paused"}));
+            } else {
+                let mut client = stage.cluster.get(CLIENT).unwrap();
+                let window = json!({"schedule": "0 2 30 2 *", "duration": "1h"});
+                client["spec"]["rotation"] = json!({"interval": "1h", "window": window});
+                stage.cluster.put(client);
             }
             stage.annotate(&revoke("leaked"));
             stage.writes.die_after(death);

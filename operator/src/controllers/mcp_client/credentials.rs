@@ -1,0 +1,190 @@
+//! The client's own credential: chosen, put in force, handed over to the workload, proved, and replaced.
+
+use std::time::Duration;
+
+use kube::Resource as _;
+use mcp_auth_crds::v1alpha1::McpClient;
+
+use super::{
+    desired,
+    observe::Observed,
+    rotation::Rotation,
+    status::{self, Progress},
+};
+use crate::{
+    cluster::has_finalizer,
+    connections::Connection,
+    context::Context,
+    controllers::{halt::Halt, pass::Next},
+    credential::{self, Choice, Facts, Reason, flow},
+    metrics::Kind,
+    provider::{Authentication, Capability, ClientSpec, Credential, Presence, Provider, Read},
+};
+
+/// Whether two secrets of a client can be valid there for a while.
+pub(super) fn can_overlap(connection: &Connection) -> bool {
+    connection
+        .access
+        .capabilities
+        .contains(&Capability::SecretOverlap)
+}
+
+/// Makes the realm let two secrets of a client be valid, before one has two.
+pub(super) async fn prepare_overlap(
+    provider: &dyn Provider,
+    held: &flow::Held,
+    ctx: &Context,
+) -> Result<(), Halt> {
+    let read = if held.journal.pending.is_some() {
+        Read::Fresh
+    } else {
+        Read::Within(ctx.config.resync_interval / 2)
+    };
+    let observed = provider.observe_overlap(read).await?;
+    let plan = provider.plan_overlap(true, &observed);
+    if !plan.is_empty() {
+        provider.execute(&plan).await?;
+    }
+    Ok(())
+}
+
+/// Chooses the client's credential; a public client has none.
+pub(super) async fn hold(
+    rotation: &Rotation,
+    connection: &Connection,
+    want: &ClientSpec,
+    observed: &Observed,
+    ctx: &Context,
+) -> Result<Option<flow::Held>, Halt> {
+    if want.authentication == Authentication::None {
+        if observed.journal.is_some() {
+            flow::forget(ctx, &want.mark).await?;
+        }
+        return Ok(None);
+    }
+    let facts = Facts {
+        at_server: observed.client.secret.as_ref(),
+        expires: observed.client.secret_expires,
+        ..rotation.facts(observed.journal.as_ref(), ctx.now())
+    };
+    let mut choice = credential::choose(facts);
+    let mut deferred = None;
+    if let (Choice::Make(Reason::Due), Some(current)) = (&choice, facts.current()) {
+        let (spacing, now) = (ctx.config.rotation_spacing, ctx.clock.instant());
+        if let Err(wait) = ctx.pace.take(connection.provider.realm(), spacing, now) {
+            deferred = Some(wait);
+            choice = Choice::Keep(current.clone());
+        }
+    }
+    let held = flow::hold(ctx, &want.mark, facts, choice).await?;
+    if let Some(reason) = held.made {
+        ctx.metrics.rotated(reason.as_str());
+    }
+    Ok(Some(flow::Held { deferred, ..held }))
+}
+
+/// What the end of a pass knows of the client.
+#[derive(Clone, Copy)]
+pub(super) struct Handed<'a> {
+    pub(super) client: &'a McpClient,
+    pub(super) connection: &'a Connection,
+    pub(super) want: &'a ClientSpec,
+    pub(super) access: &'a desired::Granted,
+    pub(super) rotation: &'a Rotation,
+}
+
+impl Handed<'_> {
+    /// Gives the workload its credential, proves that it works, and says when to look again.
+    pub(super) async fn over(
+        self,
+        held: Option<flow::Held>,
+        wrote: bool,
+        ctx: &Context,
+        progress: &mut Progress,
+    ) -> Result<Next, Halt> {
+        let secret = held.as_ref().map(|held| &held.secret);
+        if !self.publish(secret, ctx, progress).await? {
+            return Ok(Next::Resync);
+        }
+        if !self.want.enabled {
+            return Err(Halt::refused("Suspended", status::SUSPENDED));
+        }
+        let Some(held) = held else {
+            progress.proved("A public client has no credential; its registration was read back");
+            return Ok(Next::Resync);
+        };
+        let Some(proof) = desired::proof(self.want, self.access, &held.secret) else {
+            return Err(Halt::refused("NoGrantTypes", "Name at least one grant type"));
+        };
+        let (mark, provider) = (&self.want.mark, &*self.connection.provider);
+        let was_pending = held.journal.pending.is_some();
+        let facts = self.rotation.facts(None, ctx.now());
+        let journal = flow::prove(ctx, mark, provider, held.journal, &proof, wrote, &facts).await?;
+        progress.proved("The credential in the Secret was proved at the token endpoint");
+        progress.rotation(self.rotation, &journal, ctx.now());
+        if was_pending && journal.previous.is_some() {
+            // The old one ends sooner than it was to while the new one was not proved.
+            return Ok(Next::After(Duration::ZERO));
+        }
+        Ok(self.rotation.look_again(&journal, held.deferred, ctx.now()))
+    }
+
+    /// Replaces the credential alone, if its revocation is asked for: that waits for nothing that keeps the client from
+    /// getting what is new.
+    pub(super) async fn revoke(
+        self,
+        observed: &Observed,
+        ctx: &Context,
+        progress: &mut Progress,
+    ) -> Result<(), Halt> {
+        let exists = has_finalizer(self.client) && observed.client.presence != Presence::Absent;
+        if !exists || !self.rotation.revokes(observed.journal.as_ref(), ctx.now()) {
+            return Ok(());
+        }
+        let held = hold(self.rotation, self.connection, self.want, observed, ctx).await?;
+        let credentials = held
+            .as_ref()
+            .and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
+        if let Some(credentials) = credentials {
+            let provider = &*self.connection.provider;
+            let plan = provider.plan_credentials(self.want, &observed.client, &credentials);
+            provider.execute(&plan).await?;
+            self.over(held, true, ctx, progress).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the workload's Secret hold the credential. Returns whether there is a Secret.
+    async fn publish(
+        &self,
+        secret: Option<&Credential>,
+        ctx: &Context,
+        progress: &mut Progress,
+    ) -> Result<bool, Halt> {
+        let Some(owner) = self.client.controller_owner_ref(&()) else {
+            return Ok(false);
+        };
+        let name = desired::secret_name(self.client);
+        let namespace = &self.want.mark.namespace;
+        let metadata = &self.connection.metadata;
+        let wanted = flow::Wanted {
+            namespace,
+            name: &name,
+            owner: &owner,
+            labels: credential::secret::labels(self.client.spec.secret.as_ref()),
+            data: desired::secret_data(self.client, self.want, self.access, metadata, secret),
+        };
+        let status = self.client.status.as_ref();
+        let last = status.and_then(|status| status.secret_hash.as_deref());
+        let published = flow::publish(ctx, wanted, last).await?;
+        if published.repaired {
+            ctx.metrics.drift_repaired(Kind::McpClient, "Secret");
+        }
+        let before = status.and_then(|status| status.secret_name.as_deref());
+        if let Some(before) = before.filter(|before| *before != name) {
+            flow::take_back(ctx, namespace, before, &owner).await?;
+        }
+        progress.published(name, published.hash);
+        Ok(true)
+    }
+}

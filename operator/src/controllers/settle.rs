@@ -18,6 +18,9 @@ use crate::{
 /// How often a plan is made anew from what was read back, before the server is said not to follow.
 const ROUNDS: u32 = 3;
 
+/// What an authorization server fails at that does not do what it was told, and said it did.
+pub const READ_BACK: &str = "read back";
+
 /// Carries out `plan`, reads back with `replan`, and repeats until nothing is left to do: what the server says
 /// counts, not what it was told. `version` is what the plan puts in force, as text. Returns whether anything was
 /// written.
@@ -54,7 +57,7 @@ pub async fn settle<'a, K: Owned + Sync>(
         }
     }
     Err(ProviderError::Malformed {
-        operation: "read back",
+        operation: READ_BACK,
         why: "the authorization server does not keep what it was told",
     }
     .into())
@@ -74,7 +77,7 @@ pub async fn remove<'a>(
         return Ok(());
     }
     Err(ProviderError::Malformed {
-        operation: "read back",
+        operation: READ_BACK,
         why: "the authorization server does not let go of what it was told to delete",
     }
     .into())

@@ -46,6 +46,7 @@ struct State {
     scopes: BTreeMap<String, Holder>,
     proofs: Vec<String>,
     refuses_proofs: bool,
+    drops_previous: bool,
 }
 
 /// The server.
@@ -96,6 +97,11 @@ impl FakeServer {
     /// From now on no credential works.
     pub(crate) fn refuse_proofs(&self) {
         self.lock().refuses_proofs = true;
+    }
+
+    /// From now on it throws the secret before the current one away, and says that it took it.
+    pub(crate) fn drop_previous(&self) {
+        self.lock().drops_previous = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -319,6 +325,7 @@ impl Provider for FakeServer {
                 state.clients.remove(&call.path);
                 continue;
             }
+            let drops_previous = state.drops_previous;
             let body = call.body.clone().unwrap_or_default();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let mark = Mark {
@@ -349,7 +356,8 @@ impl Provider for FakeServer {
             let scopes = body["spec"][1].as_array().into_iter().flatten();
             client.scopes = scopes.map(text).collect();
             client.enabled = body["spec"][2] == json!(true);
-            client.previous = serde_json::from_value(body["spec"][3].clone()).unwrap_or_default();
+            let previous = serde_json::from_value(body["spec"][3].clone()).unwrap_or_default();
+            client.previous = if drops_previous { None } else { previous };
             if let Some(secret) = body["secret"].as_str() {
                 client.secret = secret.to_owned();
             }

@@ -1,9 +1,9 @@
 //! McpClient: a client at the authorization server, with exactly the access that it asks for and servers allow, and
 //! a Secret with a credential that was proved to work.
 
-mod credentials;
 mod desired;
 mod observe;
+mod registration;
 mod rotation;
 mod status;
 
@@ -14,7 +14,7 @@ use kube::{ResourceExt as _, runtime::controller::Action};
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, DeletionPolicy, McpClient};
 
 use self::{
-    credentials::{Handed, can_overlap, hold, prepare_overlap},
+    registration::{Registration, can_overlap},
     rotation::Rotation,
     status::Progress,
 };
@@ -27,16 +27,12 @@ use super::{
 };
 use crate::{
     cluster::{has_finalizer, is_deleting},
-    connections::Connection,
     context::Context,
     credential::flow,
     error::Error,
     metrics::Kind,
-    policy::{
-        grants::{self, Tenant},
-        names,
-    },
-    provider::{ClientSpec, Credential, Credentials, Plan, Presence, Read},
+    policy::grants::{self, Tenant},
+    provider::{Presence, Read},
 };
 
 pub(super) use self::desired::secret_name;
@@ -109,7 +105,7 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         return Err(refused);
     }
     let rotation = Rotation::of(client, can_overlap(&connection));
-    let handed = Handed {
+    let registration = Registration {
         client,
         connection: &connection,
         want: &want,
@@ -123,7 +119,7 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
             if let Some(journal) = &observed.journal {
                 progress.rotation(&rotation, journal, ctx.now());
             }
-            handed.revoke(&observed, ctx, progress).await?;
+            registration.revoke(&observed, ctx, progress).await?;
         }
         progress.held_back(client, &access);
         let lost = status::without(client, &want, &access, progress, ctx.now());
@@ -134,66 +130,8 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
     }
     progress.accepted(&want);
     ctx.cluster.add_finalizer(client).await?;
-
-    let held = hold(&rotation, &connection, &want, &observed, ctx).await?;
-    let credentials = held.as_ref().and_then(|held| {
-        progress.rotation(&rotation, &held.journal, ctx.now());
-        rotation.accepted(&held.journal, ctx.now())
-    });
-    if let (
-        Some(held),
-        Some(Credentials {
-            previous: Some(_), ..
-        }),
-    ) = (&held, &credentials)
-    {
-        prepare_overlap(provider, held, ctx).await?;
-    }
-    let plan = provider.plan_client(
-        &want,
-        &observed.client,
-        &observed.scopes,
-        credentials.as_ref(),
-        ctx.now(),
-    );
-    let wrote = register(client, &connection, &want, credentials.as_ref(), plan, ctx).await?;
-    progress.registered(&want);
-    progress.granted(&access);
-    handed.over(held, wrote, ctx, progress).await
-}
-
-/// Carries out the plan and reads back until nothing is left to do. Returns whether anything was written.
-async fn register(
-    client: &McpClient,
-    connection: &Connection,
-    want: &ClientSpec,
-    credentials: Option<&Credentials>,
-    plan: Plan,
-    ctx: &Context,
-) -> Result<bool, Halt> {
-    let provider = &*connection.provider;
-    let replan = || {
-        async move {
-            let observed = provider.observe_client(&want.client_id, Read::Fresh).await?;
-            let scopes = provider
-                .observe_scopes(Read::Within(ctx.config.resync_interval / 2))
-                .await?;
-            Ok(provider.plan_client(want, &observed, &scopes, credentials, ctx.now()))
-        }
-        .boxed()
-    };
-    let hash = |secret: &Credential| names::hash(secret.expose().as_bytes(), 8);
-    let version = format!(
-        "{want:?} {:?}",
-        credentials.map(|held| {
-            let previous = held.previous.as_ref();
-            (
-                hash(&held.current),
-                previous.map(|previous| (hash(&previous.credential), previous.until)),
-            )
-        })
-    );
-    settle::settle(Kind::McpClient, client, provider, plan, &version, replan, ctx).await
+    let alone = rotation.without_overlap();
+    registration.put_in_force(&alone, &observed, ctx, progress).await
 }
 
 /// Switches the client off at the authorization server when its namespace lost the grant.

@@ -60,6 +60,14 @@ impl Rotation {
         }
     }
 
+    /// The same where only one secret can be valid.
+    pub(super) fn without_overlap(&self) -> Self {
+        Self {
+            overlap: None,
+            ..self.clone()
+        }
+    }
+
     /// Why the client cannot be served as it asks.
     pub(super) fn refusal(&self) -> Option<Halt> {
         let problem = self.problem.clone()?;

@@ -122,6 +122,24 @@ async fn the_old_secret_is_valid_until_the_overlap_is_over() {
     assert_eq!(stage.value(&journal_path(), "previous"), None);
 }
 
+/// The workload is not left with a secret that is not valid any more.
+#[tokio::test]
+async fn a_server_that_throws_the_old_secret_away_does_not_keep_the_new_one_from_the_workload() {
+    let stage = with_overlap().await;
+    stage.server.drop_previous();
+    let first = stage.secret();
+    stage.annotate(&rotate("now"));
+    stage.settle().await;
+    stage.check();
+    assert_ne!(stage.secret(), first);
+    let status = stage.status();
+    assert_eq!(
+        status["rotation"]["phase"], "Settled",
+        "only one is valid, and the status says so"
+    );
+    assert_eq!(status["lastHandledRotateRequest"], "now");
+}
+
 /// Killed at every write of a rotation, and left alone for two days: what the Secret holds is accepted at all times, and
 /// so is what it held an hour ago.
 #[tokio::test]

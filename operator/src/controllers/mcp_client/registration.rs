@@ -1,7 +1,8 @@
-//! The client's own credential: chosen, put in force, handed over to the workload, proved, and replaced.
+//! Putting a client in force with its credential: chosen, registered, handed over to the workload, proved, and replaced.
 
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use kube::Resource as _;
 use mcp_auth_crds::v1alpha1::McpClient;
 
@@ -15,10 +16,15 @@ use crate::{
     cluster::has_finalizer,
     connections::Connection,
     context::Context,
-    controllers::{halt::Halt, pass::Next},
+    controllers::{halt::Halt, pass::Next, settle},
     credential::{self, Choice, Facts, Reason, flow},
+    error::Error,
     metrics::Kind,
-    provider::{Authentication, Capability, ClientSpec, Credential, Presence, Provider, Read},
+    policy::names,
+    provider::{
+        Authentication, Capability, ClientSpec, Credential, Credentials, ObservedClient, Presence, Provider,
+        ProviderError, Read,
+    },
 };
 
 /// Whether two secrets of a client can be valid there for a while.
@@ -30,11 +36,7 @@ pub(super) fn can_overlap(connection: &Connection) -> bool {
 }
 
 /// Makes the realm let two secrets of a client be valid, before one has two.
-pub(super) async fn prepare_overlap(
-    provider: &dyn Provider,
-    held: &flow::Held,
-    ctx: &Context,
-) -> Result<(), Halt> {
+async fn prepare_overlap(provider: &dyn Provider, held: &flow::Held, ctx: &Context) -> Result<(), Halt> {
     let read = if held.journal.pending.is_some() {
         Read::Fresh
     } else {
@@ -49,7 +51,7 @@ pub(super) async fn prepare_overlap(
 }
 
 /// Chooses the client's credential; a public client has none.
-pub(super) async fn hold(
+async fn hold(
     rotation: &Rotation,
     connection: &Connection,
     want: &ClientSpec,
@@ -83,9 +85,32 @@ pub(super) async fn hold(
     Ok(Some(flow::Held { deferred, ..held }))
 }
 
-/// What the end of a pass knows of the client.
+/// Whether the authorization server was asked for something and does not do it.
+fn is_not_kept(halt: &Halt) -> bool {
+    matches!(
+        halt,
+        Halt::Failed(Error::Provider(ProviderError::Malformed {
+            operation: settle::READ_BACK,
+            ..
+        }))
+    )
+}
+
+/// By what credentials in force are told from others, without telling them.
+fn fingerprint(credentials: &Credentials) -> String {
+    let previous = credentials.previous.as_ref();
+    let parts = [
+        credentials.current.expose().to_owned(),
+        previous.map_or_else(String::new, |previous| {
+            format!("{}\n{}", previous.credential.expose(), previous.until)
+        }),
+    ];
+    names::hash(parts.join("\n").as_bytes(), 8)
+}
+
+/// A client as it is to be registered, and where.
 #[derive(Clone, Copy)]
-pub(super) struct Handed<'a> {
+pub(super) struct Registration<'a> {
     pub(super) client: &'a McpClient,
     pub(super) connection: &'a Connection,
     pub(super) want: &'a ClientSpec,
@@ -93,9 +118,90 @@ pub(super) struct Handed<'a> {
     pub(super) rotation: &'a Rotation,
 }
 
-impl Handed<'_> {
+impl<'a> Registration<'a> {
+    /// Registers the client, with the credential that is its turn, and hands that over. Says when to look again.
+    ///
+    /// `alone` is the rotation where only one secret can be valid.
+    pub(super) async fn put_in_force(
+        self,
+        alone: &'a Rotation,
+        observed: &Observed,
+        ctx: &Context,
+        progress: &mut Progress,
+    ) -> Result<Next, Halt> {
+        let held = hold(self.rotation, self.connection, self.want, observed, ctx).await?;
+        if let Some(held) = &held {
+            progress.rotation(self.rotation, &held.journal, ctx.now());
+        }
+        let (registration, wrote) = match self
+            .register(held.as_ref(), &observed.client, observed, ctx)
+            .await
+        {
+            // One that throws the old secret away leaves the new one in force, which the workload needs all the sooner.
+            Err(halt) if self.overlaps(held.as_ref(), ctx) && is_not_kept(&halt) => {
+                tracing::warn!("the authorization server does not keep the old secret while it is replaced");
+                let provider = &*self.connection.provider;
+                let now = provider.observe_client(&self.want.client_id, Read::Fresh).await?;
+                let alone = Self {
+                    rotation: alone,
+                    ..self
+                };
+                (alone, alone.register(held.as_ref(), &now, observed, ctx).await?)
+            }
+            registered => (self, registered?),
+        };
+        progress.registered(self.want);
+        progress.granted(self.access);
+        registration.hand_over(held, wrote, ctx, progress).await
+    }
+
+    /// Whether two secrets are to be valid now.
+    fn overlaps(&self, held: Option<&flow::Held>, ctx: &Context) -> bool {
+        let accepted = held.and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
+        accepted.is_some_and(|accepted| accepted.previous.is_some())
+    }
+
+    /// Makes the client at the authorization server as it is to be, and reads back until nothing is left to do. Returns
+    /// whether anything was written.
+    async fn register(
+        &self,
+        held: Option<&flow::Held>,
+        client: &ObservedClient,
+        observed: &Observed,
+        ctx: &Context,
+    ) -> Result<bool, Halt> {
+        let (want, provider) = (self.want, &*self.connection.provider);
+        let credentials = held.and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
+        let credentials = credentials.as_ref();
+        if let Some(held) = held.filter(|_| self.overlaps(held, ctx)) {
+            prepare_overlap(provider, held, ctx).await?;
+        }
+        let plan = provider.plan_client(want, client, &observed.scopes, credentials, ctx.now());
+        let replan = || {
+            async move {
+                let observed = provider.observe_client(&want.client_id, Read::Fresh).await?;
+                let scopes = provider
+                    .observe_scopes(Read::Within(ctx.config.resync_interval / 2))
+                    .await?;
+                Ok(provider.plan_client(want, &observed, &scopes, credentials, ctx.now()))
+            }
+            .boxed()
+        };
+        let version = format!("{want:?} {:?}", credentials.map(fingerprint));
+        settle::settle(
+            Kind::McpClient,
+            self.client,
+            provider,
+            plan,
+            &version,
+            replan,
+            ctx,
+        )
+        .await
+    }
+
     /// Gives the workload its credential, proves that it works, and says when to look again.
-    pub(super) async fn over(
+    async fn hand_over(
         self,
         held: Option<flow::Held>,
         wrote: bool,
@@ -149,7 +255,7 @@ impl Handed<'_> {
             let provider = &*self.connection.provider;
             let plan = provider.plan_credentials(self.want, &observed.client, &credentials);
             provider.execute(&plan).await?;
-            self.over(held, true, ctx, progress).await?;
+            self.hand_over(held, true, ctx, progress).await?;
         }
         Ok(())
     }

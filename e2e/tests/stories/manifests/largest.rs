@@ -216,7 +216,15 @@ fn client(schema: &Schema) -> anyhow::Result<Value> {
             "keys": Value::Object(keys.collect()),
             "labels": Value::Object(labels.collect()),
         },
-        "rotation": { "interval": "87599h59m60s" },
+        "rotation": {
+            "interval": "87599h59m60s",
+            "overlap": "719h59m60s",
+            "window": {
+                "schedule": format!("* * * * {}", "1,".repeat(60)),
+                "timeZone": "z".repeat(64),
+                "duration": "167h59m60s",
+            },
+        },
         "accessTokenLifetime": "23h59m60s",
     });
     Ok(object("McpClient", &spec))

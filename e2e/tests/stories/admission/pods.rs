@@ -141,7 +141,12 @@ pub(super) async fn only_annotations_of_gates(world: Arc<World>) -> anyhow::Resu
                 "labels": case.labels,
                 "annotations": { "mcpauth.dev/gate-version": "1", "example.com/a": "theirs" },
             },
-            "spec": { "automountServiceAccountToken": false, "containers": [{ "name": "gate", "image": "gate:1" }] },
+            // Nobody runs it: a node would try for minutes to get the images.
+            "spec": {
+                "schedulerName": "nobody",
+                "automountServiceAccountToken": false,
+                "containers": [{ "name": "gate", "image": "gate:1" }],
+            },
         }))?;
         let made = admin.create(&PostParams::default(), &pod).await?;
         let mut patch = case.patch.clone();

@@ -17,7 +17,6 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::setup::{Cluster, GatePod, exactly};
-use crate::fixtures::SOON;
 
 /// What the gate promises.
 const IN_FORCE: Duration = Duration::from_secs(10);
@@ -224,7 +223,7 @@ async fn keys_of_sessions_change(cluster: &Cluster, pods: &[GatePod; 2]) -> anyh
         let before = try_join_all(pods.iter().map(|pod| credentials(cluster, pod))).await?;
         cluster.env().kubectl().must(&arguments).await?;
         for (pod, before) in pods.iter().zip(before) {
-            wait_for("the new keys", SOON, async || {
+            wait_for("the new keys", IN_FORCE, async || {
                 let now = credentials(cluster, pod).await?;
                 Ok(if now == before {
                     Seen::NotYet(now.to_string())

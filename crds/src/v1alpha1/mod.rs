@@ -1,10 +1,11 @@
-//! Version `v1alpha1`: one module a kind.
+//! Version `v1alpha1`: one module a kind, and what kinds share or is large enough for one of its own.
 
 mod authorization_server;
 mod common;
 mod enforcement;
 mod mcp_client;
 mod mcp_server;
+mod rotation;
 mod rules;
 mod token_exchange_policy;
 
@@ -13,4 +14,5 @@ pub use common::*;
 pub use enforcement::*;
 pub use mcp_client::*;
 pub use mcp_server::*;
+pub use rotation::*;
 pub use token_exchange_policy::*;

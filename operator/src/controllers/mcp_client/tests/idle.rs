@@ -14,9 +14,13 @@ async fn rested(stage: &mut Stage) {
 async fn it_reads_nothing_of_the_cluster() {
     let mut stage = at_work().await;
     stage.settle().await;
+    let proofs = stage.server.proofs().len();
     stage.restart().await;
     stage.cluster.reads();
+    stage.writes.live();
     assert!(stage.pass().await);
+    assert_eq!(stage.writes.made(), 0, "a start writes nothing");
+    assert_eq!(stage.server.proofs().len(), proofs, "nor does it prove again");
     let mut first = stage.cluster.reads();
     first.sort();
     assert_eq!(first, [journal_path(), SECRET.to_owned()], "it remembers nothing");

@@ -31,6 +31,7 @@ use crate::{
     lease::Leadership,
     metrics::Metrics,
     provider::RealmRegistry,
+    recall::Memory,
     watch::Feed,
 };
 
@@ -62,6 +63,8 @@ pub struct Context {
     pub pace: Pace,
     /// What was last found in force.
     pub applied: Applied,
+    /// What is known of objects whose content is not cached.
+    pub memory: Memory,
     /// What unauthenticated requests to servers were answered.
     pub probes: Probes,
     /// The fence of writes at authorization servers.
@@ -82,6 +85,8 @@ pub struct Feeds {
     pub services: Feed<Service>,
     /// Metadata of Secrets.
     pub secrets: Feed<PartialObjectMeta<Secret>>,
+    /// Metadata of journals, and of what else is in the operator's namespace.
+    pub journals: Feed<PartialObjectMeta<Secret>>,
     /// Metadata of ConfigMaps.
     pub config_maps: Feed<PartialObjectMeta<ConfigMap>>,
     /// What belongs to gates.

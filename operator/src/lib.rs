@@ -30,6 +30,7 @@ pub mod lease;
 pub mod metrics;
 pub mod policy;
 pub mod provider;
+pub mod recall;
 pub mod run;
 pub mod telemetry;
 pub mod wakes;

@@ -1,7 +1,7 @@
 //! Objects that an object of ours owns, whatever their kind: kept as they are wanted, and taken away.
 
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
-use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
+use kube::{Api, ResourceExt as _, api::ObjectMeta, runtime::reflector::ObjectRef};
 use mcp_auth_crds::annotations::WANTED;
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     metrics::Kind,
     policy::names,
+    recall::Known,
     watch::Feed,
 };
 
@@ -21,8 +22,10 @@ pub const NOT_OWNED: &str = "GateObjectNotOwned";
 const MAP_NOT_OWNED: &str = "ConfigMapNotOwned";
 
 /// An object as it is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
+    /// Its resourceVersion.
+    pub version: Option<String>,
     /// Its generation as it is then: a cache may not show it yet.
     pub generation: Option<i64>,
     /// It was not so before.
@@ -54,6 +57,38 @@ pub async fn keep<O: Owned, K: Owned + k8s_openapi::Resource + Sync + Send>(
     let api: Api<K> = ctx.cluster.api(&namespace);
     let existing = api.get_opt(&name).await?;
     wanted.put(existing.as_ref(), ctx).await
+}
+
+/// As [`keep`], of a kind of which only metadata is cached: its content is read unless it was right at the version that
+/// the cache shows.
+///
+/// # Errors
+/// When it belongs to somebody else, or cannot be read or written.
+pub async fn keep_map<O: Owned>(
+    kind: Kind,
+    owner: &O,
+    wanted: &ConfigMap,
+    ctx: &Context,
+) -> Result<(), Halt> {
+    let Some(wanted) = Wanted::new(kind, owner, wanted) else {
+        return Ok(());
+    };
+    let ((namespace, name), memory) = (wanted.place(), &ctx.memory.config_maps);
+    let right = names::hash(wanted.version.as_bytes(), 16);
+    if memory.known(&ctx.feeds.config_maps, &namespace, &name) == Known::Held(right.clone()) {
+        return Ok(());
+    }
+    let api: Api<ConfigMap> = ctx.cluster.api(&namespace);
+    let existing = api.get_opt(&name).await?;
+    let kept = wanted.put(existing.as_ref(), ctx).await?;
+    let place = ObjectMeta {
+        namespace: Some(namespace),
+        name: Some(name),
+        resource_version: kept.version,
+        ..ObjectMeta::default()
+    };
+    memory.note(&place, right);
+    Ok(())
 }
 
 /// As [`keep`], of an object that this pass has read, because no cache holds what is in it.
@@ -112,6 +147,7 @@ impl<K: Owned + k8s_openapi::Resource + Sync + Send> Wanted<K> {
     fn found(&self, found: &K, ctx: &Context) -> Kept {
         ctx.applied.note(self.kind, &self.part, &self.version);
         Kept {
+            version: found.resource_version(),
             generation: found.meta().generation,
             wrote: false,
         }
@@ -143,6 +179,7 @@ impl<K: Owned + k8s_openapi::Resource + Sync + Send> Wanted<K> {
             ctx.metrics.drift_repaired(self.kind, K::KIND);
         }
         Ok(Kept {
+            version: applied.resource_version(),
             generation: applied.meta().generation,
             wrote: true,
         })

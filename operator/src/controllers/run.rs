@@ -14,7 +14,7 @@ use kube::{
     runtime::{events::Reporter, watcher},
 };
 use mcp_auth_crds::{
-    annotations::{MANAGER, SERVER},
+    annotations::{MANAGED_BY, MANAGER, SERVER},
     v1alpha1::{AuthorizationServer, McpClient, McpServer, ObjectReference, TokenExchangePolicy},
 };
 use tokio::sync::oneshot;
@@ -37,6 +37,7 @@ use crate::{
     lease::Leadership,
     metrics::{Kind, Metrics},
     provider::{LimitSettings, RealmRegistry},
+    recall::Memory,
     watch::{ControllerError, Feed, FeedStopped, WatchScope, Work, run_controller},
 };
 
@@ -169,7 +170,7 @@ fn context(parts: Parts) -> Context {
         egress,
         health,
     } = parts;
-    let feeds = feeds(&client, &config.watch, &health);
+    let feeds = feeds(&client, &config, &health);
     let reporter = Reporter {
         controller: MANAGER.to_owned(),
         instance: std::env::var("HOSTNAME").ok(),
@@ -187,6 +188,7 @@ fn context(parts: Parts) -> Context {
         backoff: Backoff::default(),
         pace: crate::credential::pace::Pace::default(),
         applied: super::applied::Applied::default(),
+        memory: Memory::default(),
         probes: mcp_server::Probes::default(),
         config,
         installation,
@@ -197,8 +199,8 @@ fn context(parts: Parts) -> Context {
     }
 }
 
-fn feeds(client: &Client, scope: &WatchScope, health: &Health) -> Feeds {
-    let config = watcher::Config::default();
+fn feeds(client: &Client, settings: &Config, health: &Health) -> Feeds {
+    let (scope, config) = (&settings.watch, watcher::Config::default());
     let namespaces: Feed<PartialObjectMeta<Namespace>> = Feed::start(scope.namespaces(client));
     health.wait_for_cache(namespaces.probe());
     // Of what is in a namespace that is being deleted, only our own kinds matter, and the right to list them does not
@@ -211,13 +213,23 @@ fn feeds(client: &Client, scope: &WatchScope, health: &Health) -> Feeds {
             feed
         }};
     }
+    let secrets = feed!(scope.of(client, &config), going);
     Feeds {
         authorization_servers: feed!(scope.of::<AuthorizationServer>(client, &config), absent),
         servers: feed!(scope.of::<McpServer>(client, &config), absent),
         clients: feed!(scope.of::<McpClient>(client, &config), absent),
         policies: feed!(scope.of::<TokenExchangePolicy>(client, &config), absent),
         services: feed!(scope.of::<Service>(client, &config), going),
-        secrets: feed!(scope.of(client, &config), going),
+        journals: if scope.contains(&settings.namespace) {
+            secrets.clone()
+        } else {
+            let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+            let own = WatchScope::Namespaces(vec![settings.namespace.clone()]);
+            let feed = Feed::start(own.of(client, &ours));
+            health.wait_for_cache(feed.probe());
+            feed
+        },
+        secrets,
         config_maps: feed!(scope.of(client, &config), going),
         gates: GateFeeds {
             deployments: feed!(scope.of(client, &of_gates(GATE)), going),
@@ -255,6 +267,7 @@ async fn ready(feeds: &Feeds) -> Result<(), FeedStopped> {
         policies,
         services,
         secrets,
+        journals,
         config_maps,
         gates,
         namespaces,
@@ -271,6 +284,7 @@ async fn ready(feeds: &Feeds) -> Result<(), FeedStopped> {
         policies.wait_until_ready(),
         services.wait_until_ready(),
         secrets.wait_until_ready(),
+        journals.wait_until_ready(),
         config_maps.wait_until_ready(),
         namespaces.wait_until_ready(),
     )?;
@@ -286,6 +300,7 @@ async fn stopped(feeds: &Feeds) -> FeedStopped {
         policies,
         services,
         secrets,
+        journals,
         config_maps,
         gates,
         namespaces,
@@ -302,6 +317,7 @@ async fn stopped(feeds: &Feeds) -> FeedStopped {
         stopped = policies.stopped() => stopped,
         stopped = services.stopped() => stopped,
         stopped = secrets.stopped() => stopped,
+        stopped = journals.stopped() => stopped,
         stopped = config_maps.stopped() => stopped,
         stopped = namespaces.stopped() => stopped,
     }

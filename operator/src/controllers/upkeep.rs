@@ -10,7 +10,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::pass::key;
 use crate::{
     cluster::Owned,
-    context::Context,
+    context::{Context, find},
+    credential::journal,
     metrics::{Kind, Metrics, ReadyCounts},
     watch::Feed,
 };
@@ -95,6 +96,20 @@ fn sweep(ctx: &Context) {
     let exists = |kind: &'static str, object: &str| known.contains(&(kind, object.to_owned()));
     ctx.applied.retain(|kind, object| exists(kind.as_str(), object));
     ctx.backoff.retain(exists);
+    let journals = known.iter().filter_map(|(kind, object)| {
+        let (namespace, name) = object.split_once('/')?;
+        Some(journal::name(kind, namespace, name))
+    });
+    let journals: HashSet<String> = journals.collect();
+    let memory = &ctx.memory;
+    memory.journals.retain(|_, name| journals.contains(name));
+    let (secrets, maps) = (feeds.secrets.store(), feeds.config_maps.store());
+    memory
+        .secrets
+        .retain(|namespace, name| find(&secrets, namespace, name).is_some());
+    memory
+        .config_maps
+        .retain(|namespace, name| find(&maps, namespace, name).is_some());
     let servers = uids(&feeds.servers);
     ctx.probes.retain(|uid| servers.contains(uid));
     let homes = uids(&feeds.authorization_servers);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
-use kube::Api;
+use kube::{Api, api::ObjectMeta};
 
 use super::{Choice, Facts, Reason, begin, finish, journal, journal::Journal, make, retire, secret};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     error::Error,
     policy::names,
     provider::{Credential, Mark, Proof, Provider},
+    recall::Known,
 };
 
 /// A credential that the journal holds, and so may be put in force.
@@ -33,13 +34,34 @@ pub fn journals(ctx: &Context) -> Api<Secret> {
     ctx.cluster.api(&ctx.config.namespace)
 }
 
-/// Reads the journal of an object.
+/// The journal of an object: from memory, while the cache shows that it is as it was read or written last. What the
+/// cache does not show yet costs a conflict at most, because a journal is written only over what was known of it.
 pub async fn read(ctx: &Context, mark: &Mark) -> Result<Option<Journal>, Error> {
-    Ok(journal::read(
-        &journals(ctx),
-        &journal::name(&mark.kind, &mark.namespace, &mark.name),
-    )
-    .await?)
+    let name = journal::name(&mark.kind, &mark.namespace, &mark.name);
+    let (own, memory) = (&ctx.config.namespace, &ctx.memory.journals);
+    match memory.known(&ctx.feeds.journals, own, &name) {
+        Known::Absent => return Ok(None),
+        Known::Held(journal) => return Ok(Some(journal)),
+        Known::Unknown => {}
+    }
+    let found = journal::read(&journals(ctx), &name).await?;
+    remember(ctx, &name, found.as_ref());
+    Ok(found)
+}
+
+fn remember(ctx: &Context, name: &str, journal: Option<&Journal>) {
+    let (own, memory) = (&ctx.config.namespace, &ctx.memory.journals);
+    let Some(journal) = journal else {
+        memory.forget(own, name);
+        return;
+    };
+    let place = ObjectMeta {
+        namespace: Some(own.clone()),
+        name: Some(name.to_owned()),
+        resource_version: journal.version.clone(),
+        ..ObjectMeta::default()
+    };
+    memory.note(&place, journal.clone());
 }
 
 /// Deletes the journal of an object, if there is one.
@@ -47,8 +69,10 @@ pub async fn forget(ctx: &Context, mark: &Mark) -> Result<(), Error> {
     let name = journal::name(&mark.kind, &mark.namespace, &mark.name);
     if let Some(found) = journal::read(&journals(ctx), &name).await? {
         ctx.cluster.fence()?;
+        ctx.memory.journals.doubt(&ctx.config.namespace, &name);
         journal::delete(&journals(ctx), &name, &found).await?;
     }
+    remember(ctx, &name, None);
     Ok(())
 }
 
@@ -79,7 +103,11 @@ async fn write(ctx: &Context, mark: &Mark, journal: &Journal) -> Result<Journal,
     ctx.cluster.fence()?;
     let name = journal::name(&mark.kind, &mark.namespace, &mark.name);
     let object = format!("{}/{}/{}", mark.kind, mark.namespace, mark.name);
-    Ok(journal::write(&journals(ctx), &name, &object, journal).await?)
+    // Whether it was written is not known when there is no answer, nor what is there when there was a conflict.
+    ctx.memory.journals.doubt(&ctx.config.namespace, &name);
+    let written = journal::write(&journals(ctx), &name, &object, journal).await?;
+    remember(ctx, &name, Some(&written));
+    Ok(written)
 }
 
 /// The Secret that a workload reads, as it is to be.
@@ -109,9 +137,17 @@ pub struct Published {
 /// Makes the Secret hold `wanted`. `last` is the fingerprint of what it held last. A Secret that is not ours is
 /// never overwritten.
 pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> Result<Published, Halt> {
+    let hash = secret::fingerprint(&wanted.data);
+    let (memory, right) = (&ctx.memory.secrets, fingerprint_of_all(&wanted, &hash));
+    let known = memory.known(&ctx.feeds.secrets, wanted.namespace, wanted.name);
+    if last == Some(hash.as_str()) && known == Known::Held(right.clone()) {
+        return Ok(Published {
+            hash,
+            repaired: false,
+        });
+    }
     let api: Api<Secret> = ctx.cluster.api(wanted.namespace);
     let existing = api.get_opt(wanted.name).await?;
-    let hash = secret::fingerprint(&wanted.data);
     match ownership(existing.as_ref().map(|found| &found.metadata), wanted.owner) {
         Ownership::Foreign => {
             return Err(Halt::refused(
@@ -130,9 +166,9 @@ pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> R
         }
         Ownership::Ours { alive: true } => {
             let found = existing.as_ref();
-            if last == Some(hash.as_str())
-                && found.is_some_and(|s| secret::matches(s, &wanted.data, &wanted.labels))
-            {
+            let matches = |found: &&Secret| secret::matches(found, &wanted.data, &wanted.labels);
+            if let (true, Some(found)) = (last == Some(hash.as_str()), found.filter(matches)) {
+                memory.note(&found.metadata, right);
                 return Ok(Published {
                     hash,
                     repaired: false,
@@ -148,11 +184,18 @@ pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> R
         wanted.labels,
         &wanted.data,
     );
-    ctx.cluster.apply(&desired).await?;
+    let applied = ctx.cluster.apply(&desired).await?;
+    memory.note(&applied.metadata, right);
     Ok(Published {
         repaired: last == Some(hash.as_str()),
         hash,
     })
+}
+
+/// Of all that is wanted of a Secret: `hash` is that of its data.
+fn fingerprint_of_all(wanted: &Wanted<'_>, hash: &str) -> String {
+    let text = format!("{hash} {:?} {:?}", wanted.labels, wanted.owner);
+    names::hash(text.as_bytes(), 16)
 }
 
 /// Deletes the Secret that a workload read, if it is ours: it is not needed any more, or has another name now.

@@ -24,6 +24,8 @@ struct State {
     objects: BTreeMap<String, Value>,
     /// What was applied last: what is not applied again goes.
     applied: BTreeMap<String, Value>,
+    /// The objects that were read, each by itself.
+    reads: Vec<String>,
     version: u64,
 }
 
@@ -51,6 +53,11 @@ impl FakeCluster {
         let mut state = self.lock();
         state.applied.remove(path);
         state.objects.remove(path);
+    }
+
+    /// The paths of the objects that were read, each by itself, since this was asked last.
+    pub(crate) fn reads(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().reads)
     }
 
     /// A client of this server.
@@ -116,18 +123,21 @@ impl State {
     fn store(&mut self, path: String, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let within = path
+            .split_once("/namespaces/")
+            .and_then(|(_, rest)| rest.split('/').next());
+        object["metadata"]["namespace"] = json!(within);
         self.objects.insert(path, object.clone());
         object
     }
 
-    fn read(&self, path: &str) -> (u16, Value) {
-        if let Some(object) = self.objects.get(path) {
-            return (200, object.clone());
-        }
+    fn read(&mut self, path: &str) -> (u16, Value) {
         let plural = path.rsplit('/').next().unwrap_or_default();
         let is_list = plural.ends_with('s') && !path.contains("/namespaces/");
         if !is_list {
-            return failure(404, "NotFound");
+            self.reads.push(path.to_owned());
+            let found = self.objects.get(path);
+            return found.map_or_else(|| failure(404, "NotFound"), |object| (200, object.clone()));
         }
         let within = |found: &&String| found.rsplit('/').nth(1) == Some(plural);
         let items: Vec<_> = self

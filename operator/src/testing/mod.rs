@@ -35,6 +35,7 @@ use crate::{
     lease::Leadership,
     metrics::Metrics,
     provider::{Access, LimitSettings, RealmRegistry},
+    recall::Memory,
     watch::Feed,
 };
 
@@ -93,6 +94,24 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// The watches of what is cached without its content catch up.
+    pub(crate) async fn see(&mut self) {
+        let client = self.cluster.client();
+        // Who asks a public address holds the context meanwhile.
+        while Arc::strong_count(&self.ctx) > 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let ctx = Arc::get_mut(&mut self.ctx).unwrap();
+        let (scope, watch) = (&ctx.config.watch, watcher::Config::default());
+        ctx.feeds.secrets = Feed::start(scope.of(&client, &watch));
+        ctx.feeds.config_maps = Feed::start(scope.of(&client, &watch));
+        ctx.feeds.secrets.wait_until_ready().await.unwrap();
+        ctx.feeds.config_maps.wait_until_ready().await.unwrap();
+        ctx.feeds.journals = ctx.feeds.secrets.clone();
+    }
+}
+
 /// A stage with these objects in the cluster; AuthorizationServer `platform/main` with the UID `as` is connected.
 pub(crate) async fn stage(objects: &[serde_json::Value]) -> Stage {
     let writes = Writes::default();
@@ -148,13 +167,15 @@ async fn context(client: Client, clock: Arc<ManualClock>) -> Context {
             feed
         }};
     }
+    let secrets: Feed<_> = feed!();
     let feeds = Feeds {
         authorization_servers: feed!(),
         servers: feed!(),
         clients: feed!(),
         policies: feed!(),
         services: feed!(),
-        secrets: feed!(),
+        journals: secrets.clone(),
+        secrets,
         config_maps: feed!(),
         gates: GateFeeds {
             deployments: feed!(),
@@ -183,6 +204,7 @@ async fn context(client: Client, clock: Arc<ManualClock>) -> Context {
         backoff: Backoff::default(),
         pace: crate::credential::pace::Pace::default(),
         applied: Applied::default(),
+        memory: Memory::default(),
         probes: Probes::default(),
         installation: INSTALLATION.to_owned(),
         clock,

@@ -176,8 +176,12 @@ where
         }
     }
 
+    /// Whether the cache is complete and kept up to date.
+    pub fn is_current(&self) -> bool {
+        lock(&self.hub).missing().is_none()
+    }
+
     /// What the cache lacks, in words for people; `None` if it is complete and kept up to date.
-    ///
     /// The closure holds the cache but does not keep the watch alive: it is made for a readiness probe.
     pub fn probe(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let hub = Arc::clone(&self.hub);

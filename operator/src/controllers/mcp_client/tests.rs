@@ -2,6 +2,7 @@
 
 mod closed;
 mod held_back;
+mod idle;
 mod rotation;
 
 use std::sync::Arc;

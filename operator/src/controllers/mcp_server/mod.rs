@@ -329,11 +329,8 @@ async fn register(
 /// Writes the ConfigMaps that workloads and gateways read.
 async fn publish(server: &McpServer, home: &Home, observed: &Observed, ctx: &Context) -> Result<(), Halt> {
     let exchanges = &observed.given.exchanges;
-    for (wanted, existing) in desired::config_maps(server, &home.connection.metadata, exchanges)
-        .into_iter()
-        .zip(&observed.config_maps)
-    {
-        owned::keep_seen(Kind::McpServer, server, &wanted, existing.as_ref(), ctx).await?;
+    for wanted in desired::config_maps(server, &home.connection.metadata, exchanges) {
+        owned::keep_map(Kind::McpServer, server, &wanted, ctx).await?;
     }
     Ok(())
 }

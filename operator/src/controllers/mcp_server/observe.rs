@@ -5,8 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, Delivery, McpServer, TokenExchangePolicy};
 use mcp_auth_gate_core::document::{Delivery as By, Document, Exchange, ExchangeScope};
 
@@ -25,7 +24,6 @@ use crate::{
         enforcement,
         exchange::{Accepted, enforceable, give, in_force, subjects},
         grants::Tenant,
-        names,
     },
     provider::{ObservedResource, ObservedScopes, Read, Subjects},
 };
@@ -47,8 +45,6 @@ pub(super) struct Observed {
     pub(super) given: Given,
     /// The journal of the server's own credential.
     pub(super) journal: Option<Journal>,
-    /// The ConfigMaps, in the order in which they are wanted.
-    pub(super) config_maps: [Option<ConfigMap>; 2],
     /// The gate's policy and credentials, where it has one.
     pub(super) gate: gate::Seen,
 }
@@ -78,7 +74,6 @@ pub(super) async fn observe(
     read: Read,
     ctx: &Context,
 ) -> Result<Observed, Halt> {
-    let (namespace, name) = (tenant.namespace, server.name_any());
     let provider = &*home.connection.provider;
     let (resource, scopes) = futures::try_join!(
         provider.observe_resource(&server.spec.resource, read),
@@ -99,16 +94,12 @@ pub(super) async fn observe(
         gate.document().as_ref(),
         ctx,
     )?;
-    let config_maps: Api<ConfigMap> = ctx.cluster.api(namespace);
     let mark = home::mark(server, &ctx.installation);
-    let (auth, metadata) = (names::server_auth(&name), names::server_metadata(&name));
-    let (auth, metadata) = futures::try_join!(config_maps.get_opt(&auth), config_maps.get_opt(&metadata))?;
     Ok(Observed {
         resource,
         scopes,
         given,
         journal: flow::read(ctx, &mark).await?,
-        config_maps: [auth, metadata],
         gate,
     })
 }

@@ -323,3 +323,28 @@ async fn a_secret_of_somebody_else_stays() {
         assert_eq!(team.ready(), ("True".into(), "Ready".into()));
     }
 }
+
+#[tokio::test]
+async fn a_pass_with_nothing_to_do_reads_nothing_of_the_cluster() {
+    for exchanges in [false, true] {
+        let mut team = if exchanges {
+            Team::exchanging().await
+        } else {
+            Team::new(&[]).await
+        };
+        team.settle().await;
+        team.0.restart().await;
+        assert!(team.pass().await);
+        team.0.cluster.reads();
+        assert!(team.pass().await);
+        assert_eq!(team.0.cluster.reads(), [""; 0], "exchanges: {exchanges}");
+        let map = "/api/v1/namespaces/team/configmaps/notes-mcp-auth";
+        let before = team.0.cluster.get(map).unwrap();
+        team.change(map, |map| {
+            map["data"]["MCP_AUTH_ISSUER"] = json!("https://evil.example");
+        });
+        team.0.see().await;
+        team.settle().await;
+        assert_eq!(team.0.cluster.get(map).unwrap()["data"], before["data"]);
+    }
+}

@@ -62,7 +62,6 @@ impl Clients {
     /// Keeps a list of clients.
     pub(super) fn keep_list(&mut self, asked: Instant, clients: Vec<Value>) {
         let recent = |then: &Instant| asked.duration_since(*then) < KEEP;
-        self.single.retain(|_, (then, _)| recent(then));
         self.written.retain(|_, then| recent(then));
         let mut list = HashMap::with_capacity(clients.len());
         for client in clients {
@@ -71,6 +70,9 @@ impl Clients {
                 list.insert(client_id, Arc::new(client));
             }
         }
+        // What the list tells is not kept twice.
+        self.single
+            .retain(|client_id, (then, _)| recent(then) && (*then > asked || !list.contains_key(client_id)));
         self.list = Some((asked, list));
     }
 

@@ -8,6 +8,7 @@ mod realm;
 mod resources;
 mod server;
 mod signing_in;
+mod starting;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,0 +1,110 @@
+//! What a pass costs that has nothing to do.
+
+use super::*;
+
+/// Passes until nothing is written, in a process that has just started and whose caches then catch up.
+async fn rested(stage: &mut Stage) {
+    stage.settle().await;
+    stage.restart().await;
+    stage.settle().await;
+    stage.cluster.reads();
+}
+
+#[tokio::test]
+async fn it_reads_nothing_of_the_cluster() {
+    let mut stage = at_work().await;
+    stage.settle().await;
+    let proofs = stage.server.proofs().len();
+    stage.restart().await;
+    stage.cluster.reads();
+    stage.writes.live();
+    assert!(stage.pass().await);
+    assert_eq!(stage.writes.made(), 0, "a start writes nothing");
+    assert_eq!(stage.server.proofs().len(), proofs, "nor does it prove again");
+    let mut first = stage.cluster.reads();
+    first.sort();
+    assert_eq!(first, [journal_path(), SECRET.to_owned()], "it remembers nothing");
+    for _ in 0..3 {
+        assert!(stage.pass().await);
+        assert_eq!(stage.cluster.reads(), [""; 0]);
+    }
+    stage.check();
+}
+
+#[tokio::test]
+async fn a_credential_that_was_just_made_is_not_read_again_once_the_cache_shows_it() {
+    let mut stage = at_work().await;
+    stage.settle().await;
+    stage.see().await;
+    stage.cluster.reads();
+    assert!(stage.pass().await);
+    assert_eq!(stage.cluster.reads(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_changed_is_read_and_set_right() {
+    let mut stage = at_work().await;
+    rested(&mut stage).await;
+    let secret = stage.value(SECRET, "client-secret");
+    for change in ["Secret", "Secret gone", "journal gone", "labels"] {
+        let mut found = stage.cluster.get(SECRET).unwrap();
+        match change {
+            "Secret" => found["data"]["client-secret"] = json!("aHVudGVyMg=="),
+            "labels" => found["metadata"]["labels"] = json!({}),
+            _ => {}
+        }
+        match change {
+            "Secret gone" => stage.cluster.remove(SECRET),
+            "journal gone" => stage.cluster.remove(&journal_path()),
+            _ => stage.cluster.put(found),
+        }
+        stage.see().await;
+        stage.settle().await;
+        stage.check();
+        assert_eq!(stage.value(SECRET, "client-secret"), secret, "{change}");
+        let labels = &stage.cluster.get(SECRET).unwrap()["metadata"]["labels"];
+        assert_eq!(
+            labels["app.kubernetes.io/managed-by"], "mcp-auth-operator",
+            "{change}"
+        );
+        stage.see().await;
+        stage.settle().await;
+        assert_eq!(stage.cluster.get(SECRET).unwrap()["metadata"]["labels"], *labels);
+    }
+}
+
+#[tokio::test]
+async fn another_wish_is_written_although_the_secret_did_not_change() {
+    let mut stage = at_work().await;
+    rested(&mut stage).await;
+    let mut client = stage.cluster.get(CLIENT).unwrap();
+    client["spec"]["secret"] = json!({"labels": {"team": "a"}});
+    stage.cluster.put(client);
+    stage.settle().await;
+    assert_eq!(
+        stage.cluster.get(SECRET).unwrap()["metadata"]["labels"]["team"],
+        "a"
+    );
+}
+
+/// The cache of a replica that has just begun to lead may be behind the one that led before.
+#[tokio::test]
+async fn a_journal_that_the_cache_does_not_show_yet_counts_all_the_same() {
+    let mut stage = at_work().await;
+    stage.settle().await;
+    let journal = stage.cluster.get(&journal_path()).unwrap();
+    let secret = stage.value(SECRET, "client-secret");
+    stage.cluster.remove(&journal_path());
+    stage.restart().await;
+    stage.cluster.put(journal);
+    stage.server.remove_client(ID);
+    stage.cluster.reads();
+    assert!(!stage.pass().await, "it may not write over what it has not read");
+    assert!(
+        stage.server.clients().is_empty(),
+        "nothing was done without a journal"
+    );
+    stage.settle().await;
+    stage.check();
+    assert_eq!(stage.value(SECRET, "client-secret"), secret);
+}

@@ -1,0 +1,114 @@
+//! What objects were last found to hold, by the resourceVersion at which that was seen. Of Secrets and ConfigMaps only
+//! metadata is cached: as long as the cache shows that very version, their content need not be read again.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Resource, ResourceExt as _, api::ObjectMeta, core::PartialObjectMeta, runtime::reflector::ObjectRef,
+};
+
+use crate::{credential::journal::Journal, watch::Feed};
+
+/// What is remembered. It lasts as long as this replica leads, so that nobody else writes what is remembered here.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// What journals say. Holds credentials.
+    pub journals: Recall<Secret, Journal>,
+    /// Fingerprints of what Secrets were to hold, and did.
+    pub secrets: Recall<Secret, String>,
+    /// Fingerprints of what ConfigMaps were to hold, and did.
+    pub config_maps: Recall<ConfigMap, String>,
+}
+
+/// What is remembered of objects of one kind.
+pub struct Recall<K: Resource<DynamicType = ()>, T>(Mutex<HashMap<ObjectRef<K>, Entry<T>>>);
+
+/// What is remembered of one object.
+enum Entry<T> {
+    /// It held this at this version.
+    At(String, T),
+    /// Somebody may have written it: what the cache shows may be older than that.
+    Doubtful,
+}
+
+/// What can be said of an object without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known<T> {
+    /// There is none.
+    Absent,
+    /// It holds this.
+    Held(T),
+    /// Nothing: it is to be read.
+    Unknown,
+}
+
+impl<K, T> Recall<K, T>
+where
+    K: Resource<DynamicType = ()> + Clone + fmt::Debug + Send + Sync + 'static,
+    PartialObjectMeta<K>: Resource<DynamicType = ()>,
+    T: Clone,
+{
+    /// What `feed` and the memory together tell of an object.
+    pub fn known(&self, feed: &Feed<PartialObjectMeta<K>>, namespace: &str, name: &str) -> Known<T> {
+        if !feed.is_current() {
+            return Known::Unknown;
+        }
+        let cached = feed.store().get(&ObjectRef::new(name).within(namespace));
+        match (cached, self.lock().get(&ObjectRef::new(name).within(namespace))) {
+            (None, None) => Known::Absent,
+            (Some(cached), Some(Entry::At(version, held)))
+                if cached.resource_version().as_ref() == Some(version) =>
+            {
+                Known::Held(held.clone())
+            }
+            _ => Known::Unknown,
+        }
+    }
+
+    /// Notes what an object was read to hold, or was made to hold.
+    pub fn note(&self, object: &ObjectMeta, held: T) {
+        let (Some(name), Some(version)) = (&object.name, &object.resource_version) else {
+            return;
+        };
+        let reference = ObjectRef::new(name).within(object.namespace.as_deref().unwrap_or_default());
+        self.lock().insert(reference, Entry::At(version.clone(), held));
+    }
+
+    /// Notes that an object may be written in a moment, by us or, as it turned out, by somebody else.
+    pub fn doubt(&self, namespace: &str, name: &str) {
+        self.lock()
+            .insert(ObjectRef::new(name).within(namespace), Entry::Doubtful);
+    }
+
+    /// Nothing is remembered of the object any more: it is not there.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.lock().remove(&ObjectRef::<K>::new(name).within(namespace));
+    }
+
+    /// Forgets the objects, by namespace and name, for which `exists` says no.
+    pub fn retain(&self, exists: impl Fn(&str, &str) -> bool) {
+        self.lock()
+            .retain(|object, _| exists(object.namespace.as_deref().unwrap_or_default(), &object.name));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<K>, Entry<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Resource<DynamicType = ()>, T> Default for Recall<K, T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Resource<DynamicType = ()>, T> fmt::Debug for Recall<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recall").finish_non_exhaustive()
+    }
+}

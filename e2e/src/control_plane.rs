@@ -179,6 +179,18 @@ impl ControlPlane {
         name: &str,
         lifetime: Duration,
     ) -> anyhow::Result<PathBuf> {
+        self.service_account_kubeconfig_at(self.address(), namespace, name, lifetime)
+            .await
+    }
+
+    /// The same for who reaches the API server at another address, which shows a certificate of the run's authority too.
+    pub async fn service_account_kubeconfig_at(
+        &self,
+        address: &str,
+        namespace: &str,
+        name: &str,
+        lifetime: Duration,
+    ) -> anyhow::Result<PathBuf> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
         let account = ServiceAccount {
             metadata: ObjectMeta {
@@ -205,7 +217,9 @@ impl ControlPlane {
             .ok_or_else(|| anyhow!("a token request without an answer"))?
             .token;
         let file = self.dir.join(format!("{namespace}.{name}.kubeconfig"));
-        write_kubeconfig(&file, &self.cluster, &Identity::token(SecretString::from(token)))?;
+        let mut cluster = self.cluster.clone();
+        cluster["server"] = Value::from(address);
+        write_kubeconfig(&file, &cluster, &Identity::token(SecretString::from(token)))?;
         Ok(file)
     }
 

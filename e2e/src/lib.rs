@@ -10,7 +10,7 @@
 //!                           ├─ Node             one per run, if a story needs it and the machine can have it
 //!                           └─ StoryEnv         one per story: namespaces, a realm, an operator,
 //!                                │              and between the two:
-//!                                └─ RecordingProxy
+//!                                └─ RecordingProxy   in front of Keycloak, and of the API server where a story wants it
 //!
 //! Caller ──► Edge ──► gate ──► MCP server      gates as pods of the node (gates), or for the samples where there is
 //!                                              none, as a process (stand)

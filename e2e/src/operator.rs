@@ -52,6 +52,8 @@ pub struct OperatorOptions {
     pub insecure_allow_loopback: bool,
     /// A file of authorities in PEM that it trusts at public addresses of servers, instead of those of this machine.
     pub trust: Option<PathBuf>,
+    /// The address where it finds the API server, such as that of a proxy. None for the API server's own.
+    pub api_server: Option<String>,
     /// Any other arguments.
     pub extra: Vec<String>,
 }
@@ -72,6 +74,7 @@ impl OperatorOptions {
             log_level: "debug".to_owned(),
             insecure_allow_loopback: true,
             trust: None,
+            api_server: None,
             extra: Vec::new(),
         }
     }
@@ -134,8 +137,9 @@ impl Operator {
         options: &OperatorOptions,
     ) -> anyhow::Result<Self> {
         static STARTED: AtomicUsize = AtomicUsize::new(1);
+        let address = options.api_server.as_deref().unwrap_or(cluster.address());
         let kubeconfig = cluster
-            .service_account_kubeconfig(&options.namespace, SERVICE_ACCOUNT, TOKEN_LIFETIME)
+            .service_account_kubeconfig_at(address, &options.namespace, SERVICE_ACCOUNT, TOKEN_LIFETIME)
             .await?;
         let port = ports::free()?;
         let mut command = Command::new(binary()?);

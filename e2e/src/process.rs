@@ -152,6 +152,16 @@ impl Guarded {
         self.signal(|pid| kill_process(pid, Signal::TERM));
     }
 
+    /// Stops the program where it is (SIGSTOP), as a machine that is suspended would, until [`Guarded::thaw`].
+    pub fn freeze(&self) {
+        self.signal(|pid| kill_process_group(pid, Signal::STOP));
+    }
+
+    /// Lets a frozen program go on (SIGCONT).
+    pub fn thaw(&self) {
+        self.signal(|pid| kill_process_group(pid, Signal::CONT));
+    }
+
     /// Kills the program and everything it started (SIGKILL), and waits until it is gone.
     pub async fn kill_hard(&self) -> anyhow::Result<ExitStatus> {
         self.signal(|pid| kill_process_group(pid, Signal::KILL));

@@ -1,29 +1,24 @@
 //! A reverse proxy that writes down every call and breaks those it is told to break.
 //!
-//! It stands between one operator and Keycloak. Keycloak's issuer does not depend on it, because Keycloak is started
-//! with its own full URL as hostname; an AuthorizationServer names the proxy's address under `endpoints`.
+//! It stands between one operator and Keycloak, or between one operator and the API server. Keycloak's issuer does not
+//! depend on it, because Keycloak is started with its own full URL as hostname; an AuthorizationServer names the proxy's
+//! address under `endpoints`. At the API server callers show a token, which is passed on.
 
 mod call;
 mod fault;
+mod passing;
+mod point;
 
 use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
 };
 
-use anyhow::{Context, anyhow};
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper::{
-    body::{Bytes, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
+use anyhow::Context;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use secrecy::SecretString;
-use serde_json::Value;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
@@ -34,20 +29,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::pki::Authority;
 
 pub use call::Call;
-use fault::Effect;
-pub use fault::Fault;
-
-/// Headers that belong to one connection and are not passed on (RFC 9110 section 7.6.1), and the host, which is the
-/// upstream's own.
-const NOT_PASSED_ON: [HeaderName; 7] = [
-    header::CONNECTION,
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+pub use fault::{Fault, Hits};
+pub use point::Point;
 
 /// An https reverse proxy on a port of its own. It ends when it is dropped.
 pub struct RecordingProxy {
@@ -64,6 +47,7 @@ enum Serving {
     Changing,
 }
 
+/// What all connections share.
 struct Shared {
     upstream: String,
     http: reqwest::Client,
@@ -130,11 +114,14 @@ impl RecordingProxy {
     }
 
     /// Breaks calls from now on. Of several faults the one that was injected first and matches counts.
-    pub fn inject(&self, fault: Fault) {
+    pub fn inject(&self, fault: Fault) -> Hits {
+        let hits = fault.hits();
         lock(&self.shared.faults).push(fault);
+        hits
     }
 
-    /// Ends all faults, lets go of what hangs (by closing its connection), and accepts connections again.
+    /// Ends all faults, lets go of what hangs (by closing its connection) and of what is held (by carrying it out), and
+    /// accepts connections again.
     pub fn heal(&self) -> anyhow::Result<()> {
         lock(&self.shared.faults).clear();
         self.shared.healed.send_modify(|times| *times += 1);
@@ -215,110 +202,6 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
-}
-
-impl Shared {
-    /// An error closes the connection without an answer.
-    async fn handle(&self, request: Request<Incoming>) -> anyhow::Result<Response<Full<Bytes>>> {
-        let (parts, body) = request.into_parts();
-        let body = body.collect().await?.to_bytes();
-        let target = parts
-            .uri
-            .path_and_query()
-            .map_or("/", |target| target.as_str())
-            .to_owned();
-        let call = Call {
-            at: Instant::now(),
-            method: parts.method,
-            target,
-            status: None,
-            body,
-        };
-        let number = {
-            let mut calls = lock(&self.calls);
-            calls.push(call.clone());
-            calls.len() - 1
-        };
-        let at = call.at;
-        let response = match self.effect_on(&call) {
-            None => self.forward(call, &parts.headers).await?,
-            Some(Effect::Delay(pause)) => {
-                tokio::time::sleep(pause).await;
-                self.forward(call, &parts.headers).await?
-            }
-            Some(Effect::Status { code, retry_after }) => made_up(code, retry_after)?,
-            Some(Effect::LoseReply) => {
-                self.forward(call, &parts.headers).await?;
-                return Err(anyhow!("the reply is lost on purpose"));
-            }
-            Some(Effect::Disconnect) => return Err(anyhow!("disconnected on purpose")),
-            Some(Effect::Hang) => {
-                let _ = self.healed.subscribe().changed().await;
-                return Err(anyhow!("hung on purpose"));
-            }
-        };
-        // The record may have been cleared meanwhile.
-        if let Some(recorded) = lock(&self.calls)
-            .get_mut(number)
-            .filter(|recorded| recorded.at == at)
-        {
-            recorded.status = Some(response.status());
-        }
-        Ok(response)
-    }
-
-    fn effect_on(&self, call: &Call) -> Option<Effect> {
-        lock(&self.faults).iter_mut().find_map(|fault| fault.take(call))
-    }
-
-    async fn forward(&self, call: Call, headers: &HeaderMap) -> anyhow::Result<Response<Full<Bytes>>> {
-        let url = format!("{}{}", self.upstream, call.target);
-        let answer = self
-            .http
-            .request(call.method, url)
-            .headers(passed_on(headers))
-            .body(call.body)
-            .send()
-            .await?;
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = answer.status();
-        *response.headers_mut() = passed_on(answer.headers());
-        let body = answer.bytes().await?;
-        lock(&self.tokens).extend(tokens(headers, &body));
-        *response.body_mut() = Full::new(body);
-        Ok(response)
-    }
-}
-
-/// The token that a request carries, and those that its answer gives (RFC 6749 section 5.1).
-fn tokens(request: &HeaderMap, answer: &[u8]) -> Vec<String> {
-    let sent = request
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    let sent = sent
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(str::to_owned);
-    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let given = ["access_token", "refresh_token", "id_token"]
-        .into_iter()
-        .filter_map(|field| answer[field].as_str().map(str::to_owned));
-    given.chain(sent).collect()
-}
-
-fn passed_on(headers: &HeaderMap) -> HeaderMap {
-    let mut headers = headers.clone();
-    for name in NOT_PASSED_ON {
-        headers.remove(name);
-    }
-    headers
-}
-
-fn made_up(code: StatusCode, retry_after: Option<u64>) -> anyhow::Result<Response<Full<Bytes>>> {
-    let mut response = Response::builder().status(code);
-    if let Some(seconds) = retry_after {
-        response = response.header(header::RETRY_AFTER, seconds);
-    }
-    Ok(response.body(Full::default())?)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

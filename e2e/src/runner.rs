@@ -13,7 +13,7 @@ use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
 use tokio::runtime::{Handle, Runtime};
 
 use crate::{
-    interrupt, leaks, node, process, progress, run_folder::RunFolder, setting::Setting, use_aws_lc,
+    interrupt, leaks, lengths, node, process, progress, run_folder::RunFolder, setting::Setting, use_aws_lc,
     world::World,
 };
 
@@ -21,7 +21,9 @@ use crate::{
 const THREADS: usize = 4;
 
 /// A story that takes longer hangs.
-const STORY_TIMEOUT: Duration = Duration::from_mins(10);
+fn story_timeout() -> Duration {
+    Duration::from_mins(lengths::of(10, 90))
+}
 
 /// How many of the slowest stories the summary names.
 const SLOWEST: usize = 5;
@@ -217,7 +219,7 @@ fn trial(story: Story, shared: Arc<Shared>, runtime: Handle) -> Trial {
                 }
                 Run::Alone(run) => run(Arc::clone(shared.folder.get().context("there is no folder")?)),
             };
-            anyhow::Ok(tokio::time::timeout(STORY_TIMEOUT, running).await)
+            anyhow::Ok(tokio::time::timeout(story_timeout(), running).await)
         });
         let outcome = outcome.map_err(|error| Failed::from(describe(&error)))?;
         let mut durations = shared.durations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,7 +229,7 @@ fn trial(story: Story, shared: Arc<Shared>, runtime: Handle) -> Trial {
             Ok(Err(error)) => Err(Failed::from(describe(&error))),
             Err(_) => Err(Failed::from(format!(
                 "not over after {} s",
-                STORY_TIMEOUT.as_secs()
+                story_timeout().as_secs()
             ))),
         }
     })

@@ -112,6 +112,20 @@ impl StoryEnv {
         &self.proxy
     }
 
+    /// Another recording proxy, in front of the API server: for an operator whose options name it as `api_server`.
+    pub fn api_server_proxy(&self) -> anyhow::Result<RecordingProxy> {
+        RecordingProxy::start_at(
+            self.world.host(),
+            self.cluster().address(),
+            self.world.authority(),
+        )
+    }
+
+    /// Starts an operator that has its rights already, with its log beside those of the others, without waiting.
+    pub async fn launch_operator(&self, options: &OperatorOptions) -> anyhow::Result<Operator> {
+        Operator::launch(&self.folder, self.cluster(), options).await
+    }
+
     /// A client that may do everything.
     pub fn client(&self) -> Client {
         self.cluster().client()

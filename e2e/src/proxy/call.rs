@@ -17,6 +17,8 @@ pub struct Call {
     pub target: String,
     /// What was answered; None while it runs, and when there was no answer.
     pub status: Option<StatusCode>,
+    /// Whether the server answered, so that it was carried out, even if nobody was told.
+    pub arrived: bool,
     /// What was sent with it, for assertions only.
     pub body: Bytes,
 }
@@ -48,7 +50,12 @@ impl Call {
         self.path().contains("/protocol/openid-connect/") || self.path().contains("/.well-known/")
     }
 
-    /// Whether it changes something at the authorization server.
+    /// Whether it is a watch at the API server, which is answered for as long as both sides like.
+    pub fn is_watch(&self) -> bool {
+        self.method == Method::GET && matches!(self.query("watch").as_deref(), Some("true" | "1"))
+    }
+
+    /// Whether it changes something at the server.
     pub fn is_write(&self) -> bool {
         !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS) && !self.is_protocol()
     }
@@ -80,6 +87,7 @@ mod tests {
             method,
             target: target.to_owned(),
             status: None,
+            arrived: false,
             body: Bytes::from(body),
         }
     }

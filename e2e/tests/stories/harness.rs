@@ -1,6 +1,7 @@
 //! The harness itself does what the other stories take for granted.
 
 mod processes;
+mod proxies;
 
 use std::{
     sync::Arc,
@@ -37,6 +38,14 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "harness::the_proxy_records_and_breaks_calls",
             the_proxy_records_and_breaks_calls,
+        ),
+        Story::new(
+            "harness::the_proxy_stands_in_front_of_the_api_server",
+            proxies::in_front_of_the_api_server,
+        ),
+        Story::new(
+            "harness::the_proxy_repeats_holds_and_keeps",
+            proxies::repeats_holds_and_keeps,
         ),
         Story::new(
             "harness::what_was_started_ends_with_its_parent",

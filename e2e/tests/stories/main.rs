@@ -8,6 +8,7 @@ mod clients;
 mod cluster;
 mod command_line;
 mod conformance;
+mod crashes;
 mod deletion;
 mod demo;
 mod drift;
@@ -45,6 +46,7 @@ fn all() -> Vec<Story> {
     stories.extend(cluster::stories());
     stories.extend(command_line::stories());
     stories.extend(conformance::stories());
+    stories.extend(crashes::stories());
     stories.extend(deletion::stories());
     stories.extend(demo::stories());
     stories.extend(drift::stories());

@@ -1,0 +1,124 @@
+//! Which write a call is, in words that are the same in every run.
+
+use std::fmt;
+
+use super::Call;
+
+/// A write as it comes up again when the same is done with another object: method and path, without ids and names that
+/// differ from run to run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Point(String);
+
+impl Point {
+    /// Which point a call is. None if it changes nothing, or belongs to the election, which goes on beside all work.
+    /// The proof of a client's credential is one too: the credential is in force after it.
+    pub fn of(call: &Call, namespace: &str, client: &str) -> Option<Self> {
+        let path = call.path();
+        if path.contains("/leases") {
+            return None;
+        }
+        let proves = path.ends_with("/protocol/openid-connect/token")
+            && call
+                .form("client_id")
+                .is_some_and(|id| id.ends_with(&format!(".{client}")));
+        (call.is_write() || proves).then(|| {
+            let segments: Vec<String> = path
+                .split('/')
+                .map(|segment| plain(segment, namespace, client))
+                .collect();
+            Self(format!("{} {}", call.method, plain_event(&segments.join("/"))))
+        })
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A segment of a path without what differs from run to run.
+fn plain(segment: &str, namespace: &str, client: &str) -> String {
+    if segment.len() == 36 && segment.split('-').count() == 5 {
+        return "{id}".to_owned();
+    }
+    segment
+        .replace(namespace, "{namespace}")
+        .replace(client, "{client}")
+}
+
+/// The name of an Event is made up.
+fn plain_event(path: &str) -> String {
+    match path.split_once("/events/") {
+        Some((before, _)) => format!("{before}/events/{{event}}"),
+        None => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use http::Method;
+    use hyper::body::Bytes;
+
+    use super::*;
+
+    fn point(method: Method, target: &str, body: &'static str) -> Option<String> {
+        let call = Call {
+            at: Instant::now(),
+            method,
+            target: target.to_owned(),
+            status: None,
+            arrived: false,
+            body: Bytes::from(body),
+        };
+        Point::of(&call, "team", "reader-7").map(|point| point.to_string())
+    }
+
+    #[test]
+    fn a_point_is_the_same_in_every_run() {
+        let table = [
+            (
+                Method::PUT,
+                "/admin/realms/team/clients/6f1c0e7a-0000-4000-8000-0123456789ab?x=y",
+                "PUT /admin/realms/{namespace}/clients/{id}",
+            ),
+            (
+                Method::PATCH,
+                "/apis/mcpauth.dev/v1alpha1/namespaces/team/mcpclients/reader-7/status",
+                "PATCH /apis/mcpauth.dev/v1alpha1/namespaces/{namespace}/mcpclients/{client}/status",
+            ),
+            (
+                Method::PUT,
+                "/api/v1/namespaces/team-operator/secrets/mcpclient.team.reader-7",
+                "PUT /api/v1/namespaces/{namespace}-operator/secrets/mcpclient.{namespace}.{client}",
+            ),
+            (
+                Method::PATCH,
+                "/apis/events.k8s.io/v1/namespaces/team/events/reader-7.abc",
+                "PATCH /apis/events.k8s.io/v1/namespaces/{namespace}/events/{event}",
+            ),
+        ];
+        for (method, target, expected) in table {
+            assert_eq!(point(method, target, "").as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn of_what_changes_nothing_only_the_proof_is_a_point() {
+        let token = "/realms/team/protocol/openid-connect/token";
+        for (target, body, expected) in [
+            (token, "client_id=i.team.reader-7&client_secret=s", true),
+            (token, "client_id=mcp-operator", false),
+            ("/apis/coordination.k8s.io/v1/namespaces/team/leases/l", "", false),
+        ] {
+            assert_eq!(
+                point(Method::POST, target, body).is_some(),
+                expected,
+                "{target} {body}"
+            );
+        }
+        assert_eq!(point(Method::GET, "/admin/realms/team/clients", ""), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! The operator is killed, or left without an answer, at each of its writes.
+
+mod scene;
+mod steps;
+mod trials;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    sync::Arc,
+};
+
+use anyhow::{Context, ensure};
+use futures::future::try_join_all;
+use mcp_auth_e2e::{lengths, progress, runner::Story, world::World};
+
+use scene::{Scene, Side};
+use trials::{Place, Trial};
+
+/// Operators that are killed side by side.
+const OPERATORS: usize = 4;
+
+/// So many trials are made unless all are.
+const SAMPLE: usize = 16;
+
+/// How often the same is tried until the fault comes up: what the operator writes depends a little on what it hears
+/// first.
+const ATTEMPTS: usize = 3;
+
+pub(crate) fn stories() -> Vec<Story> {
+    vec![Story::new(
+        "crashes::at_any_write_in_the_life_of_a_client",
+        at_any_write,
+    )]
+}
+
+/// Which sample: SEED=N repeats one.
+fn seed() -> u64 {
+    let chosen = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    chosen.unwrap_or_else(|| rand::random::<u64>() >> 32)
+}
+
+/// A scene, with every write in the life of the first client of its realm.
+async fn begun(world: &Arc<World>, number: usize) -> anyhow::Result<(Scene, Vec<Place>)> {
+    let scene = Scene::start(world, &format!("crashes-{number}")).await?;
+    let places = trials::record(&scene, "first").await?;
+    Ok((scene, places))
+}
+
+async fn at_any_write(world: Arc<World>) -> anyhow::Result<()> {
+    let seed = seed();
+    let mut begun = try_join_all((0..OPERATORS).map(|number| begun(&world, number))).await?;
+    let (scene, first) = begun.first_mut().context("no operator")?;
+    let later = trials::record(scene, "later").await?;
+    let once = trials::only_first(first, &later);
+    let points = |side: Side| {
+        once.iter()
+            .chain(&later)
+            .filter(|place| place.side == side)
+            .count()
+    };
+    let (at_keycloak, at_api_server) = (points(Side::Keycloak), points(Side::ApiServer));
+    let everything = trials::all(&[&once[..], &later[..]].concat());
+    let total = everything.len();
+    let chosen = trials::sample(everything, lengths::of(SAMPLE, total), seed);
+    progress::say(&format!(
+        "{at_keycloak} writes to Keycloak and {at_api_server} to the API server in the life of a client; {} of {total} faults \
+         at them are tried (SEED={seed})",
+        chosen.len()
+    ));
+
+    // What a realm has once comes up in a new one only.
+    let is_once = |trial: &Trial| once.contains(&trial.place);
+    let (fresh, rest): (Vec<Trial>, Vec<Trial>) = chosen.into_iter().partition(is_once);
+    let matrix = Matrix {
+        world: &world,
+        fresh: RefCell::new(fresh.into()),
+        rest: RefCell::new(rest.into()),
+        started: Cell::new(OPERATORS),
+        outcome: RefCell::default(),
+    };
+    try_join_all(begun.into_iter().map(|(scene, _)| matrix.work(scene))).await?;
+    let outcome = matrix.outcome.into_inner();
+    world.note(format!(
+        "killed or left without an answer: {} of {total} faults at {at_keycloak} writes to Keycloak and {at_api_server} to \
+         the API server tried with SEED={seed}; did not come up in {ATTEMPTS} lives: {:?}",
+        outcome.tried, outcome.not_met
+    ));
+    ensure!(
+        outcome.failed.is_empty(),
+        "{} of {} trials failed with SEED={seed}:\n{}",
+        outcome.failed.len(),
+        outcome.tried,
+        outcome.failed.join("\n")
+    );
+    ensure!(
+        outcome.not_met.len() * 10 <= outcome.tried,
+        "too many faults did not come up:\n{}",
+        outcome.not_met.join("\n")
+    );
+    Ok(())
+}
+
+/// The trials that are left, and what came of the others.
+struct Matrix<'a> {
+    world: &'a Arc<World>,
+    /// Each in a realm of its own.
+    fresh: RefCell<VecDeque<Trial>>,
+    rest: RefCell<VecDeque<Trial>>,
+    started: Cell<usize>,
+    outcome: RefCell<Outcome>,
+}
+
+#[derive(Default)]
+struct Outcome {
+    tried: usize,
+    failed: Vec<String>,
+    not_met: Vec<String>,
+}
+
+impl Matrix<'_> {
+    /// Makes trials with this operator until it does something wrong, and with others, until none is left.
+    async fn work(&self, scene: Scene) -> anyhow::Result<()> {
+        self.go_on(scene).await?;
+        loop {
+            let fresh = self.fresh.borrow_mut().pop_front();
+            if fresh.is_none() && self.rest.borrow().is_empty() {
+                return Ok(());
+            }
+            let number = self.started.replace(self.started.get() + 1);
+            let scene = match fresh {
+                None => begun(self.world, number).await?.0,
+                Some(trial) => {
+                    let scene = Scene::start(self.world, &format!("crashes-{number}")).await?;
+                    if !self.attempt(&scene, "once", &trial, 1).await? {
+                        continue;
+                    }
+                    scene
+                }
+            };
+            self.go_on(scene).await?;
+        }
+    }
+
+    /// Makes trials in a realm that has what it has once. An operator that did something wrong is no measure for what
+    /// comes next.
+    async fn go_on(&self, scene: Scene) -> anyhow::Result<()> {
+        loop {
+            let Some(trial) = self.rest.borrow_mut().pop_front() else {
+                return scene.stop().await;
+            };
+            let name = format!("client-{}", self.rest.borrow().len());
+            if !self.attempt(&scene, &name, &trial, ATTEMPTS).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes a trial. Gives whether all went well.
+    async fn attempt(
+        &self,
+        scene: &Scene,
+        name: &str,
+        trial: &Trial,
+        attempts: usize,
+    ) -> anyhow::Result<bool> {
+        for attempt in 0..attempts {
+            match trials::run(scene, &format!("{name}-{attempt}"), trial).await {
+                Ok(true) => {
+                    self.outcome.borrow_mut().tried += 1;
+                    return Ok(true);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    let mut outcome = self.outcome.borrow_mut();
+                    outcome.tried += 1;
+                    let place = scene.env.namespace();
+                    outcome.failed.push(format!("- {trial}, in {place}: {error:#}"));
+                    return Ok(false);
+                }
+            }
+        }
+        self.outcome.borrow_mut().not_met.push(trial.to_string());
+        Ok(true)
+    }
+}

@@ -1,0 +1,293 @@
+//! The life of a client, step by step, and what must be true after each.
+
+use std::{collections::BTreeSet, fmt};
+
+use anyhow::{Context, ensure};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use mcp_auth_e2e::{
+    oauth::OAuthClient,
+    wait::{Seen, wait_for},
+};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use super::scene::{Scene, Side};
+use crate::{
+    fixtures::SOON,
+    inventory::{Realm, becomes, kept, published, token_for},
+};
+
+const RESOURCE: &str = "https://notes.example.com/mcp";
+
+/// What a user does with a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    Create,
+    Update,
+    Rotate,
+    Revoke,
+    Delete,
+}
+
+impl Step {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Create,
+        Self::Update,
+        Self::Rotate,
+        Self::Revoke,
+        Self::Delete,
+    ];
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Rotate => "rotate",
+            Self::Revoke => "revoke",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+/// One client of a scene.
+pub(super) struct Subject<'a> {
+    pub(super) scene: &'a Scene,
+    pub(super) name: &'a str,
+}
+
+impl Subject<'_> {
+    /// Takes the step, waits until the operator has done it and nothing more comes, and checks what came of it. `secret` is
+    /// the credential before it, and the one after it from here on.
+    pub(super) async fn take(&self, step: Step, secret: &mut Option<String>) -> anyhow::Result<()> {
+        self.scene.forget();
+        self.ask(step).await?;
+        self.done(step).await?;
+        self.scene.quiet(self.name).await;
+        if step == Step::Delete {
+            return self.gone().await;
+        }
+        let now = self.works(step).await?;
+        let replaced = secret.as_ref() != Some(&now);
+        ensure!(
+            replaced == (step != Step::Update),
+            "the credential was {}",
+            if replaced { "replaced" } else { "kept" }
+        );
+        let known: BTreeSet<&String> = secret.iter().chain([&now]).collect();
+        let sent = self.credentials_sent()?;
+        let others = sent.iter().filter(|sent| !known.contains(sent)).count();
+        ensure!(
+            others == 0,
+            "{others} more credentials were put in force on the way"
+        );
+        if let Some(old) = secret.as_ref().filter(|_| replaced) {
+            ensure!(!self.accepted(old).await?, "the old credential still works");
+        }
+        *secret = Some(now);
+        Ok(())
+    }
+
+    /// What the user does.
+    async fn ask(&self, step: Step) -> anyhow::Result<()> {
+        let env = &self.scene.env;
+        let kubectl = env.kubectl();
+        let here = ["mcpclient", self.name, "-n", env.namespace()];
+        match step {
+            Step::Create => env.apply(&self.client("first", &["notes:use"])).await,
+            Step::Update => {
+                let client = self.client("second", &["notes:use", "notes:share"]);
+                env.apply(&client).await
+            }
+            Step::Rotate => self.annotate("mcpauth.dev/rotate-requested-at", "please").await,
+            Step::Revoke => self.annotate("mcpauth.dev/revoke-requested-at", "please").await,
+            Step::Delete => {
+                let arguments = [&["delete"], &here[..], &["--wait=false"]].concat();
+                kubectl.must(&arguments).await.map(drop)
+            }
+        }
+    }
+
+    pub(super) async fn annotate(&self, annotation: &str, value: &str) -> anyhow::Result<()> {
+        let env = &self.scene.env;
+        let assignment = format!("{annotation}={value}");
+        let arguments = [
+            "annotate",
+            "mcpclient",
+            self.name,
+            "--overwrite",
+            &assignment,
+            "-n",
+            env.namespace(),
+        ];
+        env.kubectl().must(&arguments).await.map(drop)
+    }
+
+    fn client(&self, path: &str, scopes: &[&str]) -> Value {
+        json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
+            "metadata": { "namespace": self.scene.env.namespace(), "name": self.name },
+            "spec": {
+                "authorizationServerRef": { "name": "main" },
+                "managed": {
+                    "grantTypes": ["client_credentials", "authorization_code"],
+                    "applicationType": "web",
+                    "redirectUris": [format!("https://{}.example.com/{path}", self.name)],
+                },
+                "access": [{ "server": { "name": "notes" }, "scopes": scopes }],
+                "rotation": { "overlap": "1s" },
+            },
+        })
+    }
+
+    /// Waits until the status says that the operator has done it.
+    async fn done(&self, step: Step) -> anyhow::Result<()> {
+        let env = &self.scene.env;
+        let what = format!("the end of {step} of {}", self.name);
+        wait_for(&what, SOON, async || {
+            let found = env.get("McpClient", env.namespace(), self.name).await?;
+            if step == Step::Delete {
+                return Ok(found.map_or(Seen::Done(()), |_| Seen::NotYet("it is there".to_owned())));
+            }
+            let found = found.context("no such client")?;
+            let status = &found["status"];
+            let right = is_ready(&found)
+                && status["rotation"]["phase"] == "Settled"
+                && (step < Step::Rotate || status["lastHandledRotateRequest"] == "please")
+                && (step < Step::Revoke || status["lastHandledRevokeRequest"] == "please");
+            Ok(if right {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(status.to_string())
+            })
+        })
+        .await
+    }
+
+    /// One client, with a credential in the Secret that works and is the one in the journal. Gives it.
+    async fn works(&self, step: Step) -> anyhow::Result<String> {
+        let env = &self.scene.env;
+        let realm = Realm::read(env).await?;
+        let made: Vec<&String> = realm
+            .clients
+            .keys()
+            .filter(|id| !self.scene.before.clients.contains_key(*id))
+            .collect();
+        ensure!(
+            made.len() == 1 && made[0].ends_with(&format!(".{}", self.name)),
+            "clients at Keycloak: {made:?}"
+        );
+        ensure!(realm.scopes == self.scene.before.scopes, "{:?}", realm.scopes);
+        let path = if step == Step::Create { "first" } else { "second" };
+        let client = env.realm().find_client(made[0]).await?.context("no client")?;
+        ensure!(
+            client["redirectUris"] == json!([format!("https://{}.example.com/{path}", self.name)]),
+            "{}",
+            client["redirectUris"]
+        );
+
+        let secret = self.value("client-secret").await?;
+        let credential = self.credential(&secret).await?;
+        let scope = if step == Step::Create {
+            "notes:use"
+        } else {
+            "notes:share"
+        };
+        token_for(env, &credential, scope, RESOURCE)
+            .await
+            .context("the credential in the Secret")?;
+        let name = self.journal();
+        let journals = kept(env).await?;
+        let keys = journals.get(&name).context("no journal")?;
+        ensure!(
+            !keys.contains("pending") && !keys.contains("previous"),
+            "the journal is not settled: {keys:?}"
+        );
+        let journaled = env
+            .secret_value(env.operator_namespace(), &name, "current")
+            .await?;
+        ensure!(
+            journaled == secret,
+            "the journal has another credential than the Secret"
+        );
+        Ok(secret)
+    }
+
+    /// Nothing of the client is left.
+    async fn gone(&self) -> anyhow::Result<()> {
+        let env = &self.scene.env;
+        becomes("nothing left at Keycloak", &self.scene.before, SOON, async || {
+            Realm::read(env).await
+        })
+        .await?;
+        let secret = format!("secret/{}-mcp-client", self.name);
+        becomes("no Secret and no journal", &(false, false), SOON, async || {
+            Ok((
+                published(env, env.namespace()).await?.contains(&secret),
+                kept(env).await?.contains_key(&self.journal()),
+            ))
+        })
+        .await
+    }
+
+    fn journal(&self) -> String {
+        format!("mcpclient.{}.{}", self.scene.env.namespace(), self.name)
+    }
+
+    async fn value(&self, key: &str) -> anyhow::Result<String> {
+        let env = &self.scene.env;
+        env.secret_value(env.namespace(), &format!("{}-mcp-client", self.name), key)
+            .await
+    }
+
+    async fn credential(&self, secret: &str) -> anyhow::Result<OAuthClient> {
+        let id = self.value("client-id").await?;
+        Ok(OAuthClient::confidential(
+            id,
+            SecretString::from(secret.to_owned()),
+        ))
+    }
+
+    pub(super) async fn accepted(&self, secret: &str) -> anyhow::Result<bool> {
+        let issuer = self.scene.env.issuer().await?;
+        let answer = issuer
+            .client_credentials(&self.credential(secret).await?, None)
+            .await?;
+        Ok(answer.granted().is_ok())
+    }
+
+    /// Every credential that reached Keycloak as a client's secret, or a journal, since the step began.
+    pub(super) fn credentials_sent(&self) -> anyhow::Result<BTreeSet<String>> {
+        let mut sent = BTreeSet::new();
+        for (side, call) in self.scene.calls() {
+            if !call.arrived || !call.is_write() || call.body.is_empty() {
+                continue;
+            }
+            match side {
+                Side::Keycloak if call.path().contains("/clients") => {
+                    let body: Value = call.json()?;
+                    sent.extend(body["secret"].as_str().map(str::to_owned));
+                }
+                Side::ApiServer if call.path().contains("/secrets") => {
+                    let body: Value = call.json()?;
+                    let kept = ["current", "pending", "previous"].into_iter();
+                    for value in kept.filter_map(|key| body["data"][key].as_str()) {
+                        sent.insert(String::from_utf8(STANDARD.decode(value)?)?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(sent)
+    }
+}
+
+fn is_ready(object: &Value) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| {
+        condition["type"] == "Ready"
+            && condition["status"] == "True"
+            && condition["observedGeneration"] == object["metadata"]["generation"]
+    })
+}

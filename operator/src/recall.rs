@@ -70,6 +70,17 @@ where
         }
     }
 
+    /// What an object that was just read was found or made to hold before, if it is of the same version still.
+    pub fn at(&self, object: &ObjectMeta) -> Option<T> {
+        let (name, namespace) = (object.name.as_deref()?, object.namespace.as_deref()?);
+        match self.lock().get(&ObjectRef::new(name).within(namespace))? {
+            Entry::At(version, held) if Some(version) == object.resource_version.as_ref() => {
+                Some(held.clone())
+            }
+            _ => None,
+        }
+    }
+
     /// Notes what an object was read to hold, or was made to hold.
     pub fn note(&self, object: &ObjectMeta, held: T) {
         let (Some(name), Some(version)) = (&object.name, &object.resource_version) else {

@@ -132,3 +132,21 @@ async fn a_start_leaves_what_is_ready_as_it_is_until_it_is_known_to_be_otherwise
         assert_eq!(stage.ready(), (expected.0.into(), expected.1.into()));
     }
 }
+
+/// The status that a pass sees may be older than what the pass before it wrote, and so may the caches.
+#[tokio::test]
+async fn a_pass_that_comes_at_once_writes_no_secret_again() {
+    let mut stage = at_work().await;
+    stage.settle().await;
+    let mut seen = stage.cluster.get(CLIENT).unwrap();
+    seen["status"] = json!({});
+    let before = stage.cluster.get(SECRET).unwrap();
+    for caches in ["behind", "caught up"] {
+        if caches == "caught up" {
+            stage.see().await;
+        }
+        let client: McpClient = serde_json::from_value(seen.clone()).unwrap();
+        run(Arc::new(client), Arc::clone(&stage.ctx)).await.unwrap();
+        assert_eq!(stage.cluster.get(SECRET).unwrap(), before, "{caches}");
+    }
+}

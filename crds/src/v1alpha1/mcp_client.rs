@@ -151,8 +151,9 @@ pub struct ManagedClient {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientAuthentication {
-    /// ClientSecret: a secret that the operator makes and rotates. None: a public client, which proves only that
-    /// the same party began and ended a sign-in (PKCE).
+    /// ClientSecret: a secret that the operator makes and rotates. PrivateKeyJwt: a private key that the operator makes
+    /// and rotates, of which the authorization server knows only the public half. None: a public client, which proves
+    /// only that the same party began and ended a sign-in (PKCE).
     pub method: AuthenticationMethod,
 }
 
@@ -161,6 +162,8 @@ pub struct ClientAuthentication {
 pub enum AuthenticationMethod {
     /// A shared secret.
     ClientSecret,
+    /// Assertions that are signed with a private key (RFC 7523).
+    PrivateKeyJwt,
     /// A public client.
     None,
 }
@@ -244,6 +247,14 @@ struct SecretKeys {
     client_id: SecretKey,
     /// Key of the client secret.
     client_secret: SecretKey,
+    /// Key of the private key as JWK.
+    #[serde(rename = "client-key.jwk")]
+    client_key_jwk: SecretKey,
+    /// Key of the private key as PEM.
+    #[serde(rename = "client-key.pem")]
+    client_key_pem: SecretKey,
+    /// Key of the id of the private key.
+    key_id: SecretKey,
     /// Key of the issuer.
     issuer: SecretKey,
     /// Key of the token endpoint.
@@ -288,6 +299,14 @@ pub enum SecretValue {
     ClientId,
     /// The client secret.
     ClientSecret,
+    /// The private key as JWK (RFC 7517), with its id.
+    #[serde(rename = "client-key.jwk")]
+    ClientKeyJwk,
+    /// The private key as PKCS#8 in PEM.
+    #[serde(rename = "client-key.pem")]
+    ClientKeyPem,
+    /// The id of the private key: its thumbprint (RFC 7638).
+    KeyId,
     /// The issuer.
     Issuer,
     /// The token endpoint.

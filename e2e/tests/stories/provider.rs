@@ -98,7 +98,7 @@ impl Scene {
     /// A token of the client has exactly what it should have.
     async fn prove(&self, client: &ClientSpec, audience: &str) -> anyhow::Result<()> {
         let proof = credentials_proof(client, SECRET, &["orders:read"], &[audience]);
-        Ok(self.keycloak.prove(&proof).await?)
+        Ok(self.keycloak.prove(&proof, SystemClock.now()).await?)
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod discovery;
 pub mod error;
 mod http;
+pub mod key;
 pub mod keycloak;
 pub mod model;
 pub mod plan;
@@ -23,9 +24,9 @@ use mcp_auth_gate_core::document::TokenType;
 
 pub use error::ProviderError;
 pub use model::{
-    Authentication, ClientSpec, Credential, Credentials, Grant, Holder, Mark, ObservedClient, ObservedLimits,
-    ObservedOverlap, ObservedResource, ObservedScopes, Presence, Previous, Proof, ResourceSpec, ScopeOwner,
-    ScopeSpec, Subjects,
+    Authentication, ClientSpec, Credential, CredentialKind, Credentials, Grant, Holder, Mark, ObservedClient,
+    ObservedLimits, ObservedOverlap, ObservedResource, ObservedScopes, Presence, Previous, Proof,
+    ResourceSpec, ScopeOwner, ScopeSpec, Subjects,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};
@@ -168,5 +169,5 @@ pub trait Provider: Send + Sync {
     async fn execute(&self, plan: &Plan) -> Result<(), ProviderError>;
 
     /// Shows at the token endpoint, as the workload would, that a credential works.
-    async fn prove(&self, proof: &Proof) -> Result<(), ProviderError>;
+    async fn prove(&self, proof: &Proof, now: Timestamp) -> Result<(), ProviderError>;
 }

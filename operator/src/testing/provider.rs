@@ -15,7 +15,7 @@ use mcp_auth_gate_core::document::TokenType;
 use crate::provider::{
     Access, Call, Change, ClientSpec, Conflict, Credential, Credentials, Holder, Mark, ObservedClient,
     ObservedLimits, ObservedOverlap, ObservedResource, ObservedScopes, Plan, Presence, Proof, Provider,
-    ProviderError, Read, ResourceSpec, ScopeOwner, ScopeSpec, Verb,
+    ProviderError, Read, ResourceSpec, ScopeOwner, ScopeSpec, Verb, key::PrivateKey,
 };
 
 /// What the path of a call about a scope begins with: all it can do is to remove one.
@@ -109,6 +109,14 @@ impl FakeServer {
     }
 }
 
+/// Thumbprints of the keys that the client may sign with.
+fn keys(client: &FakeClient) -> BTreeSet<String> {
+    let previous = client.previous.iter().map(|(secret, _)| secret);
+    let all = previous.chain([&client.secret]).map(Credential::new);
+    all.filter_map(|credential| Some(PrivateKey::of(&credential)?.id()))
+        .collect()
+}
+
 pub(super) fn call(change: Change, id: &str, body: Value) -> Call {
     Call {
         operation: "test",
@@ -174,6 +182,7 @@ impl Provider for FakeServer {
                 .as_ref()
                 .map(|client| Credential::new(client.secret.clone())),
             secret_expires: None,
+            keys: found.as_ref().map(keys).unwrap_or_default(),
             raw: found.map(|client| json!([client.spec, client.scopes, client.enabled, client.previous])),
             limits: ObservedLimits::Unmarked,
         })
@@ -365,7 +374,7 @@ impl Provider for FakeServer {
         Ok(())
     }
 
-    async fn prove(&self, proof: &Proof) -> Result<(), ProviderError> {
+    async fn prove(&self, proof: &Proof, _: Timestamp) -> Result<(), ProviderError> {
         let (id, secret) = match proof {
             Proof::ClientCredentials {
                 client_id, secret, ..

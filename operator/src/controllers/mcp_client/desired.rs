@@ -182,18 +182,21 @@ pub(super) fn client(
         enabled: client.spec.suspended != Some(true),
         grants: managed.grant_types.iter().copied().map(grant).collect(),
         redirect_uris: managed.redirect_uris.iter().cloned().collect(),
-        authentication: match managed
-            .authentication
-            .as_ref()
-            .map(|authentication| authentication.method)
-        {
-            Some(AuthenticationMethod::None) => Authentication::None,
-            Some(AuthenticationMethod::ClientSecret) | None => Authentication::ClientSecret,
-        },
+        authentication: authentication(managed),
         consent: signs_users_in && managed.consent != Some(Consent::Skip),
         token_lifetime: lifetime.unwrap_or(ACCESS_TOKEN_LIFETIME),
         scopes: access.scopes(),
         adopt: consented,
+    }
+}
+
+/// How the client authenticates.
+pub(super) fn authentication(managed: &ManagedClient) -> Authentication {
+    let authentication = managed.authentication.as_ref();
+    match authentication.map(|authentication| authentication.method) {
+        Some(AuthenticationMethod::None) => Authentication::None,
+        Some(AuthenticationMethod::PrivateKeyJwt) => Authentication::PrivateKeyJwt,
+        Some(AuthenticationMethod::ClientSecret) | None => Authentication::ClientSecret,
     }
 }
 

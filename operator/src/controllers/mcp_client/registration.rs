@@ -22,7 +22,7 @@ use crate::{
     metrics::Kind,
     policy::names,
     provider::{
-        Authentication, Capability, ClientSpec, Credential, Credentials, ObservedClient, Presence, Provider,
+        Capability, ClientSpec, Credential, CredentialKind, Credentials, ObservedClient, Presence, Provider,
         ProviderError, Read,
     },
 };
@@ -58,15 +58,19 @@ async fn hold(
     observed: &Observed,
     ctx: &Context,
 ) -> Result<Option<flow::Held>, Halt> {
-    if want.authentication == Authentication::None {
+    let Some(kind) = want.authentication.credential() else {
         if observed.journal.is_some() {
             flow::forget(ctx, &want.mark).await?;
         }
         return Ok(None);
-    }
+    };
     let facts = Facts {
-        at_server: observed.client.secret.as_ref(),
-        expires: observed.client.secret_expires,
+        at_server: observed.at_server(kind),
+        // What expires is a secret that may be left over.
+        expires: observed
+            .client
+            .secret_expires
+            .filter(|_| kind == CredentialKind::Secret),
         ..rotation.facts(observed.journal.as_ref(), ctx.now())
     };
     let mut choice = credential::choose(facts);
@@ -138,7 +142,7 @@ impl<'a> Registration<'a> {
             .await
         {
             // One that throws the old secret away leaves the new one in force, which the workload needs all the sooner.
-            Err(halt) if self.overlaps(held.as_ref(), ctx) && is_not_kept(&halt) => {
+            Err(halt) if self.keeps_old_secret(held.as_ref(), ctx) && is_not_kept(&halt) => {
                 tracing::warn!("the authorization server does not keep the old secret while it is replaced");
                 let provider = &*self.connection.provider;
                 let now = provider.observe_client(&self.want.client_id, Read::Fresh).await?;
@@ -155,8 +159,9 @@ impl<'a> Registration<'a> {
         registration.hand_over(held, wrote, ctx, progress).await
     }
 
-    /// Whether two secrets are to be valid now.
-    fn overlaps(&self, held: Option<&flow::Held>, ctx: &Context) -> bool {
+    /// Whether two secrets are to be valid now. Two keys are no more to ask for than one.
+    fn keeps_old_secret(&self, held: Option<&flow::Held>, ctx: &Context) -> bool {
+        let held = held.filter(|held| held.secret.kind() == CredentialKind::Secret);
         let accepted = held.and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
         accepted.is_some_and(|accepted| accepted.previous.is_some())
     }
@@ -173,7 +178,7 @@ impl<'a> Registration<'a> {
         let (want, provider) = (self.want, &*self.connection.provider);
         let credentials = held.and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
         let credentials = credentials.as_ref();
-        if let Some(held) = held.filter(|_| self.overlaps(held, ctx)) {
+        if let Some(held) = held.filter(|_| self.keeps_old_secret(held, ctx)) {
             prepare_overlap(provider, held, ctx).await?;
         }
         let plan = provider.plan_client(want, client, &observed.scopes, credentials, ctx.now());

@@ -3,6 +3,7 @@
 mod closed;
 mod held_back;
 mod idle;
+mod keys;
 mod rotation;
 
 use std::sync::Arc;

@@ -382,11 +382,12 @@ impl Provider for Keycloak {
         Ok(())
     }
 
-    async fn prove(&self, proof: &Proof) -> Result<(), ProviderError> {
+    async fn prove(&self, proof: &Proof, now: Timestamp) -> Result<(), ProviderError> {
         let prover = Prover {
             http: &self.admin.http,
             endpoint: &self.token_endpoint,
             issuer: &self.issuer,
+            now,
         };
         prover.prove(proof).await
     }

@@ -7,7 +7,14 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{ids::Ids, mark, overlap::SecretAttributes};
-use crate::provider::{Authentication, ClientSpec, Credential, Grant, Mark, ResourceSpec, ScopeSpec};
+use crate::provider::{
+    Authentication, ClientSpec, Credential, Grant, Mark, ResourceSpec, ScopeSpec, key::ALGORITHM,
+};
+
+/// By what a client authenticates.
+pub(super) const AUTHENTICATOR: &str = "clientAuthenticatorType";
+/// What [`AUTHENTICATOR`] is for a client that signs assertions.
+pub(super) const BY_KEY: &str = "client-jwt";
 
 /// The scope that carries `sub`; without it access tokens name no subject.
 pub(super) const BASIC: &str = "basic";
@@ -90,6 +97,9 @@ pub(super) fn client(ids: &Ids, want: &ClientSpec) -> Desired {
     attributes.extend(switches(false, granted(Grant::RefreshToken)));
     attributes.extend(tokens(want.token_lifetime));
     attributes.insert("pkce.code.challenge.method", "S256".to_owned());
+    if want.authentication == Authentication::PrivateKeyJwt {
+        attributes.extend(keys());
+    }
     let mut scopes = want.scopes.clone();
     if granted(Grant::RefreshToken) {
         scopes.insert(OFFLINE_ACCESS.to_owned());
@@ -98,6 +108,10 @@ pub(super) fn client(ids: &Ids, want: &ClientSpec) -> Desired {
     fields.extend(fields_of(json!({
         "enabled": want.enabled,
         "publicClient": public,
+        AUTHENTICATOR: match want.authentication {
+            Authentication::PrivateKeyJwt => BY_KEY,
+            Authentication::ClientSecret | Authentication::None => "client-secret",
+        },
         "standardFlowEnabled": granted(Grant::AuthorizationCode),
         "serviceAccountsEnabled": granted(Grant::ClientCredentials),
         "consentRequired": want.consent,
@@ -114,6 +128,15 @@ pub(super) fn client(ids: &Ids, want: &ClientSpec) -> Desired {
         secrets: SecretAttributes::default(),
         scopes,
     }
+}
+
+/// Where the keys of a client are, and what it signs with: nowhere but in the attribute beside these.
+fn keys() -> [(&'static str, String); 3] {
+    [
+        ("use.jwks.string", true.to_string()),
+        ("use.jwks.url", false.to_string()),
+        ("token.endpoint.auth.signing.alg", ALGORITHM.to_owned()),
+    ]
 }
 
 /// The client of an McpServer: an audience that can introspect and, if it has scopes for that, exchange tokens.
@@ -154,7 +177,7 @@ fn flags(mark: &Mark, client_id: &str, name: &str) -> Map<String, Value> {
         "directAccessGrantsEnabled": false,
         "authorizationServicesEnabled": false,
         "fullScopeAllowed": false,
-        "clientAuthenticatorType": "client-secret",
+        AUTHENTICATOR: "client-secret",
     }))
 }
 

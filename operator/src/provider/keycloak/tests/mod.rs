@@ -1,5 +1,6 @@
 mod clients;
 mod documents;
+mod keys;
 mod limits;
 mod memory;
 mod properties;

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{DurationText, ObjectReference, ScopeName},
+    common::{DurationText, LocalReference, ObjectReference, ScopeName},
     rotation::{Rotation, RotationStatus},
     rules,
 };
@@ -36,9 +36,12 @@ use super::{
     validation = Rule::new("has(self.managed)").message("say how the client comes to be: managed is required")
         .field_path(".managed")
         .reason(Reason::FieldValueRequired),
-    validation = Rule::new("!has(self.rotation) || !has(self.managed) || !has(self.managed.authentication) || self.managed.authentication.method != 'None'")
-        .message("a client with authentication method None has no credential to rotate: leave out rotation")
+    validation = Rule::new("!has(self.rotation) || !has(self.managed) || !has(self.managed.authentication) || !(self.managed.authentication.method in ['None', 'ServiceAccountToken'])")
+        .message("a client with authentication method None or ServiceAccountToken has no credential to rotate: leave out rotation")
         .field_path(".rotation"),
+    validation = Rule::new("!has(self.secret) || !has(self.managed) || !has(self.managed.authentication) || self.managed.authentication.method != 'ServiceAccountToken'")
+        .message("a client with authentication method ServiceAccountToken has no Secret, but a ConfigMap: leave out secret")
+        .field_path(".secret"),
     validation = Rule::new("!has(self.access) || self.access.all(a, self.access.exists_one(b, b.server == a.server))")
         .message("access names each server once")
         .field_path(".access")
@@ -150,11 +153,21 @@ pub struct ManagedClient {
 /// How a client proves who it is.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.serviceAccount) == (self.method == 'ServiceAccountToken')")
+        .message("serviceAccount goes with the method ServiceAccountToken, and only with it")
+        .field_path(".serviceAccount")
+)]
 pub struct ClientAuthentication {
     /// ClientSecret: a secret that the operator makes and rotates. PrivateKeyJwt: a private key that the operator makes
-    /// and rotates, of which the authorization server knows only the public half. None: a public client, which proves
-    /// only that the same party began and ended a sign-in (PKCE).
+    /// and rotates, of which the authorization server knows only the public half. ServiceAccountToken: the tokens that
+    /// Kubernetes gives the pods of a ServiceAccount; there is no secret at all. None: a public client, which proves only
+    /// that the same party began and ended a sign-in (PKCE).
     pub method: AuthenticationMethod,
+
+    /// With ServiceAccountToken: the ServiceAccount, in this namespace. One can stand for one client only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<LocalReference>,
 }
 
 /// Authentication methods of clients.
@@ -164,6 +177,8 @@ pub enum AuthenticationMethod {
     ClientSecret,
     /// Assertions that are signed with a private key (RFC 7523).
     PrivateKeyJwt,
+    /// Tokens of a ServiceAccount.
+    ServiceAccountToken,
     /// A public client.
     None,
 }
@@ -349,6 +364,9 @@ pub struct McpClientStatus {
     /// Changes when the content of the Secret does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_hash: Option<String>,
+    /// The ConfigMap that the workload reads, where there is nothing secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_name: Option<String>,
     /// The credential's age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationStatus>,

@@ -25,8 +25,8 @@ use mcp_auth_gate_core::document::TokenType;
 pub use error::ProviderError;
 pub use model::{
     Authentication, ClientSpec, Credential, CredentialKind, Credentials, Grant, Holder, Mark, ObservedClient,
-    ObservedLimits, ObservedOverlap, ObservedResource, ObservedScopes, Presence, Previous, Proof,
-    ResourceSpec, ScopeOwner, ScopeSpec, Subjects,
+    ObservedLimits, ObservedOverlap, ObservedResource, ObservedScopes, ObservedTrust, Presence, Previous,
+    Proof, ResourceSpec, ScopeOwner, ScopeSpec, ServiceAccount, Subjects,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};
@@ -55,6 +55,8 @@ pub enum Capability {
     ReadableSecrets,
     /// When the secret of a client is replaced, the old one can stay valid for a while.
     SecretOverlap,
+    /// The operator can see to it that clients may authenticate with tokens of their ServiceAccounts.
+    ServiceAccountTokens,
 }
 
 impl Capability {
@@ -67,6 +69,7 @@ impl Capability {
             Self::SubjectClients => "SubjectClients",
             Self::ReadableSecrets => "ReadableSecrets",
             Self::SecretOverlap => "SecretOverlap",
+            Self::ServiceAccountTokens => "ServiceAccountTokens",
         }
     }
 }
@@ -126,6 +129,15 @@ pub trait Provider: Send + Sync {
 
     /// The calls that make it so, or with `wanted: false` undo what was made for it.
     fn plan_overlap(&self, wanted: bool, observed: &ObservedOverlap) -> Plan;
+
+    /// Under which name the server knows the issuer of our cluster's ServiceAccount tokens, if we tell it.
+    fn trust_name(&self) -> String;
+
+    /// What of the realm as a whole has to be so that those tokens count ([`Capability::ServiceAccountTokens`]).
+    async fn observe_trust(&self, read: Read) -> Result<ObservedTrust, ProviderError>;
+
+    /// The calls that make tokens of this issuer count, or with `None` undo what was made for it.
+    fn plan_trust(&self, issuer: Option<&str>, observed: &ObservedTrust) -> Plan;
 
     /// The calls that delete the client if it is ours.
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan;

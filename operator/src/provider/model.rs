@@ -12,8 +12,8 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub use credential::{Authentication, Credential, CredentialKind, Credentials, Previous};
-pub use subjects::{ObservedLimits, ObservedOverlap, Subjects};
+pub use credential::{Authentication, Credential, CredentialKind, Credentials, Previous, ServiceAccount};
+pub use subjects::{ObservedLimits, ObservedOverlap, ObservedTrust, Subjects};
 
 /// Whose an object at the authorization server is. Everything that we create carries one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

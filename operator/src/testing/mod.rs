@@ -1,6 +1,7 @@
 //! For tests of reconcilers: an API server and an authorization server that live in memory, count the writes, and can
 //! fail at any of them.
 
+mod clients;
 mod cluster;
 mod provider;
 mod resources;

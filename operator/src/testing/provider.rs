@@ -9,17 +9,24 @@ use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Writes, resources};
+use super::{
+    Writes,
+    clients::{self, call},
+    resources,
+};
 use mcp_auth_gate_core::document::TokenType;
 
 use crate::provider::{
-    Access, Call, Change, ClientSpec, Conflict, Credential, Credentials, Holder, Mark, ObservedClient,
-    ObservedLimits, ObservedOverlap, ObservedResource, ObservedScopes, Plan, Presence, Proof, Provider,
-    ProviderError, Read, ResourceSpec, ScopeOwner, ScopeSpec, Verb, key::PrivateKey,
+    Access, Change, ClientSpec, Credential, Credentials, Holder, Mark, ObservedClient, ObservedLimits,
+    ObservedOverlap, ObservedResource, ObservedScopes, ObservedTrust, Plan, Presence, Proof, Provider,
+    ProviderError, Read, ResourceSpec, ScopeOwner, ScopeSpec, key::PrivateKey,
 };
 
 /// What the path of a call about a scope begins with: all it can do is to remove one.
 pub(super) const SCOPE: &str = "scope ";
+
+/// The path of a call about whose tokens of ServiceAccounts count.
+pub(super) const TRUST: &str = "trust";
 
 /// A client there.
 #[derive(Clone, Debug)]
@@ -45,6 +52,7 @@ struct State {
     clients: BTreeMap<String, FakeClient>,
     scopes: BTreeMap<String, Holder>,
     proofs: Vec<String>,
+    trusts: Option<String>,
     refuses_proofs: bool,
     drops_previous: bool,
 }
@@ -94,6 +102,11 @@ impl FakeServer {
         self.lock().proofs.clone()
     }
 
+    /// From whom tokens of ServiceAccounts count.
+    pub(crate) fn trusts(&self) -> Option<String> {
+        self.lock().trusts.clone()
+    }
+
     /// From now on no credential works.
     pub(crate) fn refuse_proofs(&self) {
         self.lock().refuses_proofs = true;
@@ -115,39 +128,6 @@ fn keys(client: &FakeClient) -> BTreeSet<String> {
     let all = previous.chain([&client.secret]).map(Credential::new);
     all.filter_map(|credential| Some(PrivateKey::of(&credential)?.id()))
         .collect()
-}
-
-pub(super) fn call(change: Change, id: &str, body: Value) -> Call {
-    Call {
-        operation: "test",
-        change,
-        subject: format!("client {id}"),
-        verb: if change == Change::Delete {
-            Verb::Delete
-        } else {
-            Verb::Put
-        },
-        path: id.to_owned(),
-        body: Some(body),
-    }
-}
-
-/// The secret before the current one, as the server tells it.
-fn previous(credentials: &Credentials) -> Value {
-    let previous = credentials.previous.as_ref();
-    json!(previous.map(|previous| (previous.credential.expose(), previous.until.as_second())))
-}
-
-/// Takes away what the client is not to have any more, and nothing else.
-fn revocation(want: &ClientSpec, raw: &Value) -> Option<Call> {
-    let held = raw[1].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let (kept, lost): (Vec<_>, Vec<_>) = held.partition(|scope| want.scopes.contains(*scope));
-    let (is_on, stays_on) = (raw[2] == json!(true), want.enabled);
-    if lost.is_empty() && (stays_on || !is_on) {
-        return None;
-    }
-    let body = json!({"spec": [raw[0], kept, is_on && stays_on, raw[3]]});
-    Some(call(Change::Revoke, &want.client_id, body))
 }
 
 #[async_trait]
@@ -196,43 +176,7 @@ impl Provider for FakeServer {
         credentials: Option<&Credentials>,
         _: Timestamp,
     ) -> Plan {
-        if !observed.presence.claimable(&want.mark, want.adopt) {
-            let Presence::Held(holder) = observed.presence.clone() else {
-                return Plan::default();
-            };
-            let subject = format!("client {}", want.client_id);
-            return Plan {
-                calls: vec![],
-                conflicts: vec![Conflict { subject, holder }],
-            };
-        }
-        let before = || observed.raw.as_ref().map_or(Value::Null, |raw| raw[3].clone());
-        let previous = credentials.map_or_else(before, previous);
-        let spec = json!([format!("{want:?}"), want.scopes, want.enabled, previous]);
-        let secret = credentials.map(|credentials| &credentials.current);
-        let same = observed.raw.as_ref() == Some(&spec)
-            && secret.is_none_or(|secret| observed.secret.as_ref() == Some(secret));
-        if same {
-            return Plan::default();
-        }
-        let change = if observed.presence == Presence::Absent {
-            Change::Create
-        } else {
-            Change::Update
-        };
-        let mut calls: Vec<_> = observed
-            .raw
-            .as_ref()
-            .and_then(|raw| revocation(want, raw))
-            .into_iter()
-            .collect();
-        let body = json!({"spec": spec, "secret": secret.map(Credential::expose), "mark": [
-            want.mark.installation, want.mark.kind, want.mark.namespace, want.mark.name, want.mark.uid]});
-        calls.push(call(change, &want.client_id, body));
-        Plan {
-            calls,
-            conflicts: vec![],
-        }
+        clients::plan(want, observed, credentials)
     }
 
     fn plan_credentials(
@@ -244,7 +188,7 @@ impl Provider for FakeServer {
         let Some(raw) = &observed.raw else {
             return Plan::default();
         };
-        let spec = json!([raw[0], raw[1], raw[2], previous(credentials)]);
+        let spec = json!([raw[0], raw[1], raw[2], clients::previous(credentials)]);
         let body = json!({"spec": spec, "secret": credentials.current.expose()});
         Plan {
             calls: vec![call(Change::Revoke, &want.client_id, body)],
@@ -258,6 +202,18 @@ impl Provider for FakeServer {
 
     fn plan_overlap(&self, _: bool, _: &ObservedOverlap) -> Plan {
         Plan::default()
+    }
+
+    fn trust_name(&self) -> String {
+        "i-accounts".to_owned()
+    }
+
+    async fn observe_trust(&self, _: Read) -> Result<ObservedTrust, ProviderError> {
+        Ok(Arc::new(json!(self.trusts())))
+    }
+
+    fn plan_trust(&self, issuer: Option<&str>, observed: &ObservedTrust) -> Plan {
+        resources::plan_trust(issuer, observed)
     }
 
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
@@ -328,6 +284,10 @@ impl Provider for FakeServer {
             let mut state = self.lock();
             if let Some(scope) = call.path.strip_prefix(SCOPE) {
                 state.scopes.remove(scope);
+                continue;
+            }
+            if call.path == TRUST {
+                state.trusts = serde_json::from_value(call.body.clone().unwrap_or_default()).unwrap();
                 continue;
             }
             if call.change == Change::Delete {

@@ -3,27 +3,28 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Resource as _;
 use mcp_auth_crds::v1alpha1::McpClient;
 
 use super::{
-    desired,
+    accounts, desired,
     observe::Observed,
     rotation::Rotation,
     status::{self, Progress},
 };
 use crate::{
-    cluster::has_finalizer,
+    cluster::{self, has_finalizer},
     connections::Connection,
     context::Context,
-    controllers::{halt::Halt, pass::Next, settle},
+    controllers::{halt::Halt, owned, pass::Next, settle},
     credential::{self, Choice, Facts, Reason, flow},
     error::Error,
     metrics::Kind,
     policy::names,
     provider::{
-        Capability, ClientSpec, Credential, CredentialKind, Credentials, ObservedClient, Presence, Provider,
-        ProviderError, Read,
+        Authentication, Capability, ClientSpec, Credential, CredentialKind, Credentials, ObservedClient,
+        Presence, Provider, ProviderError, Read,
     },
 };
 
@@ -213,12 +214,21 @@ impl<'a> Registration<'a> {
         ctx: &Context,
         progress: &mut Progress,
     ) -> Result<Next, Halt> {
+        let account = accounts::of(self.client).filter(|_| self.uses_account());
         let secret = held.as_ref().map(|held| &held.secret);
-        if !self.publish(secret, ctx, progress).await? {
+        let published = match account {
+            Some(_) => Box::pin(self.publish_map(ctx, progress)).await?,
+            None => self.publish(secret, ctx, progress).await?,
+        };
+        if !published {
             return Ok(Next::Resync);
         }
         if !self.want.enabled {
             return Err(Halt::refused("Suspended", status::SUSPENDED));
+        }
+        if let Some(account) = account {
+            progress.trusted(&format!("{}/{account}", self.want.mark.namespace));
+            return Ok(Next::Resync);
         }
         let Some(held) = held else {
             progress.proved("A public client has no credential; its registration was read back");
@@ -295,7 +305,32 @@ impl<'a> Registration<'a> {
         if let Some(before) = before.filter(|before| *before != name) {
             flow::take_back(ctx, namespace, before, &owner).await?;
         }
+        if let Some(map) = status.and_then(|status| status.config_map_name.as_deref()) {
+            let feed = &ctx.feeds.config_maps;
+            owned::remove::<_, ConfigMap, _>(self.client, map, feed, true, ctx).await?;
+        }
         progress.published(name, published.hash);
+        Ok(true)
+    }
+
+    fn uses_account(&self) -> bool {
+        matches!(self.want.authentication, Authentication::ServiceAccount(_))
+    }
+
+    /// The same for a workload that needs nothing secret: what it needs is in a ConfigMap.
+    async fn publish_map(&self, ctx: &Context, progress: &mut Progress) -> Result<bool, Halt> {
+        let Some(owner) = self.client.controller_owner_ref(&()) else {
+            return Ok(false);
+        };
+        let (namespace, name) = (&self.want.mark.namespace, desired::map_name(self.client));
+        let data = desired::map_data(self.client, self.want, self.access, &self.connection.metadata);
+        let wanted = cluster::config_map(namespace, &name, &owner, data);
+        owned::keep_map(Kind::McpClient, self.client, &wanted, ctx).await?;
+        let status = self.client.status.as_ref();
+        if let Some(before) = status.and_then(|status| status.secret_name.as_deref()) {
+            flow::take_back(ctx, namespace, before, &owner).await?;
+        }
+        progress.published_map(name);
         Ok(true)
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use mcp_auth_crds::{
     annotations,
-    v1alpha1::{DurationText, McpClient, Overlap, RotationPhase, RotationStatus},
+    v1alpha1::{AuthenticationMethod, DurationText, McpClient, Overlap, RotationPhase, RotationStatus},
 };
 
 use super::desired;
@@ -37,10 +37,10 @@ pub(super) struct Rotation {
 impl Rotation {
     /// What the client asks for, at a server that can or cannot let two secrets be valid. Two keys always can.
     pub(super) fn of(client: &McpClient, can_overlap: bool) -> Self {
-        let managed = client.spec.managed.as_ref();
-        let kind = managed
-            .and_then(|managed| desired::authentication(managed).credential())
-            .unwrap_or(CredentialKind::Secret);
+        let kind = match client.spec.managed.as_ref().map(desired::method) {
+            Some(AuthenticationMethod::PrivateKeyJwt) => CredentialKind::PrivateKey,
+            _ => CredentialKind::Secret,
+        };
         let can_overlap = can_overlap || kind == CredentialKind::PrivateKey;
         let spec = client.spec.rotation.clone().unwrap_or_default();
         let length = |text: &Option<DurationText>| {

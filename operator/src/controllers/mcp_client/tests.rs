@@ -1,5 +1,6 @@
 //! Passes over an McpClient against a cluster and an authorization server in memory.
 
+mod accounts;
 mod closed;
 mod held_back;
 mod idle;

@@ -16,7 +16,7 @@ use super::{
     mark::{client_holder, text},
     memory::{Known, Recall},
     overlap,
-    render::{AUTHENTICATOR, BY_KEY},
+    render::{AUTHENTICATOR, BY_SECRET},
 };
 use crate::provider::{
     Credential, ObservedClient, ObservedLimits, ObservedScopes, Presence, ProviderError, Read,
@@ -278,7 +278,7 @@ impl Keycloak {
         ) {
             known_scopes.forget();
         }
-        let by_secret = text(&raw, AUTHENTICATOR) != Some(BY_KEY);
+        let by_secret = text(&raw, AUTHENTICATOR).is_none_or(|by| by == BY_SECRET);
         ObservedClient {
             presence: Presence::Held(client_holder(&raw, |id| self.admin.http.limits.is_operator(id))),
             // Keycloak keeps one that a client had before, and makes one up for a client that has none.

@@ -53,8 +53,7 @@ impl fmt::Debug for SecretAttributes {
 impl SecretAttributes {
     /// Of a client of this installation. Where there is no second secret, what somebody else put there goes.
     pub(super) fn new(installation: &str, credentials: &Credentials) -> Self {
-        let names = [OVERLAP, PREVIOUS, PREVIOUS_SINCE, PREVIOUS_UNTIL, KEYS];
-        let mut attributes = BTreeMap::from(names.map(|name| (name, String::new())));
+        let Self(mut attributes) = Self::none();
         match (&credentials.previous, credentials.current.kind()) {
             (previous, CredentialKind::PrivateKey) => {
                 let previous = previous.iter().map(|previous| &previous.credential);
@@ -76,6 +75,12 @@ impl SecretAttributes {
             }
         }
         Self(attributes)
+    }
+
+    /// Of a client without any.
+    pub(super) fn none() -> Self {
+        let names = [OVERLAP, PREVIOUS, PREVIOUS_SINCE, PREVIOUS_UNTIL, KEYS];
+        Self(BTreeMap::from(names.map(|name| (name, String::new()))))
     }
 
     /// Name and value of each.

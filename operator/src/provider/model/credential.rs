@@ -75,23 +75,44 @@ pub struct Previous {
 }
 
 /// How a client authenticates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authentication {
     /// By a shared secret.
     ClientSecret,
     /// By assertions that it signs with a private key (RFC 7523).
     PrivateKeyJwt,
+    /// By the tokens of a ServiceAccount.
+    ServiceAccount(ServiceAccount),
     /// Not at all.
     None,
 }
 
 impl Authentication {
     /// The kind of credential that it takes, if it takes one.
-    pub const fn credential(self) -> Option<CredentialKind> {
+    pub const fn credential(&self) -> Option<CredentialKind> {
         match self {
             Self::ClientSecret => Some(CredentialKind::Secret),
             Self::PrivateKeyJwt => Some(CredentialKind::PrivateKey),
-            Self::None => None,
+            Self::ServiceAccount(_) | Self::None => None,
+        }
+    }
+}
+
+/// A ServiceAccount, as its tokens name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// Under which name the authorization server knows the issuer of its tokens; empty: it stands for no client.
+    pub issuer: String,
+    /// What `sub` of its tokens is; empty: it stands for no client.
+    pub subject: String,
+}
+
+impl ServiceAccount {
+    /// One of a cluster whose tokens' issuer the authorization server knows as `issuer`.
+    pub fn new(issuer: &str, namespace: &str, name: &str) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            subject: format!("system:serviceaccount:{namespace}:{name}"),
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Clients that authenticate with a private key.
+//! Clients that authenticate with something else than a secret.
 
+mod accounts;
 mod rotating;
 
 use std::{process::Stdio, sync::Arc, time::Duration};
@@ -37,6 +38,14 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "keys::a_lost_key_is_found_in_the_secret_or_replaced",
             rotating::lost,
+        ),
+        Story::new(
+            "keys::tokens_of_a_service_account_stand_for_one_client",
+            accounts::stand_for_one,
+        ),
+        Story::new(
+            "keys::trust_in_service_accounts_needs_a_role_and_ends",
+            accounts::trust,
         ),
     ]
 }

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{DurationText, ObjectReference, ScopeName},
+    common::{DurationText, LocalReference, ObjectReference, ScopeName},
     rotation::{Rotation, RotationStatus},
     rules,
 };
@@ -36,9 +36,12 @@ use super::{
     validation = Rule::new("has(self.managed)").message("say how the client comes to be: managed is required")
         .field_path(".managed")
         .reason(Reason::FieldValueRequired),
-    validation = Rule::new("!has(self.rotation) || !has(self.managed) || !has(self.managed.authentication) || self.managed.authentication.method != 'None'")
-        .message("a client with authentication method None has no credential to rotate: leave out rotation")
+    validation = Rule::new("!has(self.rotation) || !has(self.managed) || !has(self.managed.authentication) || !(self.managed.authentication.method in ['None', 'ServiceAccountToken'])")
+        .message("a client with authentication method None or ServiceAccountToken has no credential to rotate: leave out rotation")
         .field_path(".rotation"),
+    validation = Rule::new("!has(self.secret) || !has(self.managed) || !has(self.managed.authentication) || self.managed.authentication.method != 'ServiceAccountToken'")
+        .message("a client with authentication method ServiceAccountToken has no Secret, but a ConfigMap: leave out secret")
+        .field_path(".secret"),
     validation = Rule::new("!has(self.access) || self.access.all(a, self.access.exists_one(b, b.server == a.server))")
         .message("access names each server once")
         .field_path(".access")
@@ -150,10 +153,21 @@ pub struct ManagedClient {
 /// How a client proves who it is.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.serviceAccount) == (self.method == 'ServiceAccountToken')")
+        .message("serviceAccount goes with the method ServiceAccountToken, and only with it")
+        .field_path(".serviceAccount")
+)]
 pub struct ClientAuthentication {
-    /// ClientSecret: a secret that the operator makes and rotates. None: a public client, which proves only that
-    /// the same party began and ended a sign-in (PKCE).
+    /// ClientSecret: a secret that the operator makes and rotates. PrivateKeyJwt: a private key that the operator makes
+    /// and rotates, of which the authorization server knows only the public half. ServiceAccountToken: the tokens that
+    /// Kubernetes gives the pods of a ServiceAccount; there is no secret at all. None: a public client, which proves only
+    /// that the same party began and ended a sign-in (PKCE).
     pub method: AuthenticationMethod,
+
+    /// With ServiceAccountToken: the ServiceAccount, in this namespace. One can stand for one client only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<LocalReference>,
 }
 
 /// Authentication methods of clients.
@@ -161,6 +175,10 @@ pub struct ClientAuthentication {
 pub enum AuthenticationMethod {
     /// A shared secret.
     ClientSecret,
+    /// Assertions that are signed with a private key (RFC 7523).
+    PrivateKeyJwt,
+    /// Tokens of a ServiceAccount.
+    ServiceAccountToken,
     /// A public client.
     None,
 }
@@ -244,6 +262,14 @@ struct SecretKeys {
     client_id: SecretKey,
     /// Key of the client secret.
     client_secret: SecretKey,
+    /// Key of the private key as JWK.
+    #[serde(rename = "client-key.jwk")]
+    client_key_jwk: SecretKey,
+    /// Key of the private key as PEM.
+    #[serde(rename = "client-key.pem")]
+    client_key_pem: SecretKey,
+    /// Key of the id of the private key.
+    key_id: SecretKey,
     /// Key of the issuer.
     issuer: SecretKey,
     /// Key of the token endpoint.
@@ -288,6 +314,14 @@ pub enum SecretValue {
     ClientId,
     /// The client secret.
     ClientSecret,
+    /// The private key as JWK (RFC 7517), with its id.
+    #[serde(rename = "client-key.jwk")]
+    ClientKeyJwk,
+    /// The private key as PKCS#8 in PEM.
+    #[serde(rename = "client-key.pem")]
+    ClientKeyPem,
+    /// The id of the private key: its thumbprint (RFC 7638).
+    KeyId,
     /// The issuer.
     Issuer,
     /// The token endpoint.
@@ -330,6 +364,9 @@ pub struct McpClientStatus {
     /// Changes when the content of the Secret does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_hash: Option<String>,
+    /// The ConfigMap that the workload reads, where there is nothing secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_name: Option<String>,
     /// The credential's age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationStatus>,

@@ -7,6 +7,7 @@ mod mcp_client;
 mod mcp_server;
 mod rotation;
 mod rules;
+mod service_accounts;
 mod token_exchange_policy;
 
 pub use authorization_server::*;
@@ -15,4 +16,5 @@ pub use enforcement::*;
 pub use mcp_client::*;
 pub use mcp_server::*;
 pub use rotation::*;
+pub use service_accounts::*;
 pub use token_exchange_policy::*;

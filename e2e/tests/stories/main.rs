@@ -20,6 +20,7 @@ mod harness;
 mod idle;
 mod inventory;
 mod isolation;
+mod keys;
 mod leaks;
 mod main_job;
 mod manifests;
@@ -64,6 +65,7 @@ fn all() -> Vec<Story> {
     stories.extend(numbers::stories());
     stories.extend(provider::stories());
     stories.extend(replicas::stories());
+    stories.extend(keys::stories());
     stories.extend(rotation::stories());
     stories.extend(services::stories());
     stories.extend(sign_in::stories());

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Api, api::ObjectMeta};
 
-use super::{Choice, Facts, Reason, begin, finish, journal, journal::Journal, make, retire, secret};
+use super::{Choice, Facts, Reason, begin, finish, journal, journal::Journal, retire, secret};
 use crate::{
     cluster::{self, Ownership, ownership},
     context::Context,
     controllers::halt::Halt,
     error::Error,
     policy::names,
-    provider::{Credential, Mark, Proof, Provider},
+    provider::{Credential, CredentialKind, Mark, Proof, Provider, key},
     recall::Known,
 };
 
@@ -78,25 +78,35 @@ pub async fn forget(ctx: &Context, mark: &Mark) -> Result<(), Error> {
 
 /// Journals the choice of a credential, before anything is written elsewhere.
 pub async fn hold(ctx: &Context, mark: &Mark, facts: Facts<'_>, choice: Choice) -> Result<Held, Error> {
-    let made = matches!(choice, Choice::Make(_)).then(make);
+    let made = match choice {
+        Choice::Make(_) => Some(make(facts.kind).await?),
+        Choice::Keep(_) | Choice::Finish(_) | Choice::Adopt(_) => None,
+    };
     let journal = match begin(facts, &choice, made.clone()) {
         Some(begun) => write(ctx, mark, &begun).await?,
         None => facts.journal.cloned().unwrap_or_default(),
     };
-    Ok(match (choice, made) {
-        (Choice::Keep(secret) | Choice::Finish(secret) | Choice::Adopt(secret), _) => Held {
-            journal,
-            secret,
-            made: None,
-            deferred: None,
-        },
-        (Choice::Make(reason), made) => Held {
-            journal,
-            secret: made.unwrap_or_else(make),
-            made: Some(reason),
-            deferred: None,
-        },
+    let (kept, reason) = match choice {
+        Choice::Keep(secret) | Choice::Finish(secret) | Choice::Adopt(secret) => (secret, None),
+        Choice::Make(reason) => (made.ok_or(Error::KeyNotMade)?, Some(reason)),
+    };
+    Ok(Held {
+        journal,
+        secret: kept,
+        made: reason,
+        deferred: None,
     })
+}
+
+/// A new credential. A key takes long enough to keep others waiting, so it is made aside.
+async fn make(kind: CredentialKind) -> Result<Credential, Error> {
+    match kind {
+        CredentialKind::Secret => Ok(super::make()),
+        CredentialKind::PrivateKey => {
+            let made = tokio::task::spawn_blocking(key::make).await;
+            made.ok().flatten().ok_or(Error::KeyNotMade)
+        }
+    }
 }
 
 async fn write(ctx: &Context, mark: &Mark, journal: &Journal) -> Result<Journal, Error> {
@@ -233,7 +243,7 @@ pub async fn prove(
     let proved = journal.proved.as_ref() == Some(&fingerprint) && journal.pending.is_none();
     if !proved || again {
         // A proof that fails although what it proves was just set up is not the user's to mend: it is tried again.
-        provider.prove(proof).await?;
+        provider.prove(proof, facts.now).await?;
     }
     let settled = finish(&journal, facts).or_else(|| retire(&journal, facts));
     let settled = settled.unwrap_or_else(|| journal.clone());

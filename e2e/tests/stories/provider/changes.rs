@@ -8,9 +8,12 @@ use mcp_auth_e2e::{
     runner::Story,
     world::World,
 };
-use mcp_auth_operator::provider::{
-    Authentication, Change, ClientSpec, Credential, Grant, Plan, Presence, Proof, Provider as _,
-    ProviderError, Read, ResourceSpec, ScopeSpec,
+use mcp_auth_operator::{
+    clock::{Clock as _, SystemClock},
+    provider::{
+        Authentication, Change, ClientSpec, Credential, Grant, Plan, Presence, Proof, Provider as _,
+        ProviderError, Read, ResourceSpec, ScopeSpec,
+    },
 };
 use secrecy::SecretString;
 use serde_json::json;
@@ -98,7 +101,7 @@ async fn proofs(world: Arc<World>) -> anyhow::Result<()> {
         (of(SECRET, &[], &[]), None),
         (
             of("wrong", &["orders:read"], &[resource]),
-            Some("refuses the client or its secret"),
+            Some("refuses the client or its credential"),
         ),
         (of(SECRET, &["orders:write"], &[resource]), Some("invalid_scope")),
         (
@@ -107,17 +110,29 @@ async fn proofs(world: Arc<World>) -> anyhow::Result<()> {
         ),
         (of(SECRET, &["orders:read"], &[]), Some("not exactly")),
         (code(SECRET), None),
-        (code("wrong"), Some("refuses the client or its secret")),
+        (code("wrong"), Some("refuses the client or its credential")),
         (exchange(SECRET), Some("not switched on")),
     ] {
-        expect(&proof, &scene.keycloak.prove(&proof).await, expected)?;
+        expect(
+            &proof,
+            &scene.keycloak.prove(&proof, SystemClock.now()).await,
+            expected,
+        )?;
     }
     let proofs = [exchange(SECRET), exchange("wrong")];
     server.exchange_scopes = exchanging(&["orders:write"]);
     scene.put_resource(&server, REMEMBERED).await?;
-    expect(&proofs[0], &scene.keycloak.prove(&proofs[0]).await, None)?;
-    let refused = Some("refuses the client or its secret");
-    expect(&proofs[1], &scene.keycloak.prove(&proofs[1]).await, refused)
+    expect(
+        &proofs[0],
+        &scene.keycloak.prove(&proofs[0], SystemClock.now()).await,
+        None,
+    )?;
+    let refused = Some("refuses the client or its credential");
+    expect(
+        &proofs[1],
+        &scene.keycloak.prove(&proofs[1], SystemClock.now()).await,
+        refused,
+    )
 }
 
 fn expect(proof: &Proof, result: &Result<(), ProviderError>, why: Option<&str>) -> anyhow::Result<()> {

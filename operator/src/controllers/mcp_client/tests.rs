@@ -1,8 +1,10 @@
 //! Passes over an McpClient against a cluster and an authorization server in memory.
 
+mod accounts;
 mod closed;
 mod held_back;
 mod idle;
+mod keys;
 mod rotation;
 
 use std::sync::Arc;

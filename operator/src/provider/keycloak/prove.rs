@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use k8s_openapi::jiff::Timestamp;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use url::Url;
 
 use super::token::{self, TokenAnswer};
 use crate::provider::{
-    Credential, Proof, ProviderError,
+    Credential, CredentialKind, Proof, ProviderError,
     http::{Answer, HttpClient},
+    key::{self, PrivateKey},
 };
 
 /// What metrics call it.
@@ -25,6 +27,7 @@ pub(super) struct Prover<'a> {
     pub(super) http: &'a HttpClient,
     pub(super) endpoint: &'a Url,
     pub(super) issuer: &'a str,
+    pub(super) now: Timestamp,
 }
 
 impl Prover<'_> {
@@ -77,7 +80,20 @@ impl Prover<'_> {
         secret: &Credential,
         form: &[(&str, &str)],
     ) -> Result<Answer, ProviderError> {
-        let credential = [("client_id", client_id), ("client_secret", secret.expose())];
+        let assertion;
+        let credential = match secret.kind() {
+            CredentialKind::Secret => vec![("client_id", client_id), ("client_secret", secret.expose())],
+            CredentialKind::PrivateKey => {
+                assertion = PrivateKey::of(secret)
+                    .and_then(|key| key.assertion(client_id, self.issuer, self.now))
+                    .ok_or_else(|| unproved("the private key in the journal is none"))?;
+                vec![
+                    ("client_id", client_id),
+                    ("client_assertion_type", key::ASSERTION_TYPE),
+                    ("client_assertion", &assertion),
+                ]
+            }
+        };
         token::request(self.http, OPERATION, self.endpoint, &[form, &credential].concat()).await
     }
 }
@@ -92,7 +108,7 @@ fn not_proved(answer: &Answer) -> ProviderError {
     let status = answer.status.as_u16();
     match code.as_str() {
         "invalid_client" | "unauthorized_client" => unproved(format!(
-            "the authorization server refuses the client or its secret ({code})"
+            "the authorization server refuses the client or its credential ({code})"
         )),
         "invalid_scope" => {
             unproved("the client may not ask for the scopes that it was granted (invalid_scope)")
@@ -287,7 +303,7 @@ mod tests {
     /// Answers as Keycloak 26.7.3 gives them.
     #[test]
     fn refusals_that_prove_and_refusals_that_do_not() {
-        let refused = "the authorization server refuses the client or its secret (unauthorized_client)";
+        let refused = "the authorization server refuses the client or its credential (unauthorized_client)";
         let invalid_grant = r#"{"error":"invalid_grant","error_description":"Code not valid"}"#;
         let wrong_secret = r#"{"error":"unauthorized_client","error_description":"hunter2"}"#;
         for (status, body, expected) in [

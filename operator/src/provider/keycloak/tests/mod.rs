@@ -1,5 +1,7 @@
+mod accounts;
 mod clients;
 mod documents;
+mod keys;
 mod limits;
 mod memory;
 mod properties;

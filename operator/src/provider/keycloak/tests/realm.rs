@@ -46,6 +46,7 @@ impl Realm {
                 presence: Presence::Absent,
                 secret: None,
                 secret_expires: None,
+                keys: std::collections::BTreeSet::new(),
                 raw: None,
                 limits: self.limits(None),
             };
@@ -55,6 +56,7 @@ impl Realm {
             presence,
             secret: None,
             secret_expires: None,
+            keys: std::collections::BTreeSet::new(),
             raw: Some(raw.clone()),
             limits: self.limits(Some(raw)),
         }

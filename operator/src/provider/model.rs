@@ -189,6 +189,8 @@ pub struct ObservedClient {
     pub presence: Presence,
     /// Its secret, where the server tells it.
     pub secret: Option<Credential>,
+    /// Whether the server takes it for who it says it is, without asking for its secret.
+    pub is_public: bool,
     /// When the server lets that secret expire, if it does.
     pub secret_expires: Option<Timestamp>,
     /// The server's own representation, for the provider that read it. Holds secrets: never printed.
@@ -384,6 +386,7 @@ mod tests {
         let observed = ObservedClient {
             presence: Presence::Absent,
             secret: Some(secret.clone()),
+            is_public: false,
             secret_expires: None,
             raw: Some(serde_json::json!({"secret": "hunter2"})),
             limits: ObservedLimits::Unmarked,

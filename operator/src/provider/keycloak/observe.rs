@@ -258,6 +258,7 @@ impl Keycloak {
             return ObservedClient {
                 presence: Presence::Absent,
                 secret: None,
+                is_public: false,
                 secret_expires: None,
                 raw: None,
                 limits: ObservedLimits::Unmarked,
@@ -275,6 +276,7 @@ impl Keycloak {
         ObservedClient {
             presence: Presence::Held(client_holder(&raw, |id| self.admin.http.limits.is_operator(id))),
             secret: text(&raw, "secret").map(Credential::new),
+            is_public: raw["publicClient"] == true,
             secret_expires: overlap::expires(&raw),
             raw: Some(Value::clone(&raw)),
             limits: ObservedLimits::Unmarked,

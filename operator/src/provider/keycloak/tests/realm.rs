@@ -45,6 +45,7 @@ impl Realm {
             return ObservedClient {
                 presence: Presence::Absent,
                 secret: None,
+                is_public: false,
                 secret_expires: None,
                 raw: None,
                 limits: self.limits(None),
@@ -54,6 +55,7 @@ impl Realm {
         ObservedClient {
             presence,
             secret: None,
+            is_public: raw["publicClient"] == true,
             secret_expires: None,
             raw: Some(raw.clone()),
             limits: self.limits(Some(raw)),

@@ -14,6 +14,9 @@ use crate::{
     provider::{ObservedClient, ObservedScopes, Read},
 };
 
+/// An entry of `access` with the McpServer it names, if there is one.
+pub(super) type Asked = (Access, Option<Arc<McpServer>>);
+
 /// What a pass needs to know.
 #[derive(Debug)]
 pub(super) struct Observed {
@@ -22,7 +25,7 @@ pub(super) struct Observed {
     /// The realm's scopes.
     pub(super) scopes: ObservedScopes,
     /// Each entry of `access` with the McpServer it names, if there is one.
-    pub(super) servers: Vec<(Access, Option<Arc<McpServer>>)>,
+    pub(super) servers: Vec<Asked>,
     /// The journal of the credential.
     pub(super) journal: Option<Journal>,
 }
@@ -39,21 +42,21 @@ pub(super) async fn observe(
         provider.observe_client(&client_id, read),
         provider.observe_scopes(read)
     )?;
+    Ok(Observed {
+        client: observed,
+        scopes,
+        servers: servers(client, ctx)?,
+        journal: flow::read(ctx, &home::mark(client, &ctx.installation)).await?,
+    })
+}
+
+/// Each entry of `access` with the McpServer it names, if there is one.
+pub(super) fn servers(client: &McpClient, ctx: &Context) -> Result<Vec<Asked>, Halt> {
     let namespace = client.namespace().unwrap_or_default();
     let with_server = |entry: &Access| {
         let at = entry.server.namespace_or(&namespace);
         let server = home::mcp_server(ctx, at, &entry.server.name)?;
         Ok((entry.clone(), server))
     };
-    Ok(Observed {
-        client: observed,
-        scopes,
-        servers: client
-            .spec
-            .access
-            .iter()
-            .map(with_server)
-            .collect::<Result<_, Halt>>()?,
-        journal: flow::read(ctx, &home::mark(client, &ctx.installation)).await?,
-    })
+    client.spec.access.iter().map(with_server).collect()
 }

@@ -1,6 +1,7 @@
 //! Passes over an McpClient against a cluster and an authorization server in memory.
 
 mod closed;
+mod existing;
 mod held_back;
 mod idle;
 mod rotation;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::{DurationText, LocalReference, ObjectReference, ScopeName},
+    existing_client::ExistingClient,
     rotation::{Rotation, RotationStatus},
     rules,
 };
@@ -33,9 +34,18 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.managed)").message("say how the client comes to be: managed is required")
+    validation = Rule::new("has(self.managed) || has(self.existing)")
+        .message("say how the client comes to be: managed or existing is required")
         .field_path(".managed")
         .reason(Reason::FieldValueRequired),
+    validation = Rule::new("!has(self.managed) || !has(self.existing)")
+        .message("a client is either managed or existing: leave one of them out")
+        .field_path(".existing"),
+    validation = Rule::new("has(self.existing) == has(oldSelf.existing)")
+        .message("a managed client does not become an existing one, nor the other way: create another McpClient"),
+    validation = Rule::new("!has(self.existing) || (!has(self.secret) && !has(self.rotation) && !has(self.accessTokenLifetime) && !has(self.deletionPolicy))")
+        .message("whoever registers an existing client decides these: leave out secret, rotation, accessTokenLifetime and deletionPolicy")
+        .field_path(".existing"),
     validation = Rule::new("!has(self.rotation) || !has(self.managed) || !has(self.managed.authentication) || !(self.managed.authentication.method in ['None', 'ServiceAccountToken'])")
         .message("a client with authentication method None or ServiceAccountToken has no credential to rotate: leave out rotation")
         .field_path(".rotation"),
@@ -55,8 +65,12 @@ pub struct McpClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed: Option<ManagedClient>,
 
+    /// Somebody else registers the client and fills a Secret with its credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<ExistingClient>,
+
     /// The servers that the client wants to call. It can get tokens for exactly what it asks for here and the
-    /// servers allow.
+    /// servers allow; whoever registers an existing client sees to that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub access: Vec<Access>,
@@ -75,7 +89,8 @@ pub struct McpClientSpec {
     #[x_kube(validation = rules::between("1m", "24h"))]
     pub access_token_lifetime: Option<DurationText>,
 
-    /// true: the client is disabled at the authorization server and its sessions are ended.
+    /// true: the client is disabled at the authorization server, its sessions are ended, and gates refuse its tokens. Of
+    /// an existing client, only the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<bool>,
 
@@ -352,16 +367,16 @@ pub struct McpClientStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The client id at the authorization server.
+    /// The client id at the authorization server; of an existing client, once its credential was proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// What the client can get tokens for.
+    /// What the client can get tokens for; of an existing client, what the servers allow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub granted: Vec<GrantedAccess>,
     /// The Secret that the workload reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// Changes when the content of the Secret does.
+    /// Changes when the content of the Secret does; of an existing client, with every write to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_hash: Option<String>,
     /// The ConfigMap that the workload reads, where there is nothing secret.

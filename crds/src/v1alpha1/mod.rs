@@ -3,6 +3,7 @@
 mod authorization_server;
 mod common;
 mod enforcement;
+mod existing_client;
 mod mcp_client;
 mod mcp_server;
 mod rotation;
@@ -13,6 +14,7 @@ mod token_exchange_policy;
 pub use authorization_server::*;
 pub use common::*;
 pub use enforcement::*;
+pub use existing_client::*;
 pub use mcp_client::*;
 pub use mcp_server::*;
 pub use rotation::*;

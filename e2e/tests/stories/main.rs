@@ -14,6 +14,7 @@ mod demo;
 mod drift;
 mod egress;
 mod exchange;
+mod existing;
 mod fixtures;
 mod gate;
 mod harness;
@@ -53,6 +54,7 @@ fn all() -> Vec<Story> {
     stories.extend(drift::stories());
     stories.extend(egress::stories());
     stories.extend(exchange::stories());
+    stories.extend(existing::stories());
     stories.extend(gate::stories());
     stories.extend(harness::stories());
     stories.extend(idle::stories());

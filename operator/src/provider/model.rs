@@ -123,6 +123,8 @@ pub struct ObservedClient {
     pub presence: Presence,
     /// Its secret, where the server tells it.
     pub secret: Option<Credential>,
+    /// Whether the server takes it for who it says it is, without asking for its secret.
+    pub is_public: bool,
     /// When the server lets that secret expire, if it does.
     pub secret_expires: Option<Timestamp>,
     /// Thumbprints of the public keys by which it may sign in.
@@ -320,6 +322,7 @@ mod tests {
         let observed = ObservedClient {
             presence: Presence::Absent,
             secret: Some(secret.clone()),
+            is_public: false,
             secret_expires: None,
             keys: BTreeSet::new(),
             raw: Some(serde_json::json!({"secret": "hunter2"})),

@@ -33,7 +33,7 @@ pub(super) const TRUST: &str = "trust";
 pub(crate) struct FakeClient {
     /// Whose it is; nobody's when `None`.
     pub(crate) mark: Option<Mark>,
-    /// Its secret.
+    /// Its secret; a public client has none, and any works.
     pub(crate) secret: String,
     /// The secret before it, with the second until which it is valid.
     pub(crate) previous: Option<(String, i64)>,
@@ -164,6 +164,7 @@ impl Provider for FakeServer {
     async fn observe_client(&self, id: &str, read: Read) -> Result<ObservedClient, ProviderError> {
         self.note("client", read);
         let found = self.lock().clients.get(id).cloned();
+        let secret = found.as_ref().map(|client| client.secret.clone());
         let holder = |client: &FakeClient| match &client.mark {
             Some(mark) => Holder::Marked(mark.clone()),
             None => Holder::Unmarked { adopter: None },
@@ -172,9 +173,8 @@ impl Provider for FakeServer {
             presence: found
                 .as_ref()
                 .map_or(Presence::Absent, |client| Presence::Held(holder(client))),
-            secret: found
-                .as_ref()
-                .map(|client| Credential::new(client.secret.clone())),
+            secret: secret.clone().map(Credential::new),
+            is_public: secret.is_some_and(|secret| secret.is_empty()),
             secret_expires: None,
             keys: found.as_ref().map(keys).unwrap_or_default(),
             raw: found.map(|client| json!([client.spec, client.scopes, client.enabled, client.previous])),
@@ -363,15 +363,22 @@ impl Provider for FakeServer {
         let works = state
             .clients
             .get(id)
-            .is_some_and(|client| client.secret == secret.expose())
+            .is_some_and(|client| client.secret.is_empty() || client.secret == secret.expose())
             && !state.refuses_proofs;
         state.proofs.push(id.clone());
-        if works {
-            Ok(())
-        } else {
-            Err(ProviderError::Unproved {
+        if !works {
+            return Err(ProviderError::Unproved {
                 why: "it does not work".to_owned(),
-            })
+            });
+        }
+        let assigned = &state.clients[id].scopes;
+        match proof {
+            Proof::ClientCredentials { scopes, .. } if !scopes.is_subset(assigned) => {
+                Err(ProviderError::Ungranted {
+                    why: "the token lacks a scope".to_owned(),
+                })
+            }
+            _ => Ok(()),
         }
     }
 }

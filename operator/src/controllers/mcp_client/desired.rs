@@ -72,11 +72,12 @@ impl Granted {
 
 /// How the client is registered.
 pub(super) fn managed(client: &McpClient) -> Result<&ManagedClient, Halt> {
-    client
-        .spec
-        .managed
-        .as_ref()
-        .ok_or_else(|| Halt::refused("WayInMissing", "Say how the client comes to be: managed"))
+    client.spec.managed.as_ref().ok_or_else(|| {
+        Halt::refused(
+            "WayInMissing",
+            "Say how the client comes to be: managed or existing",
+        )
+    })
 }
 
 /// The client id at the authorization server.
@@ -230,6 +231,9 @@ fn grant(grant: GrantType) -> Grant {
 
 /// Name of the Secret that the workload reads.
 pub(in crate::controllers) fn secret_name(client: &McpClient) -> String {
+    if let Some(existing) = &client.spec.existing {
+        return existing.secret_ref.name.clone();
+    }
     let named = client.spec.secret.as_ref().and_then(|secret| secret.name.clone());
     named.unwrap_or_else(|| names::client_secret(&client.name_any()))
 }

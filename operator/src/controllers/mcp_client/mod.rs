@@ -3,6 +3,7 @@
 
 mod accounts;
 mod desired;
+mod existing;
 mod observe;
 mod registration;
 mod rotation;
@@ -50,6 +51,11 @@ pub async fn run(client: Arc<McpClient>, ctx: Arc<Context>) -> Result<Action, Er
 async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
     if is_deleting(client) && !has_finalizer(client) {
         return Ok(Next::Await);
+    }
+    if !is_deleting(client)
+        && let Some(existing) = &client.spec.existing
+    {
+        return existing::reconcile(client, existing, ctx).await;
     }
     let mut progress = Progress::default();
     let result = if is_deleting(client) {

@@ -15,6 +15,9 @@ use crate::{
     provider::{Credential, CredentialKind, ObservedClient, ObservedScopes, Read, key::PrivateKey},
 };
 
+/// An entry of `access` with the McpServer it names, if there is one.
+pub(super) type Asked = (Access, Option<Arc<McpServer>>);
+
 /// What a pass needs to know.
 #[derive(Debug)]
 pub(super) struct Observed {
@@ -23,7 +26,7 @@ pub(super) struct Observed {
     /// The realm's scopes.
     pub(super) scopes: ObservedScopes,
     /// Each entry of `access` with the McpServer it names, if there is one.
-    pub(super) servers: Vec<(Access, Option<Arc<McpServer>>)>,
+    pub(super) servers: Vec<Asked>,
     /// The journal of the credential.
     pub(super) journal: Option<Journal>,
     /// The private key in the workload's Secret, if the journal was lost and the authorization server accepts it.
@@ -52,12 +55,6 @@ pub(super) async fn observe(
         provider.observe_client(&client_id, read),
         provider.observe_scopes(read)
     )?;
-    let namespace = client.namespace().unwrap_or_default();
-    let with_server = |entry: &Access| {
-        let at = entry.server.namespace_or(&namespace);
-        let server = home::mcp_server(ctx, at, &entry.server.name)?;
-        Ok((entry.clone(), server))
-    };
     let journal = flow::read(ctx, &home::mark(client, &ctx.installation)).await?;
     let is_lost = journal.as_ref().is_none_or(Journal::is_empty);
     let kept_key = if is_lost && !observed.keys.is_empty() {
@@ -69,14 +66,20 @@ pub(super) async fn observe(
         kept_key,
         client: observed,
         scopes,
-        servers: client
-            .spec
-            .access
-            .iter()
-            .map(with_server)
-            .collect::<Result<_, Halt>>()?,
+        servers: servers(client, ctx)?,
         journal,
     })
+}
+
+/// Each entry of `access` with the McpServer it names, if there is one.
+pub(super) fn servers(client: &McpClient, ctx: &Context) -> Result<Vec<Asked>, Halt> {
+    let namespace = client.namespace().unwrap_or_default();
+    let with_server = |entry: &Access| {
+        let at = entry.server.namespace_or(&namespace);
+        let server = home::mcp_server(ctx, at, &entry.server.name)?;
+        Ok((entry.clone(), server))
+    };
+    client.spec.access.iter().map(with_server).collect()
 }
 
 /// The authorization server tells no private key, but knows which ones it accepts.

@@ -115,7 +115,7 @@ impl Progress {
 }
 
 /// What is refused is named, and what is still to come is waited for.
-fn access_report(access: &Granted) -> Report {
+pub(super) fn access_report(access: &Granted) -> Report {
     let type_ = types::ACCESS_GRANTED;
     let list =
         |scopes: &std::collections::BTreeSet<String>| scopes.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -157,8 +157,13 @@ fn access_report(access: &Granted) -> Report {
     if access.decisions.is_empty() {
         return Report::yes(type_, "NothingRequested", "The client asks for no access");
     }
+    everything_granted()
+}
+
+/// Nothing is refused, and nothing is still to come.
+pub(super) fn everything_granted() -> Report {
     Report::yes(
-        type_,
+        types::ACCESS_GRANTED,
         "Granted",
         "Tokens can be had for everything that was asked for",
     )

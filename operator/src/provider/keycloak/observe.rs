@@ -263,6 +263,7 @@ impl Keycloak {
             return ObservedClient {
                 presence: Presence::Absent,
                 secret: None,
+                is_public: false,
                 secret_expires: None,
                 keys: BTreeSet::new(),
                 raw: None,
@@ -283,6 +284,7 @@ impl Keycloak {
             presence: Presence::Held(client_holder(&raw, |id| self.admin.http.limits.is_operator(id))),
             // Keycloak keeps one that a client had before, and makes one up for a client that has none.
             secret: text(&raw, "secret").filter(|_| by_secret).map(Credential::new),
+            is_public: raw["publicClient"] == true,
             secret_expires: overlap::expires(&raw),
             keys: overlap::keys(&raw),
             raw: Some(Value::clone(&raw)),

@@ -102,6 +102,11 @@ fn unproved(why: impl Into<String>) -> ProviderError {
     ProviderError::Unproved { why: why.into() }
 }
 
+/// The secret was accepted, and that is all.
+fn ungranted(why: impl Into<String>) -> ProviderError {
+    ProviderError::Ungranted { why: why.into() }
+}
+
 /// Why an answer is not the one that proves the secret.
 fn not_proved(answer: &Answer) -> ProviderError {
     let code = answer.code();
@@ -111,7 +116,7 @@ fn not_proved(answer: &Answer) -> ProviderError {
             "the authorization server refuses the client or its credential ({code})"
         )),
         "invalid_scope" => {
-            unproved("the client may not ask for the scopes that it was granted (invalid_scope)")
+            ungranted("the client may not ask for the scopes that it was granted (invalid_scope)")
         }
         "" => unproved(format!("the token endpoint answered HTTP {status}")),
         _ => unproved(format!("the token endpoint answered HTTP {status} ({code})")),
@@ -199,13 +204,13 @@ fn judge(
     };
     if !exact {
         let wanted = audiences.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
-        return Err(unproved(format!(
+        return Err(ungranted(format!(
             "the audience of the token is not exactly [{wanted}]"
         )));
     }
     let has: BTreeSet<&str> = claims.scope.split_ascii_whitespace().collect();
     match scopes.iter().find(|scope| !has.contains(scope.as_str())) {
-        Some(scope) => Err(unproved(format!("the token lacks the scope {scope}"))),
+        Some(scope) => Err(ungranted(format!("the token lacks the scope {scope}"))),
         None => Ok(()),
     }
 }
@@ -285,7 +290,11 @@ mod tests {
         ] {
             assert_eq!(
                 judged(&payload, scopes, audiences),
-                Err(unproved(why)),
+                Err(if why.contains("issuer") {
+                    unproved(why)
+                } else {
+                    ungranted(why)
+                }),
                 "{payload}"
             );
         }

@@ -45,6 +45,7 @@ impl Realm {
             return ObservedClient {
                 presence: Presence::Absent,
                 secret: None,
+                is_public: false,
                 secret_expires: None,
                 keys: std::collections::BTreeSet::new(),
                 raw: None,
@@ -55,6 +56,7 @@ impl Realm {
         ObservedClient {
             presence,
             secret: None,
+            is_public: raw["publicClient"] == true,
             secret_expires: None,
             keys: std::collections::BTreeSet::new(),
             raw: Some(raw.clone()),

@@ -1,5 +1,6 @@
 //! The operator is killed, or left without an answer, at each of its writes.
 
+mod frozen;
 mod scene;
 mod steps;
 mod trials;
@@ -21,7 +22,7 @@ use trials::{Place, Trial};
 const OPERATORS: usize = 4;
 
 /// So many trials are made unless all are.
-const SAMPLE: usize = 16;
+const SAMPLE: usize = 12;
 
 /// The sample that is tried unless another is asked for.
 const SEED: u64 = 1;
@@ -31,10 +32,17 @@ const SEED: u64 = 1;
 const ATTEMPTS: usize = 3;
 
 pub(crate) fn stories() -> Vec<Story> {
-    vec![Story::new(
-        "crashes::at_any_write_in_the_life_of_a_client",
-        at_any_write,
-    )]
+    vec![
+        Story::new("crashes::at_any_write_in_the_life_of_a_client", at_any_write),
+        Story::new(
+            "crashes::frozen_in_a_rotation_that_another_finishes",
+            frozen::in_a_rotation,
+        ),
+        Story::new(
+            "crashes::frozen_in_a_creation_that_another_finishes_and_undoes",
+            frozen::in_a_creation,
+        ),
+    ]
 }
 
 /// Which sample: the same in every run, unless SEED=N asks for another.

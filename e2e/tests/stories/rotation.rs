@@ -2,7 +2,7 @@
 
 mod overlap;
 mod revocation;
-mod workload;
+pub(crate) mod workload;
 
 use std::time::Duration;
 

@@ -24,23 +24,23 @@ const LOOKS: Duration = Duration::from_millis(50);
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// Tokens that were issued.
-    pub(super) granted: usize,
+    pub(crate) granted: usize,
     /// Refusals: when, and what was said.
-    pub(super) refused: Vec<(Instant, String)>,
+    pub(crate) refused: Vec<(Instant, String)>,
 }
 
 impl Outcome {
     /// The longest time in which nothing but refusals came, from the first to the last of them.
-    pub(super) fn gap(&self) -> Duration {
+    pub(crate) fn gap(&self) -> Duration {
         let between = self.refused.first().zip(self.refused.last());
         between.map_or(Duration::ZERO, |((first, _), (last, _))| *last - *first)
     }
 }
 
 /// Runs the workload with the client's Secret, `lag` late, while `meanwhile` runs.
-pub(super) async fn during<T>(
+pub(crate) async fn during<T>(
     env: &StoryEnv,
     lag: Duration,
     meanwhile: impl Future<Output = anyhow::Result<T>>,

@@ -31,6 +31,9 @@ const SEED: u64 = 1;
 /// first.
 const ATTEMPTS: usize = 3;
 
+/// So many faults may not come up, or a tenth: some writes are made in some lives only.
+const NOT_MET: usize = 2;
+
 pub(crate) fn stories() -> Vec<Story> {
     vec![
         Story::new("crashes::at_any_write_in_the_life_of_a_client", at_any_write),
@@ -109,7 +112,7 @@ async fn at_any_write(world: Arc<World>) -> anyhow::Result<()> {
         outcome.failed.join("\n")
     );
     ensure!(
-        outcome.not_met.len() * 10 <= outcome.tried,
+        outcome.not_met.len() <= NOT_MET.max(outcome.tried / 10),
         "too many faults did not come up:\n{}",
         outcome.not_met.join("\n")
     );

@@ -1,7 +1,7 @@
 //! Two operators that both believe that they lead: one is frozen with a call on its way. Another finishes what it began,
 //! and does more. Then the call arrives, and who made it goes on.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -14,12 +14,12 @@ use mcp_auth_e2e::{
     wait::{Seen, wait_for},
     world::World,
 };
-use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{
     scene::{Scene, Side},
     seed,
     steps::{Step, Subject},
+    trials,
 };
 use crate::{fixtures::SOON, inventory::Realm, rotation::workload};
 
@@ -46,6 +46,12 @@ struct Place {
     number: usize,
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} (no. {})", self.point, self.number)
+    }
+}
+
 /// The first write of a credential at Keycloak, and to the workload's Secret: what came late there would put an old one
 /// back.
 const WEAKEST: [&str; 2] = [
@@ -61,13 +67,15 @@ pub(super) async fn in_a_rotation(world: Arc<World>) -> anyhow::Result<()> {
     let total = places.len();
     let chosen = chosen(places, lengths::of(SAMPLE, total), seed)?;
     let tried = chosen.len();
+    let named: Vec<String> = chosen.iter().map(Place::to_string).collect();
     progress::say(&format!(
-        "an operator is frozen at {tried} of {total} writes of a rotation (SEED={seed}): {chosen:?}"
+        "an operator is frozen at {tried} of {total} writes of a rotation (SEED={seed}): {}",
+        named.join(", ")
     ));
     let trials = chosen.into_iter().enumerate().map(|(number, place)| {
         let world = Arc::clone(&world);
         async move {
-            let what = format!("frozen at {place:?}, SEED={seed}");
+            let what = format!("frozen at {place}, SEED={seed}");
             trial(&world, number + 1, place).await.context(what)
         }
     });
@@ -86,14 +94,12 @@ pub(super) async fn in_a_rotation(world: Arc<World>) -> anyhow::Result<()> {
 /// The weakest places, and so many others.
 fn chosen(places: Vec<Place>, others: usize, seed: u64) -> anyhow::Result<Vec<Place>> {
     let is_weak = |place: &Place| place.number == 1 && WEAKEST.contains(&place.point.to_string().as_str());
-    let (mut chosen, mut rest): (Vec<Place>, Vec<Place>) = places.into_iter().partition(is_weak);
+    let (mut chosen, rest): (Vec<Place>, Vec<Place>) = places.into_iter().partition(is_weak);
     ensure!(
         chosen.len() == WEAKEST.len(),
         "{WEAKEST:?} are not among the writes: {chosen:?}, {rest:?}"
     );
-    rest.shuffle(&mut StdRng::seed_from_u64(seed));
-    rest.truncate(others);
-    chosen.append(&mut rest);
+    chosen.append(&mut trials::sample(rest, others, seed));
     Ok(chosen)
 }
 

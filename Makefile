@@ -8,7 +8,7 @@ CACHE := $(or $(MCP_AUTH_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mcp-auth-
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo test test-long crds lint unit fuzz stories
+.PHONY: help demo test test-long crds lint unit fuzz stories bench-gate bench-operator
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -50,6 +50,11 @@ bench-gate: ## What a gate costs: direct, through the gate, through Envoy with t
 	cargo build --release -p mcp-auth-gate
 	cargo build -p mcp-auth-e2e --bin bench-gate
 	@MCP_AUTH_GATE_BIN=$(or $(CARGO_TARGET_DIR),target)/release/mcp-auth-gate $(or $(CARGO_TARGET_DIR),target)/debug/bench-gate
+
+bench-operator: ## What the operator costs with 2,000 McpClients and 200 McpServers on a real API server and Keycloak (about half an hour); COUNT=100 is a try
+	@echo "==> building the operator as it is shipped, and what measures it"
+	cargo build --release -p mcp-auth-operator -p mcp-auth-e2e --bin mcp-auth-operator --bin bench-operator
+	@$(or $(CARGO_TARGET_DIR),target)/release/bench-operator
 
 crds: ## Generate crds/yaml from the types
 	cargo run --quiet -p mcp-auth-crds --bin crdgen -- crds/yaml

@@ -4,6 +4,7 @@
 mod envoy;
 mod load;
 pub mod measure;
+pub mod operator;
 mod streams;
 mod table;
 mod upstream;

@@ -97,6 +97,11 @@ impl RecordingProxy {
         lock(&self.shared.calls).clone()
     }
 
+    /// The same, and forgets them.
+    pub fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut *lock(&self.shared.calls))
+    }
+
     /// The calls that change something, see [`Call::is_write`].
     pub fn writes(&self) -> Vec<Call> {
         self.calls().into_iter().filter(Call::is_write).collect()

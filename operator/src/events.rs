@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use k8s_openapi::{
@@ -34,7 +37,12 @@ pub struct Recorder {
     reporter: Reporter,
     clock: SharedClock,
     told: Mutex<HashMap<String, Told>>,
+    /// How many of them there may be before those that are old are forgotten.
+    room: AtomicUsize,
 }
+
+/// Below this, there is always room.
+const ROOM: usize = 256;
 
 /// An Event that was published: what it is called, how often it was told, and when last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +60,7 @@ impl Recorder {
             reporter,
             clock,
             told: Mutex::default(),
+            room: AtomicUsize::new(ROOM),
         }
     }
 
@@ -77,11 +86,15 @@ impl Recorder {
         Ok(())
     }
 
-    /// The same Event, if it was told lately. Forgets those that were not.
+    /// The same Event, if it was told lately. Forgets those that were not, as often as their number has doubled.
     fn recall(&self, key: &str, now: Timestamp) -> Option<Told> {
         let mut told = self.lock();
-        told.retain(|_, told| told.last + SERIES > now);
-        told.get(key).cloned()
+        let is_late = |told: &Told| told.last + SERIES > now;
+        if told.len() >= self.room.load(Ordering::Relaxed) {
+            told.retain(|_, told| is_late(told));
+            self.room.store(ROOM.max(told.len() * 2), Ordering::Relaxed);
+        }
+        told.get(key).filter(|told| is_late(told)).cloned()
     }
 
     /// Counts it up. None: it is gone meanwhile.
@@ -235,5 +248,13 @@ mod tests {
         let told = recorder.recall(&key, clock.now()).unwrap();
         assert_eq!(told.count, 2);
         assert_eq!(recorder.recall(&key, clock.now() + SERIES), None);
+        assert_eq!(recorder.lock().len(), 1, "there is room");
+        for number in 1..ROOM {
+            let note = format!("set {number}");
+            recorder.publish(&self::event(&note), &about).await.unwrap();
+        }
+        assert_eq!(recorder.lock().len(), ROOM);
+        recorder.recall(&key, clock.now() + SERIES);
+        assert_eq!(recorder.lock().len(), 0);
     }
 }

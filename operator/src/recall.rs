@@ -4,13 +4,15 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
-    Resource, ResourceExt as _, api::ObjectMeta, core::PartialObjectMeta, runtime::reflector::ObjectRef,
+    Api, Resource, ResourceExt as _, api::ObjectMeta, core::PartialObjectMeta, runtime::reflector::ObjectRef,
 };
+
+use serde::de::DeserializeOwned;
 
 use crate::{credential::journal::Journal, watch::Feed};
 
@@ -23,6 +25,10 @@ pub struct Memory {
     pub secrets: Recall<Secret, String>,
     /// Fingerprints of what ConfigMaps were to hold, and did.
     pub config_maps: Recall<ConfigMap, String>,
+    /// Secrets that are needed whole: of gates, and the operator's credentials. Holds credentials.
+    pub whole_secrets: Recall<Secret, Arc<Secret>>,
+    /// ConfigMaps that are needed whole: policies of gates, and certificates.
+    pub whole_config_maps: Recall<ConfigMap, Arc<ConfigMap>>,
 }
 
 /// What is remembered of objects of one kind.
@@ -70,6 +76,17 @@ where
         }
     }
 
+    /// What an object that was just read was found or made to hold before, if it is of the same version still.
+    pub fn at(&self, object: &ObjectMeta) -> Option<T> {
+        let (name, namespace) = (object.name.as_deref()?, object.namespace.as_deref()?);
+        match self.lock().get(&ObjectRef::new(name).within(namespace))? {
+            Entry::At(version, held) if Some(version) == object.resource_version.as_ref() => {
+                Some(held.clone())
+            }
+            _ => None,
+        }
+    }
+
     /// Notes what an object was read to hold, or was made to hold.
     pub fn note(&self, object: &ObjectMeta, held: T) {
         let (Some(name), Some(version)) = (&object.name, &object.resource_version) else {
@@ -98,6 +115,35 @@ where
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<K>, Entry<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K> Recall<K, Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    PartialObjectMeta<K>: Resource<DynamicType = ()>,
+{
+    /// The object of this name, if there is one: read, unless it was read at the version that `feed` shows. Who writes it
+    /// says so with [`Recall::doubt`].
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn read(
+        &self,
+        api: &Api<K>,
+        feed: &Feed<PartialObjectMeta<K>>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<K>>, kube::Error> {
+        if let Known::Held(found) = self.known(feed, namespace, name) {
+            return Ok(Some(found));
+        }
+        let found = api.get_opt(name).await?.map(Arc::new);
+        match &found {
+            Some(found) => self.note(found.meta(), Arc::clone(found)),
+            None => self.forget(namespace, name),
+        }
+        Ok(found)
     }
 }
 

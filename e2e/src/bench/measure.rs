@@ -20,10 +20,22 @@ pub fn processor_time(pid: u32) -> anyhow::Result<Duration> {
 
 /// Resident memory of a process now, in bytes.
 pub fn resident_memory(pid: u32) -> anyhow::Result<u64> {
+    memory(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process ever had, in bytes.
+pub fn peak_memory(pid: u32) -> anyhow::Result<u64> {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, field: &str) -> anyhow::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kibibytes = line.context("no VmRSS")?.trim().trim_end_matches(" kB").trim();
-    Ok(kibibytes.parse::<u64>()? * 1024)
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let kibibytes = line
+        .with_context(|| format!("no {field}"))?
+        .trim()
+        .trim_end_matches(" kB");
+    Ok(kibibytes.trim().parse::<u64>()? * 1024)
 }
 
 #[cfg(test)]
@@ -33,7 +45,9 @@ mod tests {
     #[test]
     fn this_process_uses_something() {
         let pid = std::process::id();
-        assert!(resident_memory(pid).unwrap() > 1 << 20);
+        let now = resident_memory(pid).unwrap();
+        assert!(now > 1 << 20);
+        assert!(peak_memory(pid).unwrap() >= now);
         let began = processor_time(pid).unwrap();
         let mut sum = 0_u64;
         while processor_time(pid).unwrap() < began + Duration::from_millis(20) {

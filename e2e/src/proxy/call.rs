@@ -19,6 +19,8 @@ pub struct Call {
     pub status: Option<StatusCode>,
     /// Whether the server answered, so that it was carried out, even if nobody was told.
     pub arrived: bool,
+    /// What the body is said to be.
+    pub content_type: Option<String>,
     /// What was sent with it, for assertions only.
     pub body: Bytes,
 }
@@ -88,6 +90,7 @@ mod tests {
             target: target.to_owned(),
             status: None,
             arrived: false,
+            content_type: None,
             body: Bytes::from(body),
         }
     }

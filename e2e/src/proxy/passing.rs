@@ -56,6 +56,11 @@ impl Shared {
             target,
             status: None,
             arrived: false,
+            content_type: parts
+                .headers
+                .get(header::CONTENT_TYPE)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned),
             body,
         };
         let recorded = self.record(&call);

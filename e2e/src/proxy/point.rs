@@ -71,6 +71,7 @@ mod tests {
             target: target.to_owned(),
             status: None,
             arrived: false,
+            content_type: None,
             body: Bytes::from(body),
         };
         Point::of(&call, "team", "reader-7").map(|point| point.to_string())

@@ -22,6 +22,12 @@ impl Applied {
         applied.insert((kind, object.to_owned()), version.clone()) == Some(version)
     }
 
+    /// Whether `version` was found in force last.
+    pub fn is(&self, kind: Kind, object: &str, version: &str) -> bool {
+        let applied = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        applied.get(&(kind, object.to_owned())) == Some(&names::hash(version.as_bytes(), 16))
+    }
+
     /// Forgets the object, and the parts of it that are noted apart.
     pub fn forget(&self, kind: Kind, object: &str) {
         self.retain(|noted, name| noted != kind || name != object);
@@ -42,6 +48,7 @@ mod tests {
     fn the_same_version_again_is_drift_and_another_is_not() {
         let applied = Applied::default();
         assert!(!applied.note(Kind::McpClient, "a/b", "1"), "never seen");
+        assert!(applied.is(Kind::McpClient, "a/b", "1") && !applied.is(Kind::McpClient, "a/b", "2"));
         assert!(applied.note(Kind::McpClient, "a/b", "1"));
         assert!(!applied.note(Kind::McpClient, "a/b", "2"), "a change of mind");
         applied.forget(Kind::McpClient, "a/b");

@@ -6,6 +6,7 @@ use mcp_auth_crds::{
     condition::{Report, Status},
 };
 
+use super::home::CONNECTING;
 use crate::{error::Error, policy::Refusal, provider::ProviderError};
 
 /// Whether the user paused the object. Revocation, deletion and loss of permission are never delayed by it.
@@ -55,9 +56,9 @@ impl Halt {
             Self::Failed(Error::Cluster { reason, .. }) => matches!(*reason, "Conflict" | "Unreachable"),
             Self::Failed(Error::Discovery(error)) => !error.needs_a_person(),
             Self::Failed(Error::NotLeading) => true,
+            Self::Waiting(refusal) => refusal.reason == CONNECTING,
             Self::Failed(Error::Setup(_) | Error::PermissionsMissing { .. })
             | Self::Refused(_)
-            | Self::Waiting(_)
             | Self::Paused => false,
         }
     }

@@ -33,7 +33,10 @@ pub fn authorization_server(
     })
 }
 
-/// The connection to it. Without one the object waits; making one wakes it.
+/// The reason of an object whose AuthorizationServer was ready when this replica began to lead, and is not connected yet.
+pub const CONNECTING: &str = "Connecting";
+
+/// The connection to it. Without one the object waits; making one wakes it, and so does finding out that none can be made.
 pub fn connection(ctx: &Context, server: &AuthorizationServer) -> Result<Arc<Connection>, Halt> {
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
     let connection = ctx.connections.get(&namespace, &name);
@@ -45,9 +48,12 @@ pub fn connection(ctx: &Context, server: &AuthorizationServer) -> Result<Arc<Con
                 .as_ref()
                 .map(|status| status.conditions.as_slice())
                 .unwrap_or_default();
-            let why = condition::find(conditions, types::READY)
-                .filter(|ready| ready.status != "True")
-                .map_or_else(String::new, |ready| format!(" ({})", ready.reason));
+            let ready = condition::find(conditions, types::READY);
+            if ready.is_some_and(|ready| ready.status == "True") {
+                let message = format!("The operator is connecting to AuthorizationServer {namespace}/{name}");
+                return Halt::waiting(CONNECTING, message);
+            }
+            let why = ready.map_or_else(String::new, |ready| format!(" ({})", ready.reason));
             Halt::waiting(
                 "AuthorizationServerNotReady",
                 format!("AuthorizationServer {namespace}/{name} is not ready{why}"),

@@ -1,7 +1,7 @@
 //! Who wakes whom: a change of one object is looked at by everything that refers to it, at once rather than at the
 //! next resync.
 
-use std::sync::Arc;
+use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
 use futures::{
     Stream, StreamExt as _,
@@ -12,6 +12,8 @@ use kube::{Resource, ResourceExt as _, runtime::reflector::ObjectRef};
 use mcp_auth_crds::v1alpha1::{
     AuthorizationServer, McpClient, McpServer, ObjectReference, TokenExchangePolicy,
 };
+
+use tokio::time::sleep;
 
 use self::{
     gates::uses,
@@ -28,6 +30,8 @@ use crate::{
 mod gates;
 mod homes;
 mod relations;
+#[cfg(test)]
+mod tests;
 
 /// The queue of a controller.
 pub type Queue<K> = SelectAll<BoxStream<'static, ObjectRef<K>>>;
@@ -58,6 +62,30 @@ where
     })
 }
 
+/// For so long names are gathered.
+const GATHERED: Duration = Duration::from_millis(500);
+
+/// Names each object once for all the times that `objects` names it within [`GATHERED`]: to look at an AuthorizationServer
+/// means to count what refers to it, and thousands of objects that change at once must not have it done thousands of times.
+fn gathered<K: Resource<DynamicType = ()> + 'static>(
+    objects: impl Stream<Item = ObjectRef<K>> + Send + 'static,
+) -> BoxStream<'static, ObjectRef<K>> {
+    stream::unfold(objects.fuse().boxed(), async |mut objects| {
+        let mut named = HashSet::from([objects.next().await?]);
+        let mut end = pin!(sleep(GATHERED));
+        loop {
+            tokio::select! {
+                () = &mut end => return Some((stream::iter(named), objects)),
+                Some(next) = objects.next() => {
+                    named.insert(next);
+                }
+            }
+        }
+    })
+    .flatten()
+    .boxed()
+}
+
 /// The objects of a cache that satisfy `refers`.
 fn all<K>(feed: &Feed<K>, refers: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>>
 where
@@ -81,19 +109,27 @@ fn owner<T: Resource, K: Resource<DynamicType = ()>>(object: &T) -> Option<Objec
         .map(|owner| ObjectRef::new(&owner.name).within(&namespace))
 }
 
-/// Whose `part` is: the owner that it names, and those that want something of this name. What stood in their way has
-/// no owner of ours, and its end must wake them.
-fn by_owner_or_name<T, K>(feed: &Feed<K>, part: &T, wants: impl Fn(&K, &str) -> bool) -> Vec<ObjectRef<K>>
+/// Whose the touched part is: the owner that it names. Where it names none, or is no more, also those that want something
+/// of its name: it stood in their way.
+fn by_owner_or_name<T, K>(
+    feed: &Feed<K>,
+    touch: &Touch<T>,
+    wants: impl Fn(&K, &str) -> bool,
+) -> Vec<ObjectRef<K>>
 where
     T: Resource,
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    let meta = part.meta();
+    let owner = owner(&*touch.object);
+    if let (Some(owner), false) = (&owner, touch.deleted) {
+        return vec![owner.clone()];
+    }
+    let meta = touch.object.meta();
     let name = meta.name.as_deref().unwrap_or_default();
     let wanted = all(feed, |object| {
         object.meta().namespace == meta.namespace && wants(object, name)
     });
-    owner(part).into_iter().chain(wanted).collect()
+    owner.into_iter().chain(wanted).collect()
 }
 
 /// What is news of an AuthorizationServer, turned by `map` into the objects to look at.
@@ -157,18 +193,18 @@ pub fn authorization_servers(ctx: &Arc<Context>) -> Queue<AuthorizationServer> {
                         .is_some_and(|bundle| Some(&bundle.name) == map.name.as_ref())
             })
         }),
-        on(&feeds.servers, move |touch| {
+        gathered(on(&feeds.servers, move |touch| {
             reference(
                 &touch.object.spec.authorization_server_ref,
                 touch.object.namespace(),
             )
-        }),
-        on(&feeds.clients, move |touch| {
+        })),
+        gathered(on(&feeds.clients, move |touch| {
             reference(
                 &touch.object.spec.authorization_server_ref,
                 touch.object.namespace(),
             )
-        }),
+        })),
     ])
 }
 
@@ -236,12 +272,12 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
                 .collect::<Vec<_>>()
         }),
         on(&feeds.secrets, move |touch| {
-            by_owner_or_name(&by_secret, &*touch.object, |server, name| {
+            by_owner_or_name(&by_secret, touch, |server, name| {
                 server_auth(&server.name_any()) == name || uses(server, name)
             })
         }),
         on(&feeds.config_maps, move |touch| {
-            by_owner_or_name(&by_map, &*touch.object, |server, name| {
+            by_owner_or_name(&by_map, touch, |server, name| {
                 let own = server.name_any();
                 server_auth(&own) == name || server_metadata(&own) == name || uses(server, name)
             })
@@ -290,7 +326,7 @@ pub fn clients(ctx: &Arc<Context>) -> Queue<McpClient> {
             })
         }),
         on(&feeds.secrets, move |touch| {
-            by_owner_or_name(&by_secret, &*touch.object, |client, name| {
+            by_owner_or_name(&by_secret, touch, |client, name| {
                 mcp_client::secret_name(client) == name
             })
         }),

@@ -104,12 +104,12 @@ fn sweep(ctx: &Context) {
     let memory = &ctx.memory;
     memory.journals.retain(|_, name| journals.contains(name));
     let (secrets, maps) = (feeds.secrets.store(), feeds.config_maps.store());
-    memory
-        .secrets
-        .retain(|namespace, name| find(&secrets, namespace, name).is_some());
-    memory
-        .config_maps
-        .retain(|namespace, name| find(&maps, namespace, name).is_some());
+    let is_secret = |namespace: &str, name: &str| find(&secrets, namespace, name).is_some();
+    memory.secrets.retain(is_secret);
+    memory.whole_secrets.retain(is_secret);
+    let is_map = |namespace: &str, name: &str| find(&maps, namespace, name).is_some();
+    memory.config_maps.retain(is_map);
+    memory.whole_config_maps.retain(is_map);
     let servers = uids(&feeds.servers);
     ctx.probes.retain(|uid| servers.contains(uid));
     let homes = uids(&feeds.authorization_servers);

@@ -134,13 +134,13 @@ pub struct Published {
     pub repaired: bool,
 }
 
-/// Makes the Secret hold `wanted`. `last` is the fingerprint of what it held last. A Secret that is not ours is
-/// never overwritten.
+/// Makes the Secret hold `wanted`. `last` is the fingerprint of what it held last, as the status tells, which may be
+/// older than what this process wrote. A Secret that is not ours is never overwritten.
 pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> Result<Published, Halt> {
     let hash = secret::fingerprint(&wanted.data);
     let (memory, right) = (&ctx.memory.secrets, fingerprint_of_all(&wanted, &hash));
     let known = memory.known(&ctx.feeds.secrets, wanted.namespace, wanted.name);
-    if last == Some(hash.as_str()) && known == Known::Held(right.clone()) {
+    if known == Known::Held(right.clone()) {
         return Ok(Published {
             hash,
             repaired: false,
@@ -170,8 +170,12 @@ pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> R
         }
         Ownership::Ours { alive: true } => {
             let found = existing.as_ref();
+            // Where nobody knows what it was made of, it may still hold a key that is not wanted any more.
+            let made = |found: &&Secret| {
+                last == Some(hash.as_str()) || memory.at(&found.metadata).as_ref() == Some(&right)
+            };
             let matches = |found: &&Secret| secret::matches(found, &wanted.data, &wanted.labels);
-            if let (true, Some(found)) = (last == Some(hash.as_str()), found.filter(matches)) {
+            if let Some(found) = found.filter(made).filter(matches) {
                 memory.note(&found.metadata, right);
                 return Ok(Published {
                     hash,

@@ -1,6 +1,7 @@
 //! For tests of reconcilers: an API server and an authorization server that live in memory, count the writes, and can
 //! fail at any of them.
 
+mod clients;
 mod cluster;
 mod provider;
 mod resources;
@@ -95,6 +96,11 @@ impl Stage {
 }
 
 impl Stage {
+    /// As after [`Stage::restart`], but nothing is connected yet.
+    pub(crate) async fn restart_alone(&mut self) {
+        self.ctx = Arc::new(context(self.cluster.client(), self.clock.clone()).await);
+    }
+
     /// The watches of what is cached without its content catch up.
     pub(crate) async fn see(&mut self) {
         let client = self.cluster.client();

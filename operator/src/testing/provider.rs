@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Writes, resources};
+use super::{Writes, clients, resources};
 use mcp_auth_gate_core::document::TokenType;
 
 use crate::provider::{
@@ -45,6 +45,8 @@ struct State {
     clients: BTreeMap<String, FakeClient>,
     scopes: BTreeMap<String, Holder>,
     proofs: Vec<String>,
+    /// What was asked for as it is at that moment.
+    fresh: Vec<&'static str>,
     refuses_proofs: bool,
     drops_previous: bool,
 }
@@ -89,6 +91,17 @@ impl FakeServer {
         self.lock().scopes.keys().cloned().collect()
     }
 
+    /// What was asked for as it is at that moment, since this was asked last.
+    pub(crate) fn fresh_reads(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.lock().fresh)
+    }
+
+    fn note(&self, what: &'static str, read: Read) {
+        if read == Read::Fresh {
+            self.lock().fresh.push(what);
+        }
+    }
+
     /// Which clients were proved, in order.
     pub(crate) fn proofs(&self) -> Vec<String> {
         self.lock().proofs.clone()
@@ -124,24 +137,6 @@ pub(super) fn call(change: Change, id: &str, body: Value) -> Call {
     }
 }
 
-/// The secret before the current one, as the server tells it.
-fn previous(credentials: &Credentials) -> Value {
-    let previous = credentials.previous.as_ref();
-    json!(previous.map(|previous| (previous.credential.expose(), previous.until.as_second())))
-}
-
-/// Takes away what the client is not to have any more, and nothing else.
-fn revocation(want: &ClientSpec, raw: &Value) -> Option<Call> {
-    let held = raw[1].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let (kept, lost): (Vec<_>, Vec<_>) = held.partition(|scope| want.scopes.contains(*scope));
-    let (is_on, stays_on) = (raw[2] == json!(true), want.enabled);
-    if lost.is_empty() && (stays_on || !is_on) {
-        return None;
-    }
-    let body = json!({"spec": [raw[0], kept, is_on && stays_on, raw[3]]});
-    Some(call(Change::Revoke, &want.client_id, body))
-}
-
 #[async_trait]
 impl Provider for FakeServer {
     async fn check_access(&self) -> Result<Access, ProviderError> {
@@ -164,7 +159,8 @@ impl Provider for FakeServer {
         "operator"
     }
 
-    async fn observe_client(&self, id: &str, _: Read) -> Result<ObservedClient, ProviderError> {
+    async fn observe_client(&self, id: &str, read: Read) -> Result<ObservedClient, ProviderError> {
+        self.note("client", read);
         let found = self.lock().clients.get(id).cloned();
         let holder = |client: &FakeClient| match &client.mark {
             Some(mark) => Holder::Marked(mark.clone()),
@@ -202,7 +198,7 @@ impl Provider for FakeServer {
             };
         }
         let before = || observed.raw.as_ref().map_or(Value::Null, |raw| raw[3].clone());
-        let previous = credentials.map_or_else(before, previous);
+        let previous = credentials.map_or_else(before, clients::previous);
         let spec = json!([format!("{want:?}"), want.scopes, want.enabled, previous]);
         let secret = credentials.map(|credentials| &credentials.current);
         let same = observed.raw.as_ref() == Some(&spec)
@@ -218,7 +214,7 @@ impl Provider for FakeServer {
         let mut calls: Vec<_> = observed
             .raw
             .as_ref()
-            .and_then(|raw| revocation(want, raw))
+            .and_then(|raw| clients::revocation(want, raw))
             .into_iter()
             .collect();
         let body = json!({"spec": spec, "secret": secret.map(Credential::expose), "mark": [
@@ -239,7 +235,7 @@ impl Provider for FakeServer {
         let Some(raw) = &observed.raw else {
             return Plan::default();
         };
-        let spec = json!([raw[0], raw[1], raw[2], previous(credentials)]);
+        let spec = json!([raw[0], raw[1], raw[2], clients::previous(credentials)]);
         let body = json!({"spec": spec, "secret": credentials.current.expose()});
         Plan {
             calls: vec![call(Change::Revoke, &want.client_id, body)],
@@ -269,7 +265,8 @@ impl Provider for FakeServer {
         }
     }
 
-    async fn observe_scopes(&self, _: Read) -> Result<ObservedScopes, ProviderError> {
+    async fn observe_scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError> {
+        self.note("scopes", read);
         let scopes = self.lock().scopes.clone();
         Ok(Arc::new(
             scopes

@@ -8,7 +8,7 @@ use super::kept;
 use crate::{
     cluster::{Owned, has_finalizer, is_deleting},
     context::Context,
-    controllers::{halt::Halt, pass::key},
+    controllers::halt::Halt,
     egress::{Audience, EgressClient},
     error::Error,
     policy::grants::{self, Tenant},
@@ -39,7 +39,11 @@ pub(super) async fn inputs(server: &AuthorizationServer, ctx: &Context) -> Resul
     let namespace = server.namespace().unwrap_or_default();
     let name = &server.spec.credentials.secret_ref.name;
     let secrets: Api<Secret> = ctx.cluster.api(&namespace);
-    let Some(secret) = secrets.get_opt(name).await? else {
+    let memory = &ctx.memory.whole_secrets;
+    let found = memory
+        .read(&secrets, &ctx.feeds.secrets, &namespace, name)
+        .await?;
+    let Some(secret) = found else {
         return Err(Halt::waiting(
             "SecretNotFound",
             format!(
@@ -82,14 +86,18 @@ async fn ca_bundle(
     };
     let (name, key) = (&reference.name, reference.key.as_deref().unwrap_or(CA_KEY));
     let maps: Api<ConfigMap> = ctx.cluster.api(namespace);
-    let Some(map) = maps.get_opt(name).await? else {
+    let memory = &ctx.memory.whole_config_maps;
+    let found = memory
+        .read(&maps, &ctx.feeds.config_maps, namespace, name)
+        .await?;
+    let Some(map) = found else {
         return Err(Halt::waiting(
             "CaBundleNotFound",
             format!("ConfigMap {namespace}/{name} does not exist: create it with the key {key}"),
         ));
     };
-    match map.data.and_then(|mut data| data.remove(key)) {
-        Some(bundle) => Ok(Some(bundle)),
+    match map.data.as_ref().and_then(|data| data.get(key)) {
+        Some(bundle) => Ok(Some(bundle.clone())),
         None => Err(Halt::refused(
             "CaBundleIncomplete",
             format!("ConfigMap {namespace}/{name} lacks the key {key}: add the certificates in PEM"),
@@ -118,17 +126,17 @@ pub(super) fn egress(inputs: &Inputs, ctx: &Context) -> Result<EgressClient, Hal
 /// What refers to an AuthorizationServer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Referrers {
-    /// McpServers, as `<namespace>/<name>`.
-    pub(super) servers: Vec<String>,
-    /// McpClients, as `<namespace>/<name>`.
-    pub(super) clients: Vec<String>,
+    /// How many McpServers.
+    pub(super) servers: usize,
+    /// How many McpClients.
+    pub(super) clients: usize,
     /// Objects of which nobody knows to what they refer: this version of the operator cannot read them.
     pub(super) unread: usize,
 }
 
 impl Referrers {
     pub(super) fn count(&self) -> usize {
-        self.servers.len() + self.clients.len() + self.unread
+        self.servers + self.clients + self.unread
     }
 
     /// What stands in the way of its deletion.
@@ -141,8 +149,7 @@ impl Referrers {
         };
         format!(
             "Waits until {} McpServers and {} McpClients that refer to it are deleted{unread}",
-            self.servers.len(),
-            self.clients.len()
+            self.servers, self.clients
         )
     }
 }
@@ -174,30 +181,73 @@ fn referring<K: Owned + Send + Sync + 'static>(
     reference: impl Fn(&K) -> &ObjectReference,
     server: &AuthorizationServer,
     ctx: &Context,
-) -> Vec<String> {
+) -> usize {
     let refers = |object: &K| {
-        let namespace = object.namespace().unwrap_or_default();
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
         let reference = reference(object);
-        let facts = ctx.namespace(&namespace);
-        let tenant = Tenant {
-            namespace: &namespace,
-            labels: &facts.labels,
-        };
-        reference.name == server.name_any()
-            && Some(reference.namespace_or(&namespace)) == server.metadata.namespace.as_deref()
-            && (has_finalizer(object) || grants::admits(server, tenant))
+        Some(&reference.name) == server.metadata.name.as_ref()
+            && Some(reference.namespace_or(namespace)) == server.metadata.namespace.as_deref()
+            && (has_finalizer(object) || {
+                let facts = ctx.namespace(namespace);
+                let labels = &facts.labels;
+                grants::admits(server, Tenant { namespace, labels })
+            })
     };
     let objects = feed.store().state();
-    objects
-        .iter()
-        .filter(|object| refers(object))
-        .map(|object| key(&**object))
-        .collect()
+    objects.iter().filter(|object| refers(object)).count()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::testing::stage;
+
+    fn objects() -> [serde_json::Value; 2] {
+        let metadata = |name: &str| json!({"namespace": "platform", "name": name});
+        [
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("c"),
+                   "data": {"client-id": "aWQ=", "client-secret": "b25l"}}),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata("ca"),
+                   "data": {"ca.crt": "bundle"}}),
+        ]
+    }
+
+    #[tokio::test]
+    async fn what_a_connection_is_made_from_is_read_again_only_when_it_changed() {
+        let server: AuthorizationServer = serde_json::from_value(json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+            "metadata": {"namespace": "platform", "name": "main"},
+            "spec": {"issuer": "https://as.example/realms/r", "credentials": {"secretRef": {"name": "c"}},
+                     "caBundleRef": {"name": "ca"}},
+        }))
+        .unwrap();
+        let [mut secret, map] = objects();
+        let mut stage = stage(&[secret.clone(), map]).await;
+        let (path, first) = (
+            "/api/v1/namespaces/platform/secrets/c",
+            inputs(&server, &stage.ctx).await.unwrap(),
+        );
+        assert_eq!(stage.cluster.reads().len(), 2);
+        assert_eq!(inputs(&server, &stage.ctx).await.unwrap(), first);
+        assert_eq!(stage.cluster.reads(), [""; 0]);
+
+        secret["data"]["client-secret"] = json!("dHdv");
+        stage.cluster.put(secret);
+        stage.see().await;
+        let second = inputs(&server, &stage.ctx).await.unwrap();
+        assert_eq!(second.client_secret.expose(), "two");
+        assert_eq!(stage.cluster.reads(), [path]);
+
+        stage.cluster.remove(path);
+        stage.see().await;
+        let gone = inputs(&server, &stage.ctx).await;
+        assert!(
+            matches!(&gone, Err(Halt::Waiting(refusal)) if refusal.reason == "SecretNotFound"),
+            "{gone:?}"
+        );
+    }
 
     #[test]
     fn what_cannot_be_read_holds_an_authorization_server_too() {

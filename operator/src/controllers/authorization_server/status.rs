@@ -32,8 +32,8 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(referrers: &Referrers) -> Self {
         Self {
-            servers: referrers.servers.len(),
-            clients: referrers.clients.len(),
+            servers: referrers.servers,
+            clients: referrers.clients,
             ..Self::default()
         }
     }

@@ -16,7 +16,12 @@ use crate::{
     cluster::has_finalizer,
     connections::Connection,
     context::Context,
-    controllers::{halt::Halt, pass::Next, settle},
+    controllers::{
+        applied::PART,
+        halt::Halt,
+        pass::{Next, key},
+        settle,
+    },
     credential::{self, Choice, Facts, Reason, flow},
     error::Error,
     metrics::Kind,
@@ -162,7 +167,8 @@ impl<'a> Registration<'a> {
     }
 
     /// Makes the client at the authorization server as it is to be, and reads back until nothing is left to do. Returns
-    /// whether anything was written.
+    /// whether anything was written by which the credential may work no more. How long the one before it stays valid is
+    /// nothing of that kind.
     async fn register(
         &self,
         held: Option<&flow::Held>,
@@ -188,16 +194,14 @@ impl<'a> Registration<'a> {
             .boxed()
         };
         let version = format!("{want:?} {:?}", credentials.map(fingerprint));
-        settle::settle(
-            Kind::McpClient,
-            self.client,
-            provider,
-            plan,
-            &version,
-            replan,
-            ctx,
-        )
-        .await
+        let (kind, object) = (Kind::McpClient, key(self.client));
+        let is_drift = ctx.applied.is(kind, &object, &version);
+        let wrote = settle::settle(kind, self.client, provider, plan, &version, replan, ctx).await?;
+        let alone =
+            credentials.map(|credentials| fingerprint(&Credentials::only(credentials.current.clone())));
+        let part = format!("{object}{PART}credential");
+        let is_same = ctx.applied.note(kind, &part, &format!("{want:?} {alone:?}"));
+        Ok(wrote && (is_drift || !is_same))
     }
 
     /// Gives the workload its credential, proves that it works, and says when to look again.

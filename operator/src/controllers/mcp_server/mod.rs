@@ -254,7 +254,12 @@ async fn look(
     ctx: &Context,
 ) -> Result<(Observed, ResourceSpec, Plan), Halt> {
     let provider = &*home.connection.provider;
-    let mut read = Read::Within(ctx.config.resync_interval / 2);
+    let mut read = if has_finalizer(server) {
+        Read::Within(ctx.config.resync_interval / 2)
+    } else {
+        // All of it is still to be written.
+        Read::Fresh
+    };
     loop {
         let observed = observe::observe(server, home, tenant, read, ctx).await?;
         let want = desired::resource(server, home, &observed, &ctx.installation);
@@ -317,7 +322,9 @@ async fn register(
     let replan = || {
         async move {
             let resource = provider.observe_resource(&want.resource, Read::Fresh).await?;
-            let scopes = provider.observe_scopes(Read::Fresh).await?;
+            // Of the scopes, only those that were written are read again.
+            let read = Read::Within(ctx.config.resync_interval / 2);
+            let scopes = provider.observe_scopes(read).await?;
             Ok(provider.plan_resource(want, &resource, &scopes, secret))
         }
         .boxed()

@@ -173,6 +173,20 @@ fn refusals() -> [(&'static str, Value, &'static str); 3] {
 }
 
 #[tokio::test]
+async fn the_scopes_of_the_whole_realm_are_asked_for_once_to_register_a_server() {
+    let team = Team::new(&[]).await;
+    team.0.server.fresh_reads();
+    assert!(team.pass().await);
+    assert_eq!(
+        team.0.server.fresh_reads(),
+        ["client", "scopes", "client"],
+        "before the first write, and to read it back"
+    );
+    assert!(team.pass().await);
+    assert_eq!(team.0.server.fresh_reads(), [""; 0]);
+}
+
+#[tokio::test]
 async fn no_refusal_keeps_a_right_that_was_taken_back() {
     for (what, spec, reason) in refusals() {
         if spec.get("resource").is_some() {

@@ -31,6 +31,8 @@ pub(super) struct Clients {
     all_written: Option<Instant>,
     /// Which client an id stands for, so that a write by id can be noted.
     by_id: HashMap<String, String>,
+    /// The other way round.
+    ids: HashMap<String, String>,
     /// Clients that we could not create although none has their client id: somebody renamed ours, which still has its
     /// id.
     renamed: HashMap<String, String>,
@@ -106,12 +108,20 @@ impl Clients {
     }
 
     fn note_id(&mut self, client_id: &str, client: Option<&Value>) {
-        match client.and_then(|client| text(client, "id")) {
+        let id = client.and_then(|client| text(client, "id"));
+        let before = match id {
             Some(id) => {
                 self.by_id.insert(id.to_owned(), client_id.to_owned());
                 self.renamed.remove(client_id);
+                self.ids.insert(client_id.to_owned(), id.to_owned())
             }
-            None => self.by_id.retain(|_, known| known != client_id),
+            None => self.ids.remove(client_id),
+        };
+        let before = before.filter(|before| Some(before.as_str()) != id);
+        if let Some(before) =
+            before.filter(|before| self.by_id.get(before).map(String::as_str) == Some(client_id))
+        {
+            self.by_id.remove(&before);
         }
     }
 

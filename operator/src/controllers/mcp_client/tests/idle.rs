@@ -108,3 +108,45 @@ async fn a_journal_that_the_cache_does_not_show_yet_counts_all_the_same() {
     stage.check();
     assert_eq!(stage.value(SECRET, "client-secret"), secret);
 }
+
+/// An operator that starts has no connection yet.
+#[tokio::test]
+async fn a_start_leaves_what_is_ready_as_it_is_until_it_is_known_to_be_otherwise() {
+    const HOME: &str = "/apis/mcpauth.dev/v1alpha1/namespaces/platform/authorizationservers/main";
+    let mut stage = at_work().await;
+    stage.settle().await;
+    for (ready, expected) in [
+        ("True", ("True", "Ready")),
+        ("Unknown", ("Unknown", "AuthorizationServerNotReady")),
+    ] {
+        let mut home = stage.cluster.get(HOME).unwrap();
+        home["status"]["conditions"] = json!([{
+            "type": "Ready", "status": ready, "reason": "Why", "message": "m",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]);
+        stage.cluster.put(home);
+        stage.restart_alone().await;
+        stage.writes.live();
+        assert!(stage.pass().await);
+        assert_eq!(stage.writes.made() > 0, ready != "True", "{ready}");
+        assert_eq!(stage.ready(), (expected.0.into(), expected.1.into()));
+    }
+}
+
+/// The status that a pass sees may be older than what the pass before it wrote, and so may the caches.
+#[tokio::test]
+async fn a_pass_that_comes_at_once_writes_no_secret_again() {
+    let mut stage = at_work().await;
+    stage.settle().await;
+    let mut seen = stage.cluster.get(CLIENT).unwrap();
+    seen["status"] = json!({});
+    let before = stage.cluster.get(SECRET).unwrap();
+    for caches in ["behind", "caught up"] {
+        if caches == "caught up" {
+            stage.see().await;
+        }
+        let client: McpClient = serde_json::from_value(seen.clone()).unwrap();
+        run(Arc::new(client), Arc::clone(&stage.ctx)).await.unwrap();
+        assert_eq!(stage.cluster.get(SECRET).unwrap(), before, "{caches}");
+    }
+}

@@ -122,6 +122,30 @@ async fn the_old_secret_is_valid_until_the_overlap_is_over() {
     assert_eq!(stage.value(&journal_path(), "previous"), None);
 }
 
+/// That the old one is to end sooner, and then has ended, says nothing new of the new one.
+#[tokio::test]
+async fn a_credential_is_proved_once_however_often_the_old_one_is_written() {
+    let stage = with_overlap().await;
+    let before = stage.server.proofs().len();
+    stage.annotate(&rotate("1"));
+    stage.settle().await;
+    assert_eq!(stage.server.proofs().len(), before + 1);
+    stage.clock.advance(HOUR);
+    stage.settle().await;
+    assert_eq!(stage.server.clients()[ID].previous, None);
+    assert_eq!(stage.server.proofs().len(), before + 1);
+
+    let mut changed = stage.server.clients()[ID].clone();
+    changed.spec = "somebody else's idea".to_owned();
+    stage.server.put_client(ID, changed);
+    stage.settle().await;
+    assert_eq!(
+        stage.server.proofs().len(),
+        before + 2,
+        "after drift it is proved again"
+    );
+}
+
 /// The workload is not left with a secret that is not valid any more.
 #[tokio::test]
 async fn a_server_that_throws_the_old_secret_away_does_not_keep_the_new_one_from_the_workload() {

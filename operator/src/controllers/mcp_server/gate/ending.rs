@@ -61,6 +61,7 @@ pub(in crate::controllers::mcp_server) async fn withdraw(
         return Ok(refresh(server, &policy, None, ctx).await?);
     }
     let wanted = document::config_map(server, text, &denials);
+    super::doubt(server, ctx);
     owned::keep_seen(Kind::McpServer, server, &wanted, map.as_ref(), ctx).await?;
     Ok(refresh(server, &policy, None, ctx).await?)
 }

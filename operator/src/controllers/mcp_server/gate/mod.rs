@@ -66,15 +66,15 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Its ConfigMap.
-    pub(super) policy: Option<ConfigMap>,
+    pub(super) policy: Option<Arc<ConfigMap>>,
     /// Its Secret.
-    credentials: Option<Secret>,
+    credentials: Option<Arc<Secret>>,
 }
 
 impl Seen {
     /// The policy in force, as far as this version of the operator can read it.
     pub(super) fn document(&self) -> Option<Document> {
-        document::stored(self.policy.as_ref())
+        document::stored(self.policy.as_deref())
     }
 }
 
@@ -97,8 +97,26 @@ pub(super) async fn observe(server: &McpServer, ctx: &Context) -> Result<Seen, E
     );
     let (maps, secrets): (Api<ConfigMap>, Api<Secret>) =
         (ctx.cluster.api(&namespace), ctx.cluster.api(&namespace));
-    let (policy, credentials) = futures::try_join!(maps.get_opt(&name), secrets.get_opt(&name))?;
+    let (memory, feeds) = (&ctx.memory, &ctx.feeds);
+    let (policy, credentials) = futures::try_join!(
+        memory
+            .whole_config_maps
+            .read(&maps, &feeds.config_maps, &namespace, &name),
+        memory
+            .whole_secrets
+            .read(&secrets, &feeds.secrets, &namespace, &name)
+    )?;
     Ok(Seen { policy, credentials })
+}
+
+/// Its ConfigMap or its Secret is written, or may have been: what is remembered of them is not what there is.
+fn doubt(server: &McpServer, ctx: &Context) {
+    let (namespace, name) = (
+        server.namespace().unwrap_or_default(),
+        names::gate(&server.name_any()),
+    );
+    ctx.memory.whole_config_maps.doubt(&namespace, &name);
+    ctx.memory.whole_secrets.doubt(&namespace, &name);
 }
 
 /// Makes the gate's Secret hold its keys and, where it exchanges tokens, the server's own credential. Returns by what the
@@ -113,7 +131,7 @@ pub(super) async fn give_credentials(
         return Ok(String::new());
     };
     let name = names::gate(&server.name_any());
-    let existing = seen.credentials.as_ref();
+    let existing = seen.credentials.as_deref();
     let alive = match ownership(existing.map(|secret| &secret.metadata), &owner) {
         Ownership::Foreign => {
             return Err(Halt::refused(
@@ -129,6 +147,7 @@ pub(super) async fn give_credentials(
     if alive && existing.is_some_and(|secret| content.is_in(secret)) {
         return Ok(content.hash());
     }
+    doubt(server, ctx);
     if let (Some(dead), false) = (existing, alive) {
         ctx.cluster.delete(dead).await?;
     }
@@ -159,7 +178,7 @@ pub(super) async fn keep(
     }
     let slices = slices(server, ctx);
     let origin = services::origin(server, target.as_deref(), &slices)?;
-    let denials = denied(server, observed.gate.policy.as_ref(), ctx);
+    let denials = denied(server, observed.gate.policy.as_deref(), ctx);
     let policy = policy(server, home, exchanges, &origin, &denials, ctx);
     let text = policy.to_text();
     let wanted = InForce {
@@ -168,8 +187,12 @@ pub(super) async fn keep(
         keys: true,
     };
     let map = document::config_map(server, text, &denials);
-    let existing = observed.gate.policy.as_ref();
-    let kept = owned::keep_seen(Kind::McpServer, &**server, &map, existing, ctx).await?;
+    let existing = observed.gate.policy.as_deref();
+    let kept = owned::keep_seen(Kind::McpServer, &**server, &map, existing, ctx).await;
+    if !matches!(&kept, Ok(kept) if !kept.wrote) {
+        doubt(server, ctx);
+    }
+    let kept = kept?;
     let told = server.status.as_ref().and_then(|status| status.gate.as_ref());
     if kept.wrote && told.is_some_and(|gate| gate.policy_hash == wanted.policy) {
         // It is the policy of before: its pods may have read what somebody else wrote meanwhile.

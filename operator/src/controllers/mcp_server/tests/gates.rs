@@ -4,6 +4,7 @@ mod denials;
 mod narrowing;
 mod network;
 mod proofs;
+mod reading;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 

@@ -116,6 +116,7 @@ async fn pods_are_asked_again_when_somebody_else_wrote_their_policy() {
             team.start_over().await;
         }
         team.change(GATE_MAP, |map| map["data"]["policy.json"] = json!("{}"));
+        team.0.see().await;
         assert!(team.pass().await);
         assert_eq!(team.reason("GateReady"), "PodsNotAsked", "started: {started}");
         team.change(NOTES, |notes| {

@@ -28,6 +28,7 @@ mod manifests;
 mod mending;
 mod node;
 mod numbers;
+mod outages;
 mod provider;
 mod replicas;
 mod rotation;
@@ -65,6 +66,7 @@ fn all() -> Vec<Story> {
     stories.extend(mending::stories());
     stories.extend(node::stories());
     stories.extend(numbers::stories());
+    stories.extend(outages::stories());
     stories.extend(provider::stories());
     stories.extend(replicas::stories());
     stories.extend(keys::stories());

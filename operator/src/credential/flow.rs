@@ -158,6 +158,9 @@ pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> R
     }
     let api: Api<Secret> = ctx.cluster.api(wanted.namespace);
     let existing = api.get_opt(wanted.name).await?;
+    let mut over = existing
+        .as_ref()
+        .and_then(|found| found.metadata.resource_version.clone());
     match ownership(existing.as_ref().map(|found| &found.metadata), wanted.owner) {
         Ownership::Foreign => {
             return Err(Halt::refused(
@@ -173,6 +176,7 @@ pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> R
             if let Some(found) = &existing {
                 ctx.cluster.delete(found).await?;
             }
+            over = None;
         }
         Ownership::Ours { alive: true } => {
             let found = existing.as_ref();
@@ -191,13 +195,15 @@ pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> R
         }
         Ownership::Absent => {}
     }
-    let desired = cluster::secret(
+    let mut desired = cluster::secret(
         wanted.namespace,
         wanted.name,
         wanted.owner,
         wanted.labels,
         &wanted.data,
     );
+    // What comes late must not put an older credential back over one that another replica wrote meanwhile.
+    desired.metadata.resource_version = over;
     let applied = ctx.cluster.apply(&desired).await?;
     memory.note(&applied.metadata, right);
     Ok(Published {

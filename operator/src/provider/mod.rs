@@ -92,13 +92,18 @@ pub trait Provider: Send + Sync {
     /// Signs in and finds out what the credential may do. Always asks the server.
     async fn check_access(&self) -> Result<Access, ProviderError>;
 
+    /// Makes sure that no call is carried out any more that another replica sent before this one led. Once in the life of
+    /// the process, before anything else is written there; a server that does not allow it is no failure.
+    async fn take_over(&self) -> Result<(), ProviderError>;
+
     /// What access tokens of this server call themselves, and nothing else that it issues does.
     fn token_types(&self) -> Vec<TokenType>;
 
     /// The realm or tenant, by the one spelling that all who mean it share.
     fn realm(&self) -> &str;
 
-    /// The client id of the operator's own credential: never adopted, changed or deleted.
+    /// The client id of the operator's own credential: never adopted or deleted, and changed by
+    /// [`Provider::take_over`] only.
     fn own_client_id(&self) -> &str;
 
     /// A client by its client id.

@@ -149,6 +149,10 @@ impl Provider for FakeServer {
         Ok(Access::default())
     }
 
+    async fn take_over(&self) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     fn token_types(&self) -> Vec<TokenType> {
         Vec::new()
     }

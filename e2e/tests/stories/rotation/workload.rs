@@ -29,7 +29,7 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// The longest time in which nothing but refusals came, from the first to the last of them.
-    pub(super) fn gap(&self) -> Duration {
+    pub(crate) fn gap(&self) -> Duration {
         let between = self.refused.first().zip(self.refused.last());
         between.map_or(Duration::ZERO, |((first, _), (last, _))| *last - *first)
     }

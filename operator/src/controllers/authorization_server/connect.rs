@@ -101,6 +101,7 @@ async fn check(
     };
     let access = provider.check_access().await?;
     refuse_missing(&access)?;
+    provider.take_over().await?;
     progress.signed_in(&access);
     if let Some(connection) = existing.filter(|connection| connection.access == access) {
         connection.confirm(asked);

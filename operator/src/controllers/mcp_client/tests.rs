@@ -218,6 +218,18 @@ async fn what_was_lost_comes_back_with_the_same_credential() {
 }
 
 #[tokio::test]
+async fn a_secret_that_another_replica_wrote_meanwhile_is_not_overwritten() {
+    let stage = at_work().await;
+    stage.settle().await;
+    stage.cluster.put(merged(stage.cluster.get(CLIENT).unwrap()));
+    let mut theirs = stage.cluster.get(SECRET).unwrap();
+    theirs["data"]["client-secret"] = json!("bmV3ZXI=");
+    stage.cluster.put_once_read(theirs);
+    assert!(!stage.pass().await, "it looks again");
+    assert_eq!(stage.value(SECRET, "client-secret").as_deref(), Some("newer"));
+}
+
+#[tokio::test]
 async fn a_secret_of_somebody_else_is_never_overwritten() {
     let stage = at_work().await;
     let theirs = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "team", "name": "agent-mcp-client"},

@@ -26,6 +26,7 @@ mod plan;
 mod prove;
 mod render;
 mod scopes;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -237,6 +238,10 @@ impl Keycloak {
 impl Provider for Keycloak {
     async fn check_access(&self) -> Result<Access, ProviderError> {
         self.access().await
+    }
+
+    async fn take_over(&self) -> Result<(), ProviderError> {
+        self.end_older_tokens().await
     }
 
     fn token_types(&self) -> Vec<TokenType> {

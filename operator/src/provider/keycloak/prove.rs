@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_openapi::jiff::Timestamp;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use url::Url;
 
-use super::token::{self, TokenAnswer};
+use super::token::{self, TokenAnswer, payload};
 use crate::provider::{
     Credential, CredentialKind, Proof, ProviderError,
     http::{Answer, HttpClient},
@@ -176,17 +175,11 @@ impl Default for Audience {
     }
 }
 
-/// Reads a token that came from the token endpoint itself over TLS; its signature would say nothing more about it.
 fn claims(token: &str) -> Result<Claims, ProviderError> {
-    token
-        .split('.')
-        .nth(1)
-        .and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok())
-        .and_then(|payload| serde_json::from_slice(&payload).ok())
-        .ok_or(ProviderError::Malformed {
-            operation: OPERATION,
-            why: "its access token is no JWT",
-        })
+    payload(token).ok_or(ProviderError::Malformed {
+        operation: OPERATION,
+        why: "its access token is no JWT",
+    })
 }
 
 fn judge(
@@ -217,6 +210,7 @@ fn judge(
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use serde_json::json;
 
     use super::*;

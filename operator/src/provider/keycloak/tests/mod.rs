@@ -11,6 +11,7 @@ mod resources;
 mod server;
 mod signing_in;
 mod starting;
+mod taking_over;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

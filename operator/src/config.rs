@@ -3,7 +3,7 @@
 //! The first stage holds plain strings, so that the second can report everything that is wrong at once, one line per
 //! flag, in words that say what to write instead.
 
-use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Parser, builder::BoolishValueParser};
 use mcp_auth_cli::{
@@ -157,6 +157,16 @@ pub struct Flags {
     )]
     rotation_spacing: String,
 
+    /// Files with tokens of the operator's own ServiceAccount, separated by commas, for AuthorizationServers with
+    /// credentials.serviceAccountToken: the one whose only audience is the issuer is read anew at each sign-in.
+    #[arg(
+        long,
+        env = "MCP_AUTH_OPERATOR_SERVICE_ACCOUNT_TOKEN_FILE",
+        value_name = "FILES",
+        default_value = "/var/run/secrets/mcpauth.dev/token"
+    )]
+    service_account_token_file: String,
+
     /// Allow http:// URLs of authorization servers and of everything else that is fetched for users. Credentials then
     /// travel in the clear.
     #[arg(long, env = "MCP_AUTH_OPERATOR_ALLOW_HTTP", num_args = 0..=1, require_equals = true,
@@ -211,6 +221,8 @@ pub struct Config {
     pub authorization_server_rate: NonZeroU32,
     /// The least time between two credentials of a realm that are replaced because of their age.
     pub rotation_spacing: Duration,
+    /// Where tokens of the operator's own ServiceAccount may be.
+    pub service_account_token_files: Vec<PathBuf>,
     /// What URLs that users choose may lead to.
     pub egress: EgressPolicy,
     /// How gates are run.
@@ -312,6 +324,7 @@ impl Config {
                 "--rotation-spacing",
                 duration_within(&flags.rotation_spacing, 0, Some(3600)),
             ),
+            service_account_token_files: parse::files(&flags.service_account_token_file),
             egress: EgressPolicy {
                 allow_http: flags.allow_http,
                 allow_private_for_tenants: flags.allow_private_addresses,

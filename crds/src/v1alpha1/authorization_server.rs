@@ -7,9 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{LocalReference, NamespaceSelection, ScopeName},
+    common::{NamespaceSelection, ScopeName},
     rules,
     service_accounts::{ServiceAccountIssuer, ServiceAccountTrust},
+    sign_in::OperatorCredentials,
 };
 
 /// Where the authorization server is, how the operator signs in to it, and who may use it for what.
@@ -106,15 +107,6 @@ pub struct KeycloakRealm {
     /// Clients may authenticate with tokens of their ServiceAccounts, from this issuer. When absent none may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_issuer: Option<ServiceAccountIssuer>,
-}
-
-/// The operator's own credential at the authorization server.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct OperatorCredentials {
-    /// A Secret in the same namespace with the keys `client-id` and `client-secret`: a confidential client with
-    /// a service account that holds only the roles the documentation lists.
-    pub secret_ref: LocalReference,
 }
 
 /// A ConfigMap that holds certificates.

@@ -9,6 +9,7 @@ mod mcp_server;
 mod rotation;
 mod rules;
 mod service_accounts;
+mod sign_in;
 mod token_exchange_policy;
 
 pub use authorization_server::*;
@@ -19,4 +20,5 @@ pub use mcp_client::*;
 pub use mcp_server::*;
 pub use rotation::*;
 pub use service_accounts::*;
+pub use sign_in::*;
 pub use token_exchange_policy::*;

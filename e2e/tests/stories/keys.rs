@@ -1,6 +1,7 @@
 //! Clients that authenticate with something else than a secret.
 
 mod accounts;
+mod own;
 mod rotating;
 
 use std::{process::Stdio, sync::Arc, time::Duration};
@@ -46,6 +47,11 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "keys::trust_in_service_accounts_needs_a_role_and_ends",
             accounts::trust,
+        ),
+        Story::new("keys::the_operator_signs_in_with_a_key", own::by_key),
+        Story::new(
+            "keys::the_operator_signs_in_with_its_service_account",
+            own::by_token,
         ),
     ]
 }

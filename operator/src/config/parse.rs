@@ -1,6 +1,6 @@
 //! From the text of a flag that only the operator has to its value. Every error says what to write instead.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, path::PathBuf};
 
 use crate::watch::WatchScope;
 
@@ -22,6 +22,12 @@ pub(super) fn namespaces(text: &str) -> Result<WatchScope, String> {
     } else {
         WatchScope::Namespaces(names)
     })
+}
+
+/// A comma-separated list of files; blanks do no harm.
+pub(super) fn files(text: &str) -> Vec<PathBuf> {
+    let names = text.split(',').map(str::trim);
+    names.filter(|name| !name.is_empty()).map(PathBuf::from).collect()
 }
 
 /// A DNS label (RFC 1123), as namespaces are.

@@ -45,6 +45,8 @@ fn the_defaults_are_those_that_help_promises() {
     assert!(logged(tracing::Level::INFO) && !logged(tracing::Level::DEBUG));
     assert_eq!(config.concurrency, 8);
     assert_eq!(config.authorization_server_rate.get(), 50);
+    let token = PathBuf::from("/var/run/secrets/mcpauth.dev/token");
+    assert_eq!(config.service_account_token_files, [token]);
     assert_eq!(config.egress, EgressPolicy::default());
 }
 
@@ -64,6 +66,7 @@ fn every_flag_is_understood() {
         "--log-level=debug,hyper=warn",
         "--concurrency=256",
         "--authorization-server-rate=10000",
+        "--service-account-token-file=/a, b,",
         "--allow-http",
         "--allow-private-addresses=yes",
         "--insecure-allow-loopback=true",
@@ -112,6 +115,7 @@ fn every_flag_is_understood() {
     assert_eq!(config.log_format, LogFormat::Text);
     assert_eq!(config.concurrency, 256);
     assert_eq!(config.authorization_server_rate.get(), 10_000);
+    assert_eq!(config.service_account_token_files, ["/a", "b"].map(PathBuf::from));
     assert_eq!(
         config.egress,
         EgressPolicy {

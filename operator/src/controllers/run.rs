@@ -189,7 +189,7 @@ fn context(parts: Parts) -> Context {
         pace: crate::credential::pace::Pace::default(),
         applied: super::applied::Applied::default(),
         memory: Memory::default(),
-        probes: mcp_server::Probes::default(),
+        probes: mcp_server::Probes::patient(),
         config,
         installation,
         clock,

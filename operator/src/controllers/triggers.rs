@@ -179,7 +179,7 @@ pub fn authorization_servers(ctx: &Arc<Context>) -> Queue<AuthorizationServer> {
             let secret = &touch.object.metadata;
             all(&by_secret, |server| {
                 server.metadata.namespace == secret.namespace
-                    && Some(&server.spec.credentials.secret_ref.name) == secret.name.as_ref()
+                    && server.spec.credentials.secret().map(|own| &own.name) == secret.name.as_ref()
             })
         }),
         on(&feeds.config_maps, move |touch| {

@@ -42,6 +42,12 @@ pub enum ProviderError {
         /// Error code.
         code: String,
     },
+    /// There is no token of the operator's ServiceAccount to sign in with.
+    #[error("the operator has no token to sign in with: {why}")]
+    NoToken {
+        /// Our own words.
+        why: String,
+    },
     /// The operator's credential lacks a permission.
     #[error("the operator's credential may not {operation}: it lacks {permission}")]
     Forbidden {
@@ -106,6 +112,7 @@ impl ProviderError {
             Self::Refused { .. } => "AddressRefused",
             Self::Unavailable { .. } => "AuthorizationServerUnavailable",
             Self::Unauthenticated { .. } => "CredentialsRefused",
+            Self::NoToken { .. } => "ServiceAccountTokenMissing",
             Self::Forbidden { .. } => "PermissionMissing",
             Self::Conflict { .. } => "Conflict",
             Self::Gone { .. } => "Gone",
@@ -123,6 +130,7 @@ impl ProviderError {
             Self::Refused { .. }
                 | Self::Untrusted { .. }
                 | Self::Unauthenticated { .. }
+                | Self::NoToken { .. }
                 | Self::Forbidden { .. }
                 | Self::Rejected { .. }
         )

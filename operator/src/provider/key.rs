@@ -40,9 +40,13 @@ const SEQUENCE: u8 = 0x30;
 
 /// A private key. Prints nothing of it.
 pub struct PrivateKey {
+    /// PKCS#1, which is what is in the innermost shell of PKCS#8.
     der: Vec<u8>,
     /// Modulus, public exponent, private exponent, and the five that make calculations short (RFC 8017 appendix A.1.2).
     numbers: [Vec<u8>; 8],
+    /// The id that assertions name it by, where one is known: the other side takes none for any of its keys, and a wrong one
+    /// for none of them.
+    name: Option<String>,
 }
 
 impl fmt::Debug for PrivateKey {
@@ -71,12 +75,38 @@ impl PrivateKey {
     pub fn of(credential: &Credential) -> Option<Self> {
         let (text, _) = credential.expose().strip_prefix(PEM)?.split_once(PEM_END)?;
         let text: String = text.split_ascii_whitespace().collect();
-        let der = STANDARD.decode(text).ok()?;
+        let der = inner(&STANDARD.decode(text).ok()?)?.to_vec();
         let numbers = numbers(&der)?;
-        Some(Self { der, numbers })
+        let mut key = Self {
+            der,
+            numbers,
+            name: None,
+        };
+        key.name = Some(key.id());
+        Some(key)
     }
 
-    /// Its id: the thumbprint of its public half.
+    /// Reads a key that somebody else made, PKCS#8 in PEM or a JWK with all its numbers. `None`: it is none for RS256.
+    pub fn read(text: &str) -> Option<Self> {
+        if text.trim_start().starts_with(PEM) {
+            let key = Self::of(&Credential::new(text.trim_start()))?;
+            return Some(Self { name: None, ..key });
+        }
+        let jwk: Value = serde_json::from_str(text).ok()?;
+        let number = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str()?).ok();
+        let numbers = ["n", "e", "d", "p", "q", "dp", "dq", "qi"].map(number);
+        let numbers: Vec<Vec<u8>> = numbers.into_iter().collect::<Option<_>>()?;
+        let integers = numbers.iter().flat_map(|number| integer(number));
+        let content: Vec<u8> = integer(&[0]).into_iter().chain(integers).collect();
+        (jwk["kty"] == "RSA").then_some(())?;
+        Some(Self {
+            der: wrapped(SEQUENCE, &content),
+            numbers: numbers.try_into().ok()?,
+            name: jwk["kid"].as_str().map(str::to_owned),
+        })
+    }
+
+    /// Its id, where we choose it: the thumbprint of its public half.
     pub fn id(&self) -> String {
         let [modulus, exponent, ..] = &self.numbers;
         thumbprint(&encode(modulus), &encode(exponent))
@@ -106,7 +136,7 @@ impl PrivateKey {
     /// A fresh assertion by which this client authenticates at `audience`. `None`: it could not be signed.
     pub fn assertion(&self, client_id: &str, audience: &str, now: Timestamp) -> Option<String> {
         let header = Header {
-            kid: Some(self.id()),
+            kid: self.name.clone(),
             ..Header::new(Algorithm::RS256)
         };
         let nonce: [u8; 16] = rand::random();
@@ -115,8 +145,7 @@ impl PrivateKey {
             "iss": client_id, "sub": client_id, "aud": audience, "jti": URL_SAFE_NO_PAD.encode(nonce),
             "iat": now, "exp": now.saturating_add(LIFETIME),
         });
-        // PKCS#1 is what is in the innermost shell of PKCS#8.
-        let key = EncodingKey::from_rsa_der(inner(&self.der)?);
+        let key = EncodingKey::from_rsa_der(&self.der);
         jsonwebtoken::encode(&header, &claims, &key).ok()
     }
 }
@@ -147,9 +176,9 @@ fn encode(number: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(number)
 }
 
-/// The numbers of a key in PKCS#8.
+/// The numbers of a key in PKCS#1.
 fn numbers(der: &[u8]) -> Option<[Vec<u8>; 8]> {
-    let (key, _) = element(inner(der)?, SEQUENCE)?;
+    let (key, _) = element(der, SEQUENCE)?;
     let (_version, mut rest) = element(key, INTEGER)?;
     let mut numbers = Vec::new();
     while !rest.is_empty() {
@@ -167,6 +196,26 @@ fn inner(der: &[u8]) -> Option<&[u8]> {
     let (_version, rest) = element(outer, INTEGER)?;
     let (_algorithm, rest) = element(rest, SEQUENCE)?;
     Some(element(rest, OCTET_STRING)?.0)
+}
+
+/// A number in DER: not negative, so the first bit is none of it.
+fn integer(number: &[u8]) -> Vec<u8> {
+    let sign: &[u8] = match number.first() {
+        Some(first) if *first >= 0x80 => &[0],
+        _ => &[],
+    };
+    wrapped(INTEGER, &[sign, number].concat())
+}
+
+/// An element of DER. Nothing of a key is so long that its length has more than two bytes.
+fn wrapped(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(content.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let head: &[u8] = match (high, low) {
+        (0, 0..=0x7f) => &[tag, low],
+        (0, _) => &[tag, 0x81, low],
+        _ => &[tag, 0x82, high, low],
+    };
+    [head, content].concat()
 }
 
 /// The content of the element of DER that the text begins with, and what follows it.
@@ -236,6 +285,33 @@ mod tests {
             assert!(!public.contains(jwk[private].as_str().unwrap()), "{private}");
         }
         assert!(!format!("{key:?} {credential:?}").contains(jwk["d"].as_str().unwrap()));
+    }
+
+    #[test]
+    fn a_key_from_elsewhere_is_read_in_either_form_and_has_the_name_that_it_says() {
+        let credential = make().unwrap();
+        let own = PrivateKey::of(&credential).unwrap();
+        let named = |text: &str| {
+            let key = PrivateKey::read(text)?;
+            assert_eq!((key.id(), &key.der), (own.id(), &own.der));
+            let assertion = key.assertion("c", "issuer", Timestamp::UNIX_EPOCH).unwrap();
+            Some(jsonwebtoken::decode_header(assertion).unwrap().kid)
+        };
+        let mut jwk: Value = serde_json::from_str(&own.jwk()).unwrap();
+        assert_eq!(named(&format!("\n{}", credential.expose())), Some(None));
+        assert_eq!(named(&jwk.to_string()), Some(Some(own.id())));
+        jwk["kid"] = json!("theirs");
+        assert_eq!(named(&jwk.to_string()), Some(Some("theirs".to_owned())));
+        for (name, value) in [
+            ("d", Value::Null),
+            ("kty", json!("EC")),
+            ("p", json!("not base64 !")),
+        ] {
+            let mut broken = jwk.clone();
+            broken[name] = value;
+            assert_eq!(named(&broken.to_string()), None, "{name}");
+        }
+        assert!(named("s3cret").is_none() && named(PEM).is_none());
     }
 
     /// The key of RFC 7638 section 3.1.

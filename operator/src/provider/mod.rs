@@ -26,7 +26,7 @@ pub use error::ProviderError;
 pub use model::{
     Authentication, ClientSpec, Credential, CredentialKind, Credentials, Grant, Holder, Mark, ObservedClient,
     ObservedLimits, ObservedOverlap, ObservedResource, ObservedScopes, ObservedTrust, Presence, Previous,
-    Proof, ResourceSpec, ScopeOwner, ScopeSpec, ServiceAccount, Subjects,
+    Proof, ResourceSpec, ScopeOwner, ScopeSpec, ServiceAccount, SignIn, Subjects,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};

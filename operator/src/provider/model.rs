@@ -12,7 +12,9 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-pub use credential::{Authentication, Credential, CredentialKind, Credentials, Previous, ServiceAccount};
+pub use credential::{
+    Authentication, Credential, CredentialKind, Credentials, Previous, ServiceAccount, SignIn,
+};
 pub use subjects::{ObservedLimits, ObservedOverlap, ObservedTrust, Subjects};
 
 /// Whose an object at the authorization server is. Everything that we create carries one.

@@ -55,7 +55,7 @@ async fn told(env: &StoryEnv) -> anyhow::Result<impl Fn(&str) -> anyhow::Result<
 }
 
 /// A token as a pod with this ServiceAccount would get it.
-async fn token(
+pub(super) async fn token(
     env: &StoryEnv,
     namespace: &str,
     account: &str,

@@ -60,7 +60,8 @@ pub(super) async fn connect(
         .inspect_err(|halt| {
             // Whoever depends on it waits for a better credential, instead of failing with this one.
             if let Halt::Failed(
-                Error::PermissionsMissing { .. } | Error::Provider(ProviderError::Unauthenticated { .. }),
+                Error::PermissionsMissing { .. }
+                | Error::Provider(ProviderError::Unauthenticated { .. } | ProviderError::NoToken { .. }),
             ) = halt
             {
                 ctx.connections.remove(&namespace, &name);
@@ -149,7 +150,9 @@ fn provider(
         endpoints: &endpoints,
         discovered,
         client_id: inputs.client_id.clone(),
-        client_secret: inputs.client_secret.clone(),
+        sign_in: inputs.sign_in.clone(),
+        token_files: &ctx.config.service_account_token_files,
+        clock: ctx.clock.clone(),
         ca_bundle: inputs.ca_bundle.as_deref().map(str::as_bytes),
         installation: &ctx.installation,
         manages_trust: desired::trust(server) == Some(Trust::Ours),

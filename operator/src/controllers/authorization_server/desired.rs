@@ -9,7 +9,7 @@ use super::observe::Inputs;
 use crate::{
     controllers::halt::Halt,
     policy::names,
-    provider::{Capability, ScopeSpec},
+    provider::{Capability, ScopeSpec, SignIn},
 };
 
 /// A fingerprint of everything in the cluster that a connection is made from.
@@ -19,7 +19,11 @@ pub(super) fn made_from(server: &AuthorizationServer, inputs: &Inputs) -> String
         server.spec.issuer.clone(),
         format!("{:?} {:?}", server.spec.endpoints, trust(server)),
         inputs.client_id.clone(),
-        inputs.client_secret.expose().to_owned(),
+        match &inputs.sign_in {
+            SignIn::Secret(secret) => format!("secret {}", secret.expose()),
+            SignIn::Key(key) => format!("key {}", key.expose()),
+            SignIn::Token => "token".to_owned(),
+        },
         inputs.ca_bundle.clone().unwrap_or_default(),
     ];
     names::hash(parts.join("\n").as_bytes(), 16)

@@ -8,8 +8,17 @@ use mcp_auth_crds::{annotations, v1alpha1::AuthorizationServer};
 
 use super::observe::{CA_KEY, CLIENT_ID, CLIENT_SECRET, Inputs};
 use crate::{
-    context::Context, controllers::halt::Halt, credential::journal, error::Error, provider::Credential,
+    context::Context,
+    controllers::halt::Halt,
+    credential::journal,
+    error::Error,
+    provider::{Credential, SignIn},
 };
+
+/// Under which key a private key is kept, in whichever form.
+const KEY: &str = "client-key";
+/// Under which key it is kept that there is nothing to keep.
+const TOKEN: &str = "service-account-token";
 
 fn name(server: &AuthorizationServer) -> String {
     journal::name(
@@ -26,9 +35,16 @@ pub(super) async fn keep(server: &AuthorizationServer, inputs: &Inputs, ctx: &Co
     if existing.as_ref().and_then(parse).as_ref() == Some(inputs) {
         return Ok(());
     }
+    let (secret, key, token) = match &inputs.sign_in {
+        SignIn::Secret(secret) => (Some(secret.expose().to_owned()), None, None),
+        SignIn::Key(key) => (None, Some(key.expose().to_owned()), None),
+        SignIn::Token => (None, None, Some(true.to_string())),
+    };
     let values = [
         (CLIENT_ID, Some(inputs.client_id.clone())),
-        (CLIENT_SECRET, Some(inputs.client_secret.expose().to_owned())),
+        (CLIENT_SECRET, secret),
+        (KEY, key),
+        (TOKEN, token),
         (CA_KEY, inputs.ca_bundle.clone()),
     ];
     let secret = Secret {
@@ -73,9 +89,12 @@ fn parse(secret: &Secret) -> Option<Inputs> {
         let value = secret.data.as_ref()?.get(key)?;
         String::from_utf8(value.0.clone()).ok()
     };
+    let secret = text(CLIENT_SECRET).map(|secret| SignIn::Secret(Credential::new(secret)));
+    let key = || text(KEY).map(|key| SignIn::Key(Credential::new(key)));
+    let token = || text(TOKEN).map(|_| SignIn::Token);
     Some(Inputs {
         client_id: text(CLIENT_ID)?,
-        client_secret: Credential::new(text(CLIENT_SECRET)?),
+        sign_in: secret.or_else(key).or_else(token)?,
         ca_bundle: text(CA_KEY),
     })
 }

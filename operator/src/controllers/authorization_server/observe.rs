@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt as _};
-use mcp_auth_crds::v1alpha1::{AuthorizationServer, ObjectReference};
+use mcp_auth_crds::v1alpha1::{AuthorizationServer, ObjectReference, OperatorCredentials};
 
 use super::kept;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     egress::{Audience, EgressClient},
     error::Error,
     policy::grants::{self, Tenant},
-    provider::{Credential, keycloak::SetupError},
+    provider::{Credential, SignIn, key::PrivateKey, keycloak::SetupError},
     watch::Feed,
 };
 
@@ -22,6 +22,10 @@ use crate::{
 pub(super) const CLIENT_ID: &str = "client-id";
 /// Key of the client secret in the operator's credentials.
 pub(super) const CLIENT_SECRET: &str = "client-secret";
+/// Key of the private key in the operator's credentials, as PEM.
+const KEY_PEM: &str = "client-key.pem";
+/// The same as JWK.
+const KEY_JWK: &str = "client-key.jwk";
 /// Key of the certificates, unless the reference names another.
 pub(super) const CA_KEY: &str = "ca.crt";
 
@@ -30,8 +34,8 @@ pub(super) const CA_KEY: &str = "ca.crt";
 pub(super) struct Inputs {
     /// Client id of the operator.
     pub(super) client_id: String,
-    /// Its secret.
-    pub(super) client_secret: Credential,
+    /// How it signs in.
+    pub(super) sign_in: SignIn,
     /// Certificate authorities to trust, in PEM.
     pub(super) ca_bundle: Option<String>,
 }
@@ -39,20 +43,76 @@ pub(super) struct Inputs {
 /// Reads the credentials and certificates that the spec refers to.
 pub(super) async fn inputs(server: &AuthorizationServer, ctx: &Context) -> Result<Inputs, Halt> {
     let namespace = server.namespace().unwrap_or_default();
-    let name = &server.spec.credentials.secret_ref.name;
-    let secrets: Api<Secret> = ctx.cluster.api(&namespace);
+    let credentials = &server.spec.credentials;
+    let (client_id, sign_in) = match &credentials.service_account_token {
+        Some(token) => {
+            own_namespace(&namespace, &ctx.config.namespace)?;
+            (token.client_id.clone(), SignIn::Token)
+        }
+        None => from_secret(credentials, &namespace, ctx).await?,
+    };
+    let ca_bundle = ca_bundle(server, &namespace, ctx).await?;
+    Ok(Inputs {
+        client_id,
+        sign_in,
+        ca_bundle,
+    })
+}
+
+/// The token is the operator's own: who may create an AuthorizationServer elsewhere must not get to use it.
+fn own_namespace(namespace: &str, own: &str) -> Result<(), Halt> {
+    if namespace == own {
+        return Ok(());
+    }
+    Err(Halt::refused(
+        "NotInOperatorNamespace",
+        format!(
+            "credentials.serviceAccountToken is for AuthorizationServers in the operator's namespace, {own}: create it there, or use secretRef or privateKeyJwtRef"
+        ),
+    ))
+}
+
+/// Client id and credential from a Secret.
+async fn from_secret(
+    credentials: &OperatorCredentials,
+    namespace: &str,
+    ctx: &Context,
+) -> Result<(String, SignIn), Halt> {
+    let by_key = credentials.secret_ref.is_none();
+    let needed = if by_key {
+        format!("{CLIENT_ID} and {KEY_PEM} or {KEY_JWK}")
+    } else {
+        format!("{CLIENT_ID} and {CLIENT_SECRET}")
+    };
+    // Without one the schema lets no AuthorizationServer through.
+    let name = credentials.secret().map_or("", |secret| &secret.name);
+    let secrets: Api<Secret> = ctx.cluster.api(namespace);
     let memory = &ctx.memory.whole_secrets;
-    let found = memory
-        .read(&secrets, &ctx.feeds.secrets, &namespace, name)
-        .await?;
+    let found = memory.read(&secrets, &ctx.feeds.secrets, namespace, name).await?;
     let Some(secret) = found else {
         return Err(Halt::waiting(
             "SecretNotFound",
-            format!(
-                "Secret {namespace}/{name} does not exist: create it with the keys {CLIENT_ID} and {CLIENT_SECRET}"
-            ),
+            format!("Secret {namespace}/{name} does not exist: create it with the keys {needed}"),
         ));
     };
+    let incomplete = |what: &str| {
+        Halt::refused(
+            "SecretIncomplete",
+            format!("Secret {namespace}/{name} {what}: it needs {needed}"),
+        )
+    };
+    let (client_id, given) = read(&secret, by_key).ok_or_else(|| incomplete("lacks something"))?;
+    if !by_key {
+        return Ok((client_id, SignIn::Secret(given)));
+    }
+    if PrivateKey::read(given.expose()).is_none() {
+        return Err(incomplete("holds no RSA key that can be read"));
+    }
+    Ok((client_id, SignIn::Key(given)))
+}
+
+/// What a Secret holds.
+fn read(secret: &Secret, by_key: bool) -> Option<(String, Credential)> {
     let text = |key: &str| {
         let value = secret
             .data
@@ -64,18 +124,12 @@ pub(super) async fn inputs(server: &AuthorizationServer, ctx: &Context) -> Resul
             .map(|value| value.trim_end().to_owned())
             .filter(|v| !v.is_empty())
     };
-    let (Some(client_id), Some(client_secret)) = (text(CLIENT_ID), text(CLIENT_SECRET)) else {
-        return Err(Halt::refused(
-            "SecretIncomplete",
-            format!("Secret {namespace}/{name} lacks {CLIENT_ID} or {CLIENT_SECRET}: add both"),
-        ));
+    let given = if by_key {
+        text(KEY_PEM).or_else(|| text(KEY_JWK))
+    } else {
+        text(CLIENT_SECRET)
     };
-    let ca_bundle = ca_bundle(server, &namespace, ctx).await?;
-    Ok(Inputs {
-        client_id,
-        client_secret: Credential::new(client_secret),
-        ca_bundle,
-    })
+    Some((text(CLIENT_ID)?, Credential::new(given?)))
 }
 
 async fn ca_bundle(
@@ -213,63 +267,4 @@ fn referring<K: Owned + Send + Sync + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::testing::stage;
-
-    fn objects() -> [serde_json::Value; 2] {
-        let metadata = |name: &str| json!({"namespace": "platform", "name": name});
-        [
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("c"),
-                   "data": {"client-id": "aWQ=", "client-secret": "b25l"}}),
-            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata("ca"),
-                   "data": {"ca.crt": "bundle"}}),
-        ]
-    }
-
-    #[tokio::test]
-    async fn what_a_connection_is_made_from_is_read_again_only_when_it_changed() {
-        let server: AuthorizationServer = serde_json::from_value(json!({
-            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
-            "metadata": {"namespace": "platform", "name": "main"},
-            "spec": {"issuer": "https://as.example/realms/r", "credentials": {"secretRef": {"name": "c"}},
-                     "caBundleRef": {"name": "ca"}},
-        }))
-        .unwrap();
-        let [mut secret, map] = objects();
-        let mut stage = stage(&[secret.clone(), map]).await;
-        let (path, first) = (
-            "/api/v1/namespaces/platform/secrets/c",
-            inputs(&server, &stage.ctx).await.unwrap(),
-        );
-        assert_eq!(stage.cluster.reads().len(), 2);
-        assert_eq!(inputs(&server, &stage.ctx).await.unwrap(), first);
-        assert_eq!(stage.cluster.reads(), [""; 0]);
-
-        secret["data"]["client-secret"] = json!("dHdv");
-        stage.cluster.put(secret);
-        stage.see().await;
-        let second = inputs(&server, &stage.ctx).await.unwrap();
-        assert_eq!(second.client_secret.expose(), "two");
-        assert_eq!(stage.cluster.reads(), [path]);
-
-        stage.cluster.remove(path);
-        stage.see().await;
-        let gone = inputs(&server, &stage.ctx).await;
-        assert!(
-            matches!(&gone, Err(Halt::Waiting(refusal)) if refusal.reason == "SecretNotFound"),
-            "{gone:?}"
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_read_holds_an_authorization_server_too() {
-        let mut referrers = Referrers::default();
-        assert_eq!(referrers.count(), 0);
-        referrers.unread = 2;
-        assert_eq!(referrers.count(), 2);
-        assert!(referrers.message().contains("2 objects cannot be read"));
-    }
-}
+mod tests;

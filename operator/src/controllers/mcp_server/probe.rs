@@ -31,8 +31,7 @@ const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","param
 /// How soon a server is asked again behind whose public address its gate was not found: somebody is at work on it.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// The pauses after which a question is put again that got no clear answer: a server, or the way to it, may be about to
-/// come up. No watch tells of it, and the next comparison is far.
+/// A server, or the way to it, may be about to come up: no watch tells of it, and the next comparison is far.
 const PAUSES: [Duration; 5] = [
     Duration::from_secs(3),
     Duration::from_secs(6),
@@ -50,12 +49,22 @@ pub struct Probes {
     pub(super) pods: Answers<Said>,
     pub(super) ways_in: Answers<Report>,
     pub(super) wakes: Wakes<McpServer>,
+    /// After which pauses a question is put again that got no clear answer.
+    pauses: &'static [Duration],
     /// Made once: they hold the authorities that are trusted.
     tenant: OnceCell<EgressClient>,
     pod: OnceCell<EgressClient>,
 }
 
 impl Probes {
+    /// Puts a question again, for a minute and a half, that got no clear answer.
+    pub fn patient() -> Self {
+        Self {
+            pauses: &PAUSES,
+            ..Self::default()
+        }
+    }
+
     /// The servers about which an answer changed.
     pub fn subscribe(&self) -> impl Stream<Item = ObjectRef<McpServer>> + Send + use<> {
         self.wakes.subscribe()
@@ -86,11 +95,11 @@ impl Probes {
         self.pod.get_or_try_init(make).await
     }
 
-    /// Asks a server at its public address, and again after these pauses while there is no clear answer.
-    async fn ask(&self, server: &McpServer, egress: &Egress, pauses: &[Duration]) {
+    /// Asks a server at its public address, and again after pauses while there is no clear answer.
+    async fn ask(&self, server: &McpServer, egress: &Egress) {
         let key = key(server);
         let mut answer = self.ask_once(server, egress).await;
-        for pause in pauses {
+        for pause in self.pauses {
             if answer != Answer::Unclear || self.public.is_outdated(&key) {
                 break;
             }
@@ -175,7 +184,7 @@ pub(super) fn enforcement(server: &Arc<McpServer>, version: &str, ctx: &Arc<Cont
     };
     if due {
         let (server, ctx) = (Arc::clone(server), Arc::clone(ctx));
-        tokio::spawn(async move { ctx.probes.ask(&server, &ctx.egress, &PAUSES).await });
+        tokio::spawn(async move { ctx.probes.ask(&server, &ctx.egress).await });
     }
     report
 }

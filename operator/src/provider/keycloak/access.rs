@@ -21,7 +21,7 @@ impl Keycloak {
         self.admin.tokens.forget_any().await;
         // Each representation says what its reader may do with it. That holds for every kind of token, and is what the
         // server will judge by; the roles in the token are neither.
-        let own = match self.find_client(&self.admin.tokens.client_id).await {
+        let own = match self.find_client(&self.admin.tokens.identity.client_id).await {
             Ok(own) => own,
             Err(ProviderError::Forbidden { .. }) => None,
             Err(error) => return Err(error),

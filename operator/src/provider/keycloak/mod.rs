@@ -16,6 +16,7 @@ mod admin;
 mod diff;
 mod documents;
 mod forget;
+mod identity;
 mod ids;
 mod limits;
 mod mark;
@@ -34,6 +35,7 @@ mod trust;
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -51,14 +53,16 @@ use url::Url;
 use super::{
     Access, ClientSpec, Credential, Credentials, Mark, ObservedClient, ObservedOverlap, ObservedResource,
     ObservedScopes, ObservedTrust, Plan, Proof, Provider, ProviderError, Read, RealmRegistry, ResourceSpec,
-    ScopeSpec, Verb, discovery::Discovered, http::HttpClient, realm::canonical,
+    ScopeSpec, SignIn, Verb, discovery::Discovered, http::HttpClient, realm::canonical,
 };
 use crate::{
+    clock::SharedClock,
     egress::{Audience, Egress, EgressError},
     lease::Leadership,
     metrics::Metrics,
 };
 use admin::Admin;
+use identity::Identity;
 use ids::Ids;
 use prove::Prover;
 use token::Tokens;
@@ -76,8 +80,12 @@ pub struct Settings<'a> {
     pub discovered: &'a Discovered,
     /// Client id of the operator's credential.
     pub client_id: String,
-    /// Secret of the operator's credential.
-    pub client_secret: Credential,
+    /// How the operator signs in.
+    pub sign_in: SignIn,
+    /// Where tokens of the operator's ServiceAccount may be.
+    pub token_files: &'a [PathBuf],
+    /// Tells the time.
+    pub clock: SharedClock,
     /// Certificates (PEM) to trust for this server, beside those of the platform.
     pub ca_bundle: Option<&'a [u8]>,
     /// The installation.
@@ -201,7 +209,14 @@ impl Keycloak {
             leadership: settings.leadership,
         };
         http.limits.note_operator(&settings.client_id);
-        let tokens = Tokens::new(token_endpoint.clone(), settings.client_id, settings.client_secret);
+        let identity = Identity {
+            client_id: settings.client_id,
+            sign_in: settings.sign_in,
+            issuer: issuer.clone(),
+            token_files: settings.token_files.to_vec(),
+            clock: settings.clock,
+        };
+        let tokens = Tokens::new(token_endpoint.clone(), identity);
         Ok(Self {
             admin: Admin::new(http, tokens, base),
             realm: canonical,
@@ -259,7 +274,7 @@ impl Provider for Keycloak {
     }
 
     fn own_client_id(&self) -> &str {
-        &self.admin.tokens.client_id
+        &self.admin.tokens.identity.client_id
     }
 
     async fn observe_client(&self, client_id: &str, read: Read) -> Result<ObservedClient, ProviderError> {

@@ -172,7 +172,10 @@ impl Keycloak {
     }
 
     async fn sees_itself(&self) -> Result<bool, ProviderError> {
-        Ok(self.find_client(&self.admin.tokens.client_id).await?.is_some())
+        Ok(self
+            .find_client(&self.admin.tokens.identity.client_id)
+            .await?
+            .is_some())
     }
 
     pub(super) async fn scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError> {

@@ -23,7 +23,7 @@ const SLACK: i64 = 1;
 impl Keycloak {
     /// See [`crate::provider::Provider::take_over`].
     pub(super) async fn end_older_tokens(&self) -> Result<(), ProviderError> {
-        let own = &self.admin.tokens.client_id;
+        let own = &self.admin.tokens.identity.client_id;
         let mut done = self.admin.http.limits.taken_over.lock().await;
         if done.contains(own) {
             return Ok(());

@@ -9,8 +9,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
+use super::identity::Identity;
 use crate::provider::{
-    Credential, ProviderError,
+    ProviderError,
     http::{Answer, Body, Effect, HttpClient, ONE, Request},
 };
 
@@ -42,17 +43,15 @@ pub(super) struct TokenAnswer {
 #[derive(Debug)]
 pub(super) struct Tokens {
     endpoint: Url,
-    pub(super) client_id: String,
-    secret: Credential,
+    pub(super) identity: Identity,
     current: Mutex<Option<Arc<Token>>>,
 }
 
 impl Tokens {
-    pub(super) fn new(endpoint: Url, client_id: String, secret: Credential) -> Self {
+    pub(super) fn new(endpoint: Url, identity: Identity) -> Self {
         Self {
             endpoint,
-            client_id,
-            secret,
+            identity,
             current: Mutex::default(),
         }
     }
@@ -88,12 +87,13 @@ impl Tokens {
     }
 
     async fn fetch(&self, http: &HttpClient) -> Result<Token, ProviderError> {
+        let shown = self.identity.show().await?;
         let sent = Instant::now();
-        let form = [
+        let mut form = vec![
             ("grant_type", "client_credentials"),
-            ("client_id", &self.client_id),
-            ("client_secret", self.secret.expose()),
+            ("client_id", self.identity.client_id.as_str()),
         ];
+        form.extend(shown.iter().map(|(name, value)| (*name, value.expose_secret())));
         let answer = request(http, OPERATION, &self.endpoint, &form).await?;
         if answer.status != StatusCode::OK {
             return Err(refused(&answer));

@@ -46,6 +46,17 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// How the operator signs in. Prints as redacted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignIn {
+    /// With a secret.
+    Secret(Credential),
+    /// With assertions that it signs with a private key, in PEM or as JWK.
+    Key(Credential),
+    /// With a token of its own ServiceAccount.
+    Token,
+}
+
 /// The secrets of a client that the authorization server is to accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {

@@ -18,10 +18,13 @@ use wiremock::{
 
 use super::super::{Keycloak, Settings};
 use crate::{
+    clock::SystemClock,
     egress::{Egress, EgressPolicy},
     lease::Leadership,
     metrics::Metrics,
-    provider::{Call, Change, Credential, LimitSettings, Read, RealmRegistry, Verb, discovery::Discovered},
+    provider::{
+        Call, Change, Credential, LimitSettings, Read, RealmRegistry, SignIn, Verb, discovery::Discovered,
+    },
 };
 
 pub(super) const CLIENTS: &str = "/admin/realms/r/clients";
@@ -66,7 +69,9 @@ pub(super) fn keycloak_of(
             grant_types: [grant.to_owned()].into(),
         },
         client_id: operator.into(),
-        client_secret: Credential::new("op-secret"),
+        sign_in: SignIn::Secret(Credential::new("op-secret")),
+        token_files: &[],
+        clock: SystemClock::shared(),
         ca_bundle: None,
         installation: "prod",
         client_ids: "prod.".into(),

@@ -1,0 +1,169 @@
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    provider::key,
+    testing::{OPERATOR, Stage, stage},
+};
+
+#[test]
+fn what_cannot_be_read_holds_an_authorization_server_too() {
+    let mut referrers = Referrers::default();
+    assert_eq!(referrers.count(), 0);
+    referrers.unread = 2;
+    assert_eq!(referrers.count(), 2);
+    assert!(referrers.message().contains("2 objects cannot be read"));
+}
+
+fn server(namespace: &str, credentials: &Value) -> AuthorizationServer {
+    serde_json::from_value(json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+        "metadata": {"namespace": namespace, "name": "main"},
+        "spec": {"issuer": "https://as/realms/r", "credentials": credentials},
+    }))
+    .unwrap()
+}
+
+/// With a Secret `own` that holds this.
+async fn holding(data: &[(&str, &str)]) -> Stage {
+    let data: Value = data
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), json!(STANDARD.encode(value))))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let secret = json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"namespace": "platform", "name": "own"}, "data": data});
+    stage(&[secret]).await
+}
+
+fn reason(found: Result<Inputs, Halt>) -> Option<&'static str> {
+    match found {
+        Ok(_) => None,
+        Err(Halt::Refused(refusal) | Halt::Waiting(refusal)) => Some(refusal.reason),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_secret_must_hold_what_the_way_to_sign_in_needs() {
+    let pem = key::make().unwrap();
+    let pem = pem.expose();
+    let jwk = PrivateKey::read(pem).unwrap().jwk();
+    let (secret, key) = ("secretRef", "privateKeyJwtRef");
+    let id = ("client-id", "op");
+    for (way, data, expected) in [
+        (secret, vec![id, ("client-secret", "s\n")], None),
+        (
+            secret,
+            vec![id, ("client-key.pem", pem)],
+            Some("SecretIncomplete"),
+        ),
+        (secret, vec![("client-secret", "s")], Some("SecretIncomplete")),
+        (key, vec![id, ("client-key.pem", pem)], None),
+        (key, vec![id, ("client-key.jwk", jwk.as_str())], None),
+        (key, vec![id, ("client-secret", "s")], Some("SecretIncomplete")),
+        (
+            key,
+            vec![id, ("client-key.pem", "none")],
+            Some("SecretIncomplete"),
+        ),
+        (key, vec![("client-key.pem", pem)], Some("SecretIncomplete")),
+    ] {
+        let stage = holding(&data).await;
+        let found = inputs(&server("platform", &json!({way: {"name": "own"}})), &stage.ctx).await;
+        let keys: Vec<_> = data.iter().map(|(key, _)| *key).collect();
+        if let Ok(found) = &found {
+            let expected = match way {
+                "secretRef" => SignIn::Secret(Credential::new("s")),
+                _ => SignIn::Key(Credential::new(data[1].1.trim_end())),
+            };
+            assert_eq!((found.client_id.as_str(), &found.sign_in), ("op", &expected));
+            assert!(!format!("{found:?}").contains("MII"), "it prints nothing of it");
+        }
+        assert_eq!(reason(found), expected, "{way} {keys:?}");
+        let other = server("platform", &json!({way: {"name": "other"}}));
+        assert_eq!(reason(inputs(&other, &stage.ctx).await), Some("SecretNotFound"));
+    }
+}
+
+/// Killed or not, what was kept is what was given.
+#[tokio::test]
+async fn each_way_to_sign_in_is_kept_for_the_clean_up() {
+    let stage = holding(&[("client-id", "op"), ("client-secret", "s")]).await;
+    let pem = key::make().unwrap();
+    for sign_in in [
+        SignIn::Secret(Credential::new("s")),
+        SignIn::Key(pem),
+        SignIn::Token,
+        SignIn::Secret(Credential::new("t")),
+    ] {
+        let given = Inputs {
+            client_id: "op".into(),
+            sign_in,
+            ca_bundle: None,
+        };
+        let gone = server("platform", &json!({"secretRef": {"name": "gone"}}));
+        kept::keep(&gone, &given, &stage.ctx).await.unwrap();
+        assert_eq!(inputs_for_cleanup(&gone, &stage.ctx).await.unwrap(), given);
+        stage.writes.live();
+        kept::keep(&gone, &given, &stage.ctx).await.unwrap();
+        assert_eq!(stage.writes.made(), 0, "it is kept already");
+    }
+}
+
+#[tokio::test]
+async fn the_token_of_the_operator_is_for_its_own_namespace() {
+    let stage = stage(&[]).await;
+    let by_token = json!({"serviceAccountToken": {"clientId": "op"}});
+    let found = inputs(&server(OPERATOR, &by_token), &stage.ctx).await.unwrap();
+    assert_eq!((found.client_id.as_str(), found.sign_in), ("op", SignIn::Token));
+    let found = inputs(&server("platform", &by_token), &stage.ctx).await;
+    assert_eq!(reason(found), Some("NotInOperatorNamespace"));
+}
+
+/// A Secret and a ConfigMap.
+fn objects() -> [serde_json::Value; 2] {
+    let metadata = |name: &str| json!({"namespace": "platform", "name": name});
+    [
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("c"),
+               "data": {"client-id": "aWQ=", "client-secret": "b25l"}}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata("ca"),
+               "data": {"ca.crt": "bundle"}}),
+    ]
+}
+
+#[tokio::test]
+async fn what_a_connection_is_made_from_is_read_again_only_when_it_changed() {
+    let server: AuthorizationServer = serde_json::from_value(json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+        "metadata": {"namespace": "platform", "name": "main"},
+        "spec": {"issuer": "https://as.example/realms/r", "credentials": {"secretRef": {"name": "c"}},
+                 "caBundleRef": {"name": "ca"}},
+    }))
+    .unwrap();
+    let [mut secret, map] = objects();
+    let mut stage = stage(&[secret.clone(), map]).await;
+    let (path, first) = (
+        "/api/v1/namespaces/platform/secrets/c",
+        inputs(&server, &stage.ctx).await.unwrap(),
+    );
+    assert_eq!(stage.cluster.reads().len(), 2);
+    assert_eq!(inputs(&server, &stage.ctx).await.unwrap(), first);
+    assert_eq!(stage.cluster.reads(), [""; 0]);
+
+    secret["data"]["client-secret"] = json!("dHdv");
+    stage.cluster.put(secret);
+    stage.see().await;
+    let second = inputs(&server, &stage.ctx).await.unwrap();
+    assert_eq!(second.sign_in, SignIn::Secret(Credential::new("two")));
+    assert_eq!(stage.cluster.reads(), [path]);
+
+    stage.cluster.remove(path);
+    stage.see().await;
+    let gone = inputs(&server, &stage.ctx).await;
+    assert!(
+        matches!(&gone, Err(Halt::Waiting(refusal)) if refusal.reason == "SecretNotFound"),
+        "{gone:?}"
+    );
+}

@@ -24,7 +24,7 @@ fn outage() -> Duration {
     Duration::from_secs(lengths::of(30, 300))
 }
 
-/// When all must be Ready again after it came back.
+/// When those who were Ready must be so again after it came back.
 const RECOVERY: Duration = Duration::from_secs(30);
 
 /// The lease of an operator that loses it: as shipped, or shorter, because the next one waits for all of it.

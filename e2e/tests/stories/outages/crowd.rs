@@ -21,7 +21,7 @@ use mcp_auth_e2e::{
     world::World,
 };
 
-use super::kubelet::Kubelet;
+use super::{RECOVERY, kubelet::Kubelet};
 use crate::fixtures::{apply_all, machine, server};
 
 /// How long it may take until all are registered, on a busy machine.
@@ -29,6 +29,9 @@ const AT_FIRST: Duration = Duration::from_mins(4);
 
 /// Everything is looked at this often, so that an outage is noticed.
 const RESYNC: &str = "10s";
+
+/// What the names of the clients begin with that are there from the beginning.
+const BEFORE: &str = "client";
 
 /// Which crowd.
 pub(super) struct Shape {
@@ -60,7 +63,7 @@ impl Crowd {
     ) -> anyhow::Result<()> {
         let crowd = Self::start(world, shape).await?;
         let told = async {
-            crowd.all_ready(AT_FIRST).await?;
+            crowd.ready("", AT_FIRST).await?;
             crowd.settled().await?;
             story(&crowd).await
         };
@@ -87,12 +90,16 @@ impl Crowd {
             api_server,
             kubelet,
         };
-        crowd.grow("client", shape.clients).await?;
+        crowd.grow(BEFORE, shape.clients).await?;
         Ok(crowd)
     }
 
-    /// Adds so many clients.
-    pub(super) async fn grow(&self, name: &str, count: usize) -> anyhow::Result<()> {
+    /// Adds so many new clients.
+    pub(super) async fn add(&self, count: usize) -> anyhow::Result<()> {
+        self.grow("new", count).await
+    }
+
+    async fn grow(&self, name: &str, count: usize) -> anyhow::Result<()> {
         let clients = (0..count).map(|number| machine(&self.env, &format!("{name}-{number:03}"), &["notes"]));
         apply_all(&self.env, &clients.collect::<Vec<_>>()).await
     }
@@ -111,12 +118,14 @@ impl Crowd {
         Ok(all)
     }
 
-    async fn readiness(&self) -> anyhow::Result<Readiness> {
+    /// Of the clients whose names begin like this.
+    async fn readiness(&self, prefix: &str) -> anyhow::Result<Readiness> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("mcpauth.dev", "v1alpha1", "McpClient"));
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.env.client(), self.env.namespace(), &resource);
         let mut readiness = Readiness::new();
-        for client in api.list(&ListParams::default()).await? {
+        let found = api.list(&ListParams::default()).await?.into_iter();
+        for client in found.filter(|client| client.name_any().starts_with(prefix)) {
             let conditions = client.data["status"]["conditions"].as_array().cloned();
             let ready = conditions
                 .into_iter()
@@ -134,11 +143,19 @@ impl Crowd {
         Ok(readiness)
     }
 
-    /// Waits until all are Ready. Gives how long that took.
-    pub(super) async fn all_ready(&self, timeout: Duration) -> anyhow::Result<Duration> {
+    /// Waits until those who were there before are Ready again, and then for the new ones, which takes as long as a busy
+    /// machine takes to register them. Gives how long each took.
+    pub(super) async fn recovered(&self) -> anyhow::Result<(Duration, Duration)> {
         let began = Instant::now();
+        self.ready(BEFORE, RECOVERY).await?;
+        let recovered = began.elapsed();
+        self.ready("", AT_FIRST).await?;
+        Ok((recovered, began.elapsed()))
+    }
+
+    async fn ready(&self, prefix: &str, timeout: Duration) -> anyhow::Result<()> {
         wait_for("all clients to be Ready", timeout, async || {
-            let readiness = self.readiness().await?;
+            let readiness = self.readiness(prefix).await?;
             let ready: usize = readiness
                 .iter()
                 .filter(|((status, _), _)| status == "True")
@@ -151,8 +168,7 @@ impl Crowd {
                 Seen::NotYet(format!("{readiness:?}"))
             })
         })
-        .await?;
-        Ok(began.elapsed())
+        .await
     }
 
     /// Waits until no Secret is written any more.
@@ -188,7 +204,7 @@ impl Crowd {
         let began = Instant::now();
         let mut worst = Readiness::new();
         while began.elapsed() < during {
-            for (state, count) in self.readiness().await? {
+            for (state, count) in self.readiness("").await? {
                 ensure!(state.0 != "False", "{count} clients are {state:?}");
                 let most = worst.entry(state).or_default();
                 *most = count.max(*most);

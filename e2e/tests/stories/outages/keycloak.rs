@@ -6,7 +6,6 @@ use anyhow::{Context, ensure};
 use mcp_auth_e2e::world::World;
 
 use super::{
-    RECOVERY,
     crowd::{Crowd, Shape},
     outage,
     traffic::Histogram,
@@ -51,7 +50,7 @@ async fn away(crowd: &Crowd) -> anyhow::Result<()> {
     };
     let before = calls().await?;
     proxy.refuse_connections().await?;
-    crowd.grow("new", NEW).await?;
+    crowd.add(NEW).await?;
     let told = crowd.watched(outage()).await.context("while Keycloak is away")?;
     let made = calls().await? - before;
     let unreachable = ("Unknown".to_owned(), "AuthorizationServerUnreachable".to_owned());
@@ -69,18 +68,16 @@ async fn away(crowd: &Crowd) -> anyhow::Result<()> {
 
     proxy.clear();
     proxy.heal()?;
-    let took = crowd
-        .all_ready(RECOVERY)
-        .await
-        .context("after Keycloak came back")?;
+    let (again, all) = crowd.recovered().await.context("after Keycloak came back")?;
     let busiest = Histogram::of(&proxy.calls()).busiest()?;
     crowd.unwritten(&secrets).await?;
     crowd.world.note(format!(
         "Keycloak away for {} s under {CLIENTS} clients: {made} calls meanwhile ({} at most), {were_told} clients said so, \
-         all and {NEW} new ones Ready {:.1} s after it came back, with {busiest} calls in the busiest second",
+         all were Ready again {:.1} s after it came back, and {NEW} new ones after {:.1} s, with {busiest} calls in the busiest second",
         outage().as_secs(),
         most_calls(),
-        took.as_secs_f64()
+        again.as_secs_f64(),
+        all.as_secs_f64()
     ));
     Ok(())
 }

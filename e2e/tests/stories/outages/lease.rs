@@ -11,7 +11,6 @@ use mcp_auth_e2e::{
 use serde_json::{Value, json};
 
 use super::{
-    RECOVERY,
     crowd::{Crowd, Shape},
     lease, traffic, trust,
 };
@@ -37,7 +36,7 @@ async fn held(crowd: &Crowd) -> anyhow::Result<()> {
     take_lease(crowd).await?;
     let taken = Instant::now();
     // There is work to do.
-    crowd.grow("new", 1).await?;
+    crowd.add(1).await?;
     let ended = tokio::time::timeout(trust(), first.process().wait()).await;
     let ended = ended.context("it goes on although another holds the lease")??;
     ensure!(!ended.success(), "it ended as if it had been asked to");
@@ -55,7 +54,7 @@ async fn held(crowd: &Crowd) -> anyhow::Result<()> {
     let calls = [env.proxy().calls(), crowd.api_server.calls()].concat();
     let writes = traffic::writes(calls, stopped, taken + lease());
     ensure!(writes.is_empty(), "written while another leads: {writes:?}");
-    let took = crowd.all_ready(RECOVERY).await?;
+    let (_, all) = crowd.recovered().await?;
     crowd.unwritten(&secrets).await?;
     crowd.world.note(format!(
         "another took the lease of {} s under {} clients: the operator ended {:.1} s later, led again after {:.1} s, \
@@ -64,7 +63,7 @@ async fn held(crowd: &Crowd) -> anyhow::Result<()> {
         clients(),
         (stopped - taken).as_secs_f64(),
         resumed.as_secs_f64(),
-        took.as_secs_f64()
+        all.as_secs_f64()
     ));
     Ok(())
 }

@@ -40,7 +40,7 @@ unit: ## Unit tests, and that the generated files are up to date
 fuzz: ## Five minutes of random bodies and addresses: what a gate lets through must mean one thing to every reader; SEED=N repeats a run
 	cargo run --quiet --release -p mcp-auth-gate-fuzz -- $(if $(SEED),--seed $(SEED))
 
-stories: ## The stories on a real API server and a real Keycloak; SEED=N repeats the crashes that a run tried
+stories: ## The stories on a real API server and a real Keycloak; SEED=N tries another sample of crashes
 	@echo "==> stories"
 	cargo build --quiet -p mcp-auth-operator -p mcp-auth-gate
 	cargo test --quiet -p mcp-auth-e2e --test stories

@@ -18,6 +18,7 @@ use anyhow::{Context, anyhow, bail};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::ServiceAccount,
+    rbac::v1::ClusterRoleBinding,
 };
 use kube::{
     Api, Client, Config,
@@ -25,7 +26,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     kubectl::Kubectl,
@@ -102,6 +103,7 @@ impl ControlPlane {
         }
         let client = client(&admin_kubeconfig).await?;
         wait_for_api_server(&api_server, &etcd, &client).await?;
+        show_keys_to_all(&client).await?;
 
         let manager = layout.controller_manager(tools, &admin_kubeconfig);
         let log = dir.join("kube-controller-manager.log");
@@ -283,6 +285,20 @@ async fn wait_for_api_server(api_server: &Guarded, etcd: &Guarded, client: &Clie
         status = api_server.wait() => bail!("kube-apiserver ended ({}); its last lines:\n{}", status?, api_server.log_tail()),
         status = etcd.wait() => bail!("etcd ended ({}); its last lines:\n{}", status?, etcd.log_tail()),
     }
+}
+
+/// Lets everybody read by which keys the tokens of ServiceAccounts are signed: who trusts them outside the cluster has
+/// none of its own.
+async fn show_keys_to_all(client: &Client) -> anyhow::Result<()> {
+    const ROLE: &str = "system:service-account-issuer-discovery";
+    let binding: ClusterRoleBinding = serde_json::from_value(json!({
+        "metadata": { "name": "mcp-auth-stories-token-keys" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:unauthenticated" }],
+    }))?;
+    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+    bindings.create(&PostParams::default(), &binding).await?;
+    Ok(())
 }
 
 /// The controllers run once the namespace `default` has the service account that one of them makes.

@@ -67,7 +67,9 @@ impl Keycloak {
             management_port: ports::free()?,
             certificate: dir.join("server.pem"),
             key: dir.join("server.key"),
+            trust: dir.join("authority.pem"),
         };
+        fs::write(&launch.trust, authority.pem())?;
         tools.make_home(&launch.home)?;
         authority
             .server_certificate_at(&host.to_string())?

@@ -24,6 +24,7 @@ use kube::{
 };
 use mcp_auth_crds::GROUP;
 use secrecy::ExposeSecret;
+use serde_json::Value;
 
 use crate::world::World;
 
@@ -57,9 +58,9 @@ impl Known {
         for secret in api.list(&ListParams::default()).await? {
             let place = format!("{}/{}", secret.namespace().unwrap_or_default(), secret.name_any());
             for (key, value) in secret.data.unwrap_or_default() {
-                if let Some(value) = String::from_utf8(value.0)
-                    .ok()
-                    .filter(|value| is_generated(value))
+                for value in String::from_utf8(value.0)
+                    .iter()
+                    .flat_map(|value| generated(&key, value))
                 {
                     self.add(&format!("{key} of Secret {place}"), &value);
                 }
@@ -173,6 +174,22 @@ pub async fn check(world: &World) -> anyhow::Result<String> {
     ))
 }
 
+/// What of a value of a Secret nobody else may see: a generated text, or the private numbers of a JWK. The id of a key is
+/// public.
+fn generated(key: &str, value: &str) -> Vec<String> {
+    if key == "key-id" {
+        return Vec::new();
+    }
+    if is_generated(value) {
+        return vec![value.to_owned()];
+    }
+    let jwk: Value = serde_json::from_str(value).unwrap_or_default();
+    let numbers = ["d", "p", "q", "dp", "dq", "qi"].into_iter();
+    numbers
+        .filter_map(|name| jwk[name].as_str().map(str::to_owned))
+        .collect()
+}
+
 /// Whether a value looks like a credential that a program made: long, and letters and digits in no order. Names, URLs,
 /// times, certificates and fingerprints in hexadecimal digits do not.
 fn is_generated(value: &str) -> bool {
@@ -275,5 +292,13 @@ mod tests {
         ] {
             assert!(!is_generated(other), "{other}");
         }
+    }
+
+    #[test]
+    fn of_a_key_its_private_numbers_are_secret() {
+        let jwk = r#"{"kid":"id","n":"public","d":"private","q":"too"}"#;
+        assert_eq!(generated("client-key.jwk", jwk), ["private", "too"]);
+        assert_eq!(generated("client-secret", SECRET), [SECRET]);
+        assert!(generated("key-id", SECRET).is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! OAuth as clients and browsers do it: real token requests, real login and consent pages, real signatures.
 
+mod assertion;
 mod browser;
 mod login;
 mod token;
@@ -9,6 +10,7 @@ use anyhow::{Context, ensure};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use self::assertion::{JWT_BEARER, SigningKey};
 use crate::pki::{Authority, Trust};
 
 pub use browser::{Arrival, Browser};
@@ -36,33 +38,58 @@ struct Metadata {
 #[derive(Clone, Debug)]
 pub struct OAuthClient {
     id: String,
-    secret: Option<SecretString>,
-    in_header: bool,
+    credential: Credential,
+}
+
+/// How a client says that it is itself.
+#[derive(Clone, Debug)]
+enum Credential {
+    /// Not at all.
+    None,
+    /// With a secret in the form.
+    Form(SecretString),
+    /// With a secret in the `Authorization` header.
+    Header(SecretString),
+    /// With assertions that it signs.
+    Key(SigningKey),
+    /// With an assertion that somebody else signed.
+    Assertion(SecretString),
 }
 
 impl OAuthClient {
     /// A client with a secret, sent in the form (`client_secret_post`).
     pub fn confidential(id: impl Into<String>, secret: SecretString) -> Self {
-        Self {
-            id: id.into(),
-            secret: Some(secret),
-            in_header: false,
-        }
+        Self::with(id, Credential::Form(secret))
     }
 
     /// A client without a secret.
     pub fn public(id: impl Into<String>) -> Self {
+        Self::with(id, Credential::None)
+    }
+
+    /// A client that signs with a private key, in PEM (`private_key_jwt`), for the issuer with this URL.
+    pub fn signing(id: impl Into<String>, pem: &SecretString, issuer: &str) -> anyhow::Result<Self> {
+        Ok(Self::with(id, Credential::Key(SigningKey::new(pem, issuer)?)))
+    }
+
+    /// A client that sends this assertion.
+    pub fn asserting(id: impl Into<String>, assertion: SecretString) -> Self {
+        Self::with(id, Credential::Assertion(assertion))
+    }
+
+    fn with(id: impl Into<String>, credential: Credential) -> Self {
         Self {
             id: id.into(),
-            secret: None,
-            in_header: false,
+            credential,
         }
     }
 
     /// Sends the secret in the `Authorization` header (`client_secret_basic`).
     #[must_use]
     pub fn with_basic(mut self) -> Self {
-        self.in_header = true;
+        if let Credential::Form(secret) = self.credential {
+            self.credential = Credential::Header(secret);
+        }
         self
     }
 
@@ -77,21 +104,28 @@ impl OAuthClient {
         request: reqwest::RequestBuilder,
         form: &mut Vec<(String, String)>,
     ) -> reqwest::RequestBuilder {
-        match &self.secret {
+        let mut add = |name: &str, value: &str| form.push((name.to_owned(), value.to_owned()));
+        if let Credential::Header(secret) = &self.credential {
             // RFC 6749 section 2.3.1: both halves are encoded as in a form first.
-            Some(secret) if self.in_header => {
-                let encode =
-                    |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-                request.basic_auth(encode(&self.id), Some(encode(secret.expose_secret())))
-            }
-            secret => {
-                form.push(("client_id".to_owned(), self.id.clone()));
-                if let Some(secret) = secret {
-                    form.push(("client_secret".to_owned(), secret.expose_secret().to_owned()));
-                }
-                request
-            }
+            let encode =
+                |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+            return request.basic_auth(encode(&self.id), Some(encode(secret.expose_secret())));
         }
+        add("client_id", &self.id);
+        let assertion = match &self.credential {
+            Credential::None | Credential::Header(_) => None,
+            Credential::Form(secret) => {
+                add("client_secret", secret.expose_secret());
+                None
+            }
+            Credential::Key(key) => Some(key.assertion(&self.id)),
+            Credential::Assertion(assertion) => Some(assertion.expose_secret().to_owned()),
+        };
+        if let Some(assertion) = assertion {
+            add("client_assertion_type", JWT_BEARER);
+            add("client_assertion", &assertion);
+        }
+        request
     }
 }
 

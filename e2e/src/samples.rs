@@ -36,7 +36,7 @@ const FILES: [&str; 7] = [
 pub const GATED: (&str, &str, &str) = ("McpServer", "team-b", "everything");
 
 /// All objects of ours that the samples make, with the kind, namespace and name of each.
-pub const OBJECTS: [(&str, &str, &str); 12] = [
+pub const OBJECTS: [(&str, &str, &str); 13] = [
     ("AuthorizationServer", PLATFORM, "company"),
     ("McpServer", "team-a", "assistant"),
     ("McpServer", "team-b", "documents"),
@@ -44,6 +44,7 @@ pub const OBJECTS: [(&str, &str, &str); 12] = [
     GATED,
     ("McpClient", "team-a", "reporter"),
     ("McpClient", "team-a", "scheduler"),
+    ("McpClient", "team-a", "archiver"),
     ("McpClient", "team-a", "desktop"),
     ("McpClient", "team-b", "portal"),
     ("McpClient", "team-b", "agent"),

@@ -1,6 +1,6 @@
 //! The API server as reconcilers use it: every call bounded in time, every write behind the leader's fence.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use k8s_openapi::{
     ByteString, NamespaceResourceScope,
@@ -12,14 +12,18 @@ use kube::{
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 use mcp_auth_crds::annotations::{FINALIZER, MANAGED_BY, MANAGER};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use crate::{error::Error, lease::Leadership};
 
 mod bounded;
 
 pub use bounded::Unanswered;
+
+/// Where the API server says who issues the tokens of ServiceAccounts.
+const DISCOVERY: &str = "/.well-known/openid-configuration";
 
 /// What every object of ours is, to the API server.
 pub trait Owned:
@@ -40,6 +44,7 @@ impl<K> Owned for K where
 pub struct Cluster {
     client: Client,
     leadership: Leadership,
+    issuer: Arc<OnceCell<String>>,
 }
 
 /// Whether something that we want to write under a fixed name is there, and whose it is.
@@ -80,7 +85,24 @@ impl Cluster {
         Self {
             client: bounded::bounded(client, leadership.clone()),
             leadership,
+            issuer: Arc::default(),
         }
+    }
+
+    /// What `iss` of the tokens is that the API server gives ServiceAccounts. Read once: it changes with the API server's
+    /// flags only.
+    pub async fn token_issuer(&self) -> Result<String, Error> {
+        #[derive(Deserialize)]
+        struct Discovery {
+            issuer: String,
+        }
+        let read = || async {
+            let request = http::Request::get(DISCOVERY).body(Vec::new());
+            let request = request.map_err(kube::Error::HttpError)?;
+            let discovery: Discovery = self.client.request(request).await?;
+            Ok::<_, kube::Error>(discovery.issuer)
+        };
+        Ok(self.issuer.get_or_try_init(read).await?.clone())
     }
 
     /// A typed API in a namespace, for anything but a watch.

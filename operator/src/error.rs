@@ -33,6 +33,9 @@ pub enum Error {
         /// The permissions by the names that the server's administrator knows.
         missing: String,
     },
+    /// The system gave no randomness for a private key.
+    #[error("no private key could be made")]
+    KeyNotMade,
     /// This replica does not lead any more: a write was not sent, or was given up before its answer came.
     #[error("this replica does not lead")]
     NotLeading,
@@ -45,7 +48,7 @@ impl Error {
             Self::Provider(error) => error.needs_a_person(),
             Self::Discovery(error) => error.needs_a_person(),
             Self::Setup(_) | Self::PermissionsMissing { .. } => true,
-            Self::Cluster { .. } | Self::NotLeading => false,
+            Self::Cluster { .. } | Self::KeyNotMade | Self::NotLeading => false,
         }
     }
 
@@ -57,6 +60,7 @@ impl Error {
             Self::Discovery(error) => error.reason(),
             Self::Setup(_) => "InvalidConnection",
             Self::PermissionsMissing { .. } => "PermissionMissing",
+            Self::KeyNotMade => "KeyNotMade",
             Self::NotLeading => "NotLeading",
         }
     }

@@ -11,8 +11,9 @@
 //! - [`Leadership`] is the fence: whoever writes to an authorization server or to the API server asks it first;
 //! - a lease that somebody deletes is not free: who knew it waits for its duration, and its holder makes it again.
 //!
-//! What remains is a process frozen between that question and the write, which no lease can exclude, and a replica that
-//! starts right after the lease was deleted: it cannot know that there was one.
+//! What remains is a process frozen between that question and the write, which no lease can exclude: what it writes must
+//! be refused where it arrives (see [`crate::provider::Provider::take_over`]). And a replica that starts right after the
+//! lease was deleted: it cannot know that there was one.
 
 use std::{future::Future, pin::pin, time::Duration};
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     common::{LocalReference, NamespaceSelection, ScopeName},
     rules,
+    service_accounts::{ServiceAccountIssuer, ServiceAccountTrust},
 };
 
 /// Where the authorization server is, how the operator signs in to it, and who may use it for what.
@@ -101,6 +102,10 @@ pub struct KeycloakRealm {
         validation = rules::immutable("realm is immutable: create another AuthorizationServer")
     )]
     pub realm: String,
+
+    /// Clients may authenticate with tokens of their ServiceAccounts, from this issuer. When absent none may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_issuer: Option<ServiceAccountIssuer>,
 }
 
 /// The operator's own credential at the authorization server.
@@ -328,6 +333,9 @@ pub struct AuthorizationServerStatus {
     /// What the server says of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<DiscoveredMetadata>,
+    /// What lets clients authenticate with tokens of their ServiceAccounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_issuer: Option<ServiceAccountTrust>,
     /// How many McpServers refer to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<i64>,

@@ -8,7 +8,8 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{DurationText, ObjectReference, ScopeName},
+    common::{DurationText, LocalReference, ObjectReference, ScopeName},
+    existing_client::ExistingClient,
     rotation::{Rotation, RotationStatus},
     rules,
 };
@@ -33,12 +34,24 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.managed)").message("say how the client comes to be: managed is required")
+    validation = Rule::new("has(self.managed) || has(self.existing)")
+        .message("say how the client comes to be: managed or existing is required")
         .field_path(".managed")
         .reason(Reason::FieldValueRequired),
-    validation = Rule::new("!has(self.rotation) || !has(self.managed) || !has(self.managed.authentication) || self.managed.authentication.method != 'None'")
-        .message("a client with authentication method None has no credential to rotate: leave out rotation")
+    validation = Rule::new("!has(self.managed) || !has(self.existing)")
+        .message("a client is either managed or existing: leave one of them out")
+        .field_path(".existing"),
+    validation = Rule::new("has(self.existing) == has(oldSelf.existing)")
+        .message("a managed client does not become an existing one, nor the other way: create another McpClient"),
+    validation = Rule::new("!has(self.existing) || (!has(self.secret) && !has(self.rotation) && !has(self.accessTokenLifetime) && !has(self.deletionPolicy))")
+        .message("whoever registers an existing client decides these: leave out secret, rotation, accessTokenLifetime and deletionPolicy")
+        .field_path(".existing"),
+    validation = Rule::new("!has(self.rotation) || !has(self.managed) || !has(self.managed.authentication) || !(self.managed.authentication.method in ['None', 'ServiceAccountToken'])")
+        .message("a client with authentication method None or ServiceAccountToken has no credential to rotate: leave out rotation")
         .field_path(".rotation"),
+    validation = Rule::new("!has(self.secret) || !has(self.managed) || !has(self.managed.authentication) || self.managed.authentication.method != 'ServiceAccountToken'")
+        .message("a client with authentication method ServiceAccountToken has no Secret, but a ConfigMap: leave out secret")
+        .field_path(".secret"),
     validation = Rule::new("!has(self.access) || self.access.all(a, self.access.exists_one(b, b.server == a.server))")
         .message("access names each server once")
         .field_path(".access")
@@ -52,8 +65,12 @@ pub struct McpClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed: Option<ManagedClient>,
 
+    /// Somebody else registers the client and fills a Secret with its credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<ExistingClient>,
+
     /// The servers that the client wants to call. It can get tokens for exactly what it asks for here and the
-    /// servers allow.
+    /// servers allow; whoever registers an existing client sees to that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub access: Vec<Access>,
@@ -72,7 +89,8 @@ pub struct McpClientSpec {
     #[x_kube(validation = rules::between("1m", "24h"))]
     pub access_token_lifetime: Option<DurationText>,
 
-    /// true: the client is disabled at the authorization server and its sessions are ended.
+    /// true: the client is disabled at the authorization server, its sessions are ended, and gates refuse its tokens. Of
+    /// an existing client, only the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<bool>,
 
@@ -150,10 +168,21 @@ pub struct ManagedClient {
 /// How a client proves who it is.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.serviceAccount) == (self.method == 'ServiceAccountToken')")
+        .message("serviceAccount goes with the method ServiceAccountToken, and only with it")
+        .field_path(".serviceAccount")
+)]
 pub struct ClientAuthentication {
-    /// ClientSecret: a secret that the operator makes and rotates. None: a public client, which proves only that
-    /// the same party began and ended a sign-in (PKCE).
+    /// ClientSecret: a secret that the operator makes and rotates. PrivateKeyJwt: a private key that the operator makes
+    /// and rotates, of which the authorization server knows only the public half. ServiceAccountToken: the tokens that
+    /// Kubernetes gives the pods of a ServiceAccount; there is no secret at all. None: a public client, which proves only
+    /// that the same party began and ended a sign-in (PKCE).
     pub method: AuthenticationMethod,
+
+    /// With ServiceAccountToken: the ServiceAccount, in this namespace. One can stand for one client only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<LocalReference>,
 }
 
 /// Authentication methods of clients.
@@ -161,6 +190,10 @@ pub struct ClientAuthentication {
 pub enum AuthenticationMethod {
     /// A shared secret.
     ClientSecret,
+    /// Assertions that are signed with a private key (RFC 7523).
+    PrivateKeyJwt,
+    /// Tokens of a ServiceAccount.
+    ServiceAccountToken,
     /// A public client.
     None,
 }
@@ -244,6 +277,14 @@ struct SecretKeys {
     client_id: SecretKey,
     /// Key of the client secret.
     client_secret: SecretKey,
+    /// Key of the private key as JWK.
+    #[serde(rename = "client-key.jwk")]
+    client_key_jwk: SecretKey,
+    /// Key of the private key as PEM.
+    #[serde(rename = "client-key.pem")]
+    client_key_pem: SecretKey,
+    /// Key of the id of the private key.
+    key_id: SecretKey,
     /// Key of the issuer.
     issuer: SecretKey,
     /// Key of the token endpoint.
@@ -288,6 +329,14 @@ pub enum SecretValue {
     ClientId,
     /// The client secret.
     ClientSecret,
+    /// The private key as JWK (RFC 7517), with its id.
+    #[serde(rename = "client-key.jwk")]
+    ClientKeyJwk,
+    /// The private key as PKCS#8 in PEM.
+    #[serde(rename = "client-key.pem")]
+    ClientKeyPem,
+    /// The id of the private key: its thumbprint (RFC 7638).
+    KeyId,
     /// The issuer.
     Issuer,
     /// The token endpoint.
@@ -318,18 +367,21 @@ pub struct McpClientStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The client id at the authorization server.
+    /// The client id at the authorization server; of an existing client, once its credential was proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// What the client can get tokens for.
+    /// What the client can get tokens for; of an existing client, what the servers allow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub granted: Vec<GrantedAccess>,
     /// The Secret that the workload reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// Changes when the content of the Secret does.
+    /// Changes when the content of the Secret does; of an existing client, with every write to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_hash: Option<String>,
+    /// The ConfigMap that the workload reads, where there is nothing secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_name: Option<String>,
     /// The credential's age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationStatus>,

@@ -3,16 +3,20 @@
 mod authorization_server;
 mod common;
 mod enforcement;
+mod existing_client;
 mod mcp_client;
 mod mcp_server;
 mod rotation;
 mod rules;
+mod service_accounts;
 mod token_exchange_policy;
 
 pub use authorization_server::*;
 pub use common::*;
 pub use enforcement::*;
+pub use existing_client::*;
 pub use mcp_client::*;
 pub use mcp_server::*;
 pub use rotation::*;
+pub use service_accounts::*;
 pub use token_exchange_policy::*;

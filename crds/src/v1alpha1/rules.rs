@@ -229,13 +229,16 @@ pub(super) fn secret_keys_differ() -> Rule {
     let values = [
         "client-id",
         "client-secret",
+        "client-key.jwk",
+        "client-key.pem",
+        "key-id",
         "issuer",
         "token-endpoint",
         "scope",
         "resource",
     ];
     let keys = values.map(|value| {
-        let property = value.replace('-', "__dash__");
+        let property = value.replace('-', "__dash__").replace('.', "__dot__");
         format!("has(self.{property}) ? self.{property} : '{value}'")
     });
     Rule::new(format!(

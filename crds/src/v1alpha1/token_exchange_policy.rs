@@ -54,7 +54,7 @@ pub struct TokenExchangePolicySpec {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub scopes: Vec<ExchangeScope>,
-    /// The McpClients whose tokens may be exchanged for these scopes. Absent: every client whose token names the server
+    /// The managed McpClients whose tokens may be exchanged for these scopes. Absent: every client whose token names the server
     /// as its audience. Where several policies of the server give the same scope, the clients of all of them may; one
     /// without `subjectClients` opens it to every client. The operator needs more rights for this at the authorization
     /// server (on Keycloak the role manage-realm); without them the policy is refused.

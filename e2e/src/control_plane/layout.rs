@@ -162,7 +162,12 @@ impl<'a> Layout<'a> {
             .arg(format!("--secure-port={}", self.port))
             .arg(format!("--tls-cert-file={}", self.path("apiserver.pem")))
             .arg(format!("--tls-private-key-file={}", self.path("apiserver.key")))
-            .arg("--service-account-issuer=https://kubernetes.default.svc")
+            // An address that somebody outside, such as Keycloak, can read keys from.
+            .arg(format!("--service-account-issuer={}", self.address()))
+            .arg(format!(
+                "--service-account-jwks-uri={}/openid/v1/jwks",
+                self.address()
+            ))
             .arg(format!(
                 "--service-account-key-file={}",
                 self.path("accounts.pub")

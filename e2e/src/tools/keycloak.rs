@@ -71,6 +71,8 @@ pub struct Launch {
     pub certificate: PathBuf,
     /// Its key, a PEM file.
     pub key: PathBuf,
+    /// Whose certificates it trusts, a PEM file.
+    pub trust: PathBuf,
 }
 
 impl KeycloakTools {
@@ -182,15 +184,18 @@ async fn warm_up(distribution: &Path, folder: &Path, logs: &Path) -> anyhow::Res
     let scratch = logs.join("warm-keycloak");
     let home = scratch.join("home");
     link_distribution(distribution, &home)?;
-    let identity = Authority::new()?.server_certificate()?;
+    let authority = Authority::new()?;
+    let identity = authority.server_certificate()?;
     let launch = Launch {
         host: Ipv4Addr::LOCALHOST,
         https_port: ports::free()?,
         management_port: ports::free()?,
         certificate: scratch.join("server.pem"),
         key: scratch.join("server.key"),
+        trust: scratch.join("authority.pem"),
         home,
     };
+    fs::write(&launch.trust, authority.pem())?;
     identity.write(&launch.certificate, &launch.key)?;
 
     let secret = secrets::random();
@@ -231,6 +236,7 @@ fn start_command(distribution: &Path, launch: &Launch, class_archive: &str) -> C
             launch.certificate.display()
         ))
         .arg(format!("--https-certificate-key-file={}", launch.key.display()))
+        .arg(format!("--truststore-paths={}", launch.trust.display()))
         // A full URL: the issuer stays the same whichever address a request came by.
         .arg(format!(
             "--hostname=https://{}:{}",

@@ -1,5 +1,6 @@
 //! The operator is killed, or left without an answer, at each of its writes.
 
+mod frozen;
 mod scene;
 mod steps;
 mod trials;
@@ -21,23 +22,40 @@ use trials::{Place, Trial};
 const OPERATORS: usize = 4;
 
 /// So many trials are made unless all are.
-const SAMPLE: usize = 16;
+const SAMPLE: usize = 12;
+
+/// The sample that is tried unless another is asked for.
+const SEED: u64 = 1;
 
 /// How often the same is tried until the fault comes up: what the operator writes depends a little on what it hears
 /// first.
 const ATTEMPTS: usize = 3;
 
+/// So many faults may not come up, or a tenth: some writes are made in some lives only.
+const NOT_MET: usize = 2;
+
 pub(crate) fn stories() -> Vec<Story> {
-    vec![Story::new(
-        "crashes::at_any_write_in_the_life_of_a_client",
-        at_any_write,
-    )]
+    vec![
+        Story::new("crashes::at_any_write_in_the_life_of_a_client", at_any_write),
+        Story::new(
+            "crashes::frozen_in_a_rotation_that_another_finishes",
+            frozen::in_a_rotation,
+        ),
+        Story::new(
+            "crashes::frozen_in_a_creation_that_another_finishes_and_undoes",
+            frozen::in_a_creation,
+        ),
+    ]
 }
 
-/// Which sample: SEED=N repeats one.
-fn seed() -> u64 {
-    let chosen = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    chosen.unwrap_or_else(|| rand::random::<u64>() >> 32)
+/// Which sample: the same in every run, unless SEED=N asks for another.
+fn seed() -> anyhow::Result<u64> {
+    match std::env::var("SEED") {
+        Ok(chosen) => chosen
+            .parse()
+            .with_context(|| format!("SEED={chosen} is no number")),
+        Err(_) => Ok(SEED),
+    }
 }
 
 /// A scene, with every write in the life of the first client of its realm.
@@ -48,7 +66,7 @@ async fn begun(world: &Arc<World>, number: usize) -> anyhow::Result<(Scene, Vec<
 }
 
 async fn at_any_write(world: Arc<World>) -> anyhow::Result<()> {
-    let seed = seed();
+    let seed = seed()?;
     let mut begun = try_join_all((0..OPERATORS).map(|number| begun(&world, number))).await?;
     let (scene, first) = begun.first_mut().context("no operator")?;
     let later = trials::record(scene, "later").await?;
@@ -94,7 +112,7 @@ async fn at_any_write(world: Arc<World>) -> anyhow::Result<()> {
         outcome.failed.join("\n")
     );
     ensure!(
-        outcome.not_met.len() * 10 <= outcome.tried,
+        outcome.not_met.len() <= NOT_MET.max(outcome.tried / 10),
         "too many faults did not come up:\n{}",
         outcome.not_met.join("\n")
     );

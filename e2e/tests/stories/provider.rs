@@ -98,7 +98,7 @@ impl Scene {
     /// A token of the client has exactly what it should have.
     async fn prove(&self, client: &ClientSpec, audience: &str) -> anyhow::Result<()> {
         let proof = credentials_proof(client, SECRET, &["orders:read"], &[audience]);
-        Ok(self.keycloak.prove(&proof).await?)
+        Ok(self.keycloak.prove(&proof, SystemClock.now()).await?)
     }
 }
 
@@ -118,6 +118,7 @@ async fn connect_with(env: &StoryEnv, secret: &str) -> anyhow::Result<Keycloak> 
     let discovered = discover(&client, env.realm().issuer(), &endpoints).await?;
     let rate = NonZeroU32::new(1000).unwrap_or(NonZeroU32::MIN);
     Ok(Keycloak::new(Settings {
+        manages_trust: false,
         realm: env.realm().name(),
         endpoints: &endpoints,
         discovered: &discovered,

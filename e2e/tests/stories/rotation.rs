@@ -2,16 +2,18 @@
 
 mod overlap;
 mod revocation;
-mod workload;
+pub(crate) mod workload;
 
 use std::time::Duration;
 
 use mcp_auth_e2e::{
+    oauth::{Issuer, OAuthClient},
     operator::Operator,
     runner::Story,
     story::StoryEnv,
     wait::{Seen, wait_for},
 };
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::fixtures::{Named, SOON, apply_all, machine, ready, server};
@@ -28,17 +30,17 @@ pub(crate) fn stories() -> Vec<Story> {
     ]
 }
 
-const ROTATE: &str = "mcpauth.dev/rotate-requested-at";
-const REVOKE: &str = "mcpauth.dev/revoke-requested-at";
+pub(crate) const ROTATE: &str = "mcpauth.dev/rotate-requested-at";
+pub(crate) const REVOKE: &str = "mcpauth.dev/revoke-requested-at";
 
 /// A client that gets tokens for itself, with this overlap.
-fn reader(env: &StoryEnv, overlap: Duration) -> Value {
+pub(crate) fn reader(env: &StoryEnv, overlap: Duration) -> Value {
     let mut client = machine(env, "reader", &["notes"]);
     client["spec"]["rotation"] = json!({ "overlap": format!("{}s", overlap.as_secs()) });
     client
 }
 
-fn named(env: &StoryEnv) -> Named<'_> {
+pub(crate) fn named(env: &StoryEnv) -> Named<'_> {
     ("McpClient", env.namespace(), "reader")
 }
 
@@ -55,7 +57,7 @@ async fn at_work(env: &StoryEnv, overlap: Duration) -> anyhow::Result<Operator> 
     Ok(operator)
 }
 
-async fn annotate(env: &StoryEnv, annotation: &str, value: &str) -> anyhow::Result<()> {
+pub(crate) async fn annotate(env: &StoryEnv, annotation: &str, value: &str) -> anyhow::Result<()> {
     let assignment = format!("{annotation}={value}");
     let arguments = [
         "annotate",
@@ -70,7 +72,11 @@ async fn annotate(env: &StoryEnv, annotation: &str, value: &str) -> anyhow::Resu
 }
 
 /// Waits until the status of the client is as it should be. Gives it.
-async fn status(env: &StoryEnv, what: &str, right: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+pub(crate) async fn status(
+    env: &StoryEnv,
+    what: &str,
+    right: impl Fn(&Value) -> bool,
+) -> anyhow::Result<Value> {
     wait_for(what, SOON, async || {
         let (kind, namespace, name) = named(env);
         let object = env.get(kind, namespace, name).await?.unwrap_or_default();
@@ -85,12 +91,39 @@ async fn status(env: &StoryEnv, what: &str, right: impl Fn(&Value) -> bool) -> a
 }
 
 async fn secret(env: &StoryEnv) -> anyhow::Result<String> {
-    env.secret_value(env.namespace(), "reader-mcp-client", "client-secret")
-        .await
+    value(env, "client-secret").await
+}
+
+/// What is under this key in the client's Secret.
+pub(crate) async fn value(env: &StoryEnv, key: &str) -> anyhow::Result<String> {
+    env.secret_value(env.namespace(), "reader-mcp-client", key).await
+}
+
+/// The client with this credential of it, a secret or a private key.
+pub(crate) fn authenticated(
+    issuer: &Issuer,
+    client_id: &str,
+    credential: String,
+) -> anyhow::Result<OAuthClient> {
+    let is_key = credential.starts_with("-----BEGIN PRIVATE KEY-----");
+    let credential = SecretString::from(credential);
+    if is_key {
+        OAuthClient::signing(client_id, &credential, issuer.url())
+    } else {
+        Ok(OAuthClient::confidential(client_id, credential))
+    }
+}
+
+/// Whether the authorization server refuses this credential of the client.
+pub(crate) async fn refused(env: &StoryEnv, credential: &str) -> anyhow::Result<bool> {
+    let issuer = env.issuer().await?;
+    let client = authenticated(&issuer, &value(env, "client-id").await?, credential.to_owned())?;
+    let answer = issuer.client_credentials(&client, None).await?;
+    Ok(answer.granted().is_err())
 }
 
 /// Whether the client is ready with its credential, as the status says.
-fn credentials_ready(status: &Value) -> bool {
+pub(crate) fn credentials_ready(status: &Value) -> bool {
     let conditions = status["conditions"].as_array();
     let found = conditions.into_iter().flatten();
     found

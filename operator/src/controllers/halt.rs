@@ -55,7 +55,7 @@ impl Halt {
             }
             Self::Failed(Error::Cluster { reason, .. }) => matches!(*reason, "Conflict" | "Unreachable"),
             Self::Failed(Error::Discovery(error)) => !error.needs_a_person(),
-            Self::Failed(Error::NotLeading) => true,
+            Self::Failed(Error::KeyNotMade | Error::NotLeading) => true,
             Self::Waiting(refusal) => refusal.reason == CONNECTING,
             Self::Failed(Error::Setup(_) | Error::PermissionsMissing { .. })
             | Self::Refused(_)

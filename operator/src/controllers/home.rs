@@ -13,7 +13,7 @@ use crate::{
     cluster::is_deleting,
     connections::Connection,
     context::{Context, find},
-    provider::{ClientSpec, Mark, ResourceSpec},
+    provider::{Authentication, ClientSpec, Mark, ResourceSpec, ServiceAccount},
 };
 
 /// The AuthorizationServer that `reference`, written in `namespace`, names.
@@ -118,6 +118,11 @@ pub fn withdrawn_client(want: ClientSpec) -> ClientSpec {
         enabled: false,
         scopes: [].into(),
         adopt: false,
+        authentication: match want.authentication {
+            // It may stand for another client now.
+            Authentication::ServiceAccount(_) => Authentication::ServiceAccount(ServiceAccount::default()),
+            other => other,
+        },
         ..want
     }
 }

@@ -197,10 +197,14 @@ fn short(mut note: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mcp_auth_crds::v1alpha1::McpClient;
+    use mcp_auth_crds::v1alpha1::{McpClient, McpClientStatus};
 
     use super::*;
-    use crate::{provider::ProviderError, testing::stage};
+    use crate::{
+        controllers::halt,
+        provider::ProviderError,
+        testing::{Stage, stage},
+    };
 
     fn client() -> McpClient {
         serde_json::from_value(serde_json::json!({
@@ -225,6 +229,58 @@ mod tests {
             0,
             "it is no failure of the object"
         );
+    }
+
+    /// A pass over the client as it is stored that ends like this. Gives what `Ready` is after it.
+    async fn ready_after(stage: &Stage, error: ProviderError) -> String {
+        const PATH: &str = "/apis/mcpauth.dev/v1alpha1/namespaces/n/mcpclients/c";
+        let ctx = &stage.ctx;
+        let stored = || serde_json::from_value::<McpClient>(stage.cluster.get(PATH).unwrap()).unwrap();
+        let client = stored();
+        let old = client.status.clone().unwrap_or_default();
+        let build = |halt: Option<&Halt>| {
+            let parts = halt::complete(&["Registered"], Vec::new(), halt);
+            let reports = condition::summarize(parts, &[], "All is well");
+            let conditions = condition::merge(&old.conditions, &reports, None, ctx.now());
+            let status = McpClientStatus {
+                conditions,
+                ..old.clone()
+            };
+            (status, reports)
+        };
+        let halted = Err(Halt::from(error));
+        let work = report(
+            Kind::McpClient,
+            &client,
+            client.status.as_ref(),
+            halted,
+            build,
+            ctx,
+        );
+        run(Kind::McpClient, &client, ctx, work).await.unwrap_err();
+        readiness(&stored().status.unwrap().conditions).unwrap().0
+    }
+
+    #[tokio::test]
+    async fn one_failure_that_may_pass_flips_nothing_and_a_wrong_answer_does() {
+        let unreachable = ProviderError::Unreachable {
+            why: "gone".into(),
+            retry_after: None,
+        };
+        let refused = ProviderError::Unauthenticated { code: "x".into() };
+        for (error, first, second) in [(unreachable, "True", "Unknown"), (refused, "False", "False")] {
+            let stage = stage(&[]).await;
+            let mut ready = serde_json::to_value(client()).unwrap();
+            ready["status"] = serde_json::json!({"conditions": [{
+                "type": "Ready", "status": "True", "reason": "Ready", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }]});
+            stage.cluster.put(ready);
+            for expected in [first, second] {
+                let found = ready_after(&stage, error.clone()).await;
+                assert_eq!(found, expected, "{error}");
+            }
+        }
     }
 
     #[tokio::test]

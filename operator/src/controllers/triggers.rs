@@ -300,8 +300,18 @@ pub fn clients(ctx: &Arc<Context>) -> Queue<McpClient> {
         feeds.clients.clone(),
         feeds.clients.clone(),
     );
+    let (by_account, by_map) = (feeds.clients.clone(), feeds.clients.clone());
     stream::select_all([
         own(&feeds.clients),
+        // A ServiceAccount that one leaves, another can have; one that it takes, another loses.
+        on(&feeds.clients, move |touch| {
+            all(&by_account, |client| mcp_client::contend(client, &touch.object))
+        }),
+        on(&feeds.config_maps, move |touch| {
+            by_owner_or_name(&by_map, touch, |client, name| {
+                mcp_client::map_name(client) == name && mcp_client::has_account(client)
+            })
+        }),
         on_home(&feeds.authorization_servers, move |home| {
             all(&by_home, |client| {
                 names(&client.spec.authorization_server_ref, client, home)

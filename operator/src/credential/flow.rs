@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Api, api::ObjectMeta};
 
-use super::{Choice, Facts, Reason, begin, finish, journal, journal::Journal, make, retire, secret};
+use super::{Choice, Facts, Reason, begin, finish, journal, journal::Journal, retire, secret};
 use crate::{
     cluster::{self, Ownership, ownership},
     context::Context,
     controllers::halt::Halt,
     error::Error,
     policy::names,
-    provider::{Credential, Mark, Proof, Provider},
+    provider::{Credential, CredentialKind, Mark, Proof, Provider, key},
     recall::Known,
 };
 
@@ -78,25 +78,35 @@ pub async fn forget(ctx: &Context, mark: &Mark) -> Result<(), Error> {
 
 /// Journals the choice of a credential, before anything is written elsewhere.
 pub async fn hold(ctx: &Context, mark: &Mark, facts: Facts<'_>, choice: Choice) -> Result<Held, Error> {
-    let made = matches!(choice, Choice::Make(_)).then(make);
+    let made = match choice {
+        Choice::Make(_) => Some(make(facts.kind).await?),
+        Choice::Keep(_) | Choice::Finish(_) | Choice::Adopt(_) => None,
+    };
     let journal = match begin(facts, &choice, made.clone()) {
         Some(begun) => write(ctx, mark, &begun).await?,
         None => facts.journal.cloned().unwrap_or_default(),
     };
-    Ok(match (choice, made) {
-        (Choice::Keep(secret) | Choice::Finish(secret) | Choice::Adopt(secret), _) => Held {
-            journal,
-            secret,
-            made: None,
-            deferred: None,
-        },
-        (Choice::Make(reason), made) => Held {
-            journal,
-            secret: made.unwrap_or_else(make),
-            made: Some(reason),
-            deferred: None,
-        },
+    let (kept, reason) = match choice {
+        Choice::Keep(secret) | Choice::Finish(secret) | Choice::Adopt(secret) => (secret, None),
+        Choice::Make(reason) => (made.ok_or(Error::KeyNotMade)?, Some(reason)),
+    };
+    Ok(Held {
+        journal,
+        secret: kept,
+        made: reason,
+        deferred: None,
     })
+}
+
+/// A new credential. A key takes long enough to keep others waiting, so it is made aside.
+async fn make(kind: CredentialKind) -> Result<Credential, Error> {
+    match kind {
+        CredentialKind::Secret => Ok(super::make()),
+        CredentialKind::PrivateKey => {
+            let made = tokio::task::spawn_blocking(key::make).await;
+            made.ok().flatten().ok_or(Error::KeyNotMade)
+        }
+    }
 }
 
 async fn write(ctx: &Context, mark: &Mark, journal: &Journal) -> Result<Journal, Error> {
@@ -148,6 +158,9 @@ pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> R
     }
     let api: Api<Secret> = ctx.cluster.api(wanted.namespace);
     let existing = api.get_opt(wanted.name).await?;
+    let mut over = existing
+        .as_ref()
+        .and_then(|found| found.metadata.resource_version.clone());
     match ownership(existing.as_ref().map(|found| &found.metadata), wanted.owner) {
         Ownership::Foreign => {
             return Err(Halt::refused(
@@ -163,6 +176,7 @@ pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> R
             if let Some(found) = &existing {
                 ctx.cluster.delete(found).await?;
             }
+            over = None;
         }
         Ownership::Ours { alive: true } => {
             let found = existing.as_ref();
@@ -181,13 +195,15 @@ pub async fn publish(ctx: &Context, wanted: Wanted<'_>, last: Option<&str>) -> R
         }
         Ownership::Absent => {}
     }
-    let desired = cluster::secret(
+    let mut desired = cluster::secret(
         wanted.namespace,
         wanted.name,
         wanted.owner,
         wanted.labels,
         &wanted.data,
     );
+    // What comes late must not put an older credential back over one that another replica wrote meanwhile.
+    desired.metadata.resource_version = over;
     let applied = ctx.cluster.apply(&desired).await?;
     memory.note(&applied.metadata, right);
     Ok(Published {
@@ -233,7 +249,7 @@ pub async fn prove(
     let proved = journal.proved.as_ref() == Some(&fingerprint) && journal.pending.is_none();
     if !proved || again {
         // A proof that fails although what it proves was just set up is not the user's to mend: it is tried again.
-        provider.prove(proof).await?;
+        provider.prove(proof, facts.now).await?;
     }
     let settled = finish(&journal, facts).or_else(|| retire(&journal, facts));
     let settled = settled.unwrap_or_else(|| journal.clone());

@@ -70,6 +70,11 @@ pub fn name(kind: &str, namespace: &str, name: &str) -> String {
 }
 
 impl Journal {
+    /// Whether it holds no credential.
+    pub const fn is_empty(&self) -> bool {
+        self.current.is_none() && self.pending.is_none()
+    }
+
     fn from_secret(secret: &Secret) -> Self {
         let data = secret.data.as_ref();
         let text = |key: &str| {

@@ -18,7 +18,7 @@ use self::{
     journal::{Journal, Pending},
     window::Window,
 };
-use crate::provider::{Credential, Credentials, Previous};
+use crate::provider::{Credential, CredentialKind, Credentials, Previous};
 
 /// For how long the authorization server is told to accept the old secret while the new one is not proved. It ends
 /// [`Facts::overlap`] after the proof; until then, and if the operator is down for long, the workload depends on it.
@@ -32,6 +32,8 @@ const BEFORE_EXPIRY: SignedDuration = SignedDuration::from_hours(24);
 pub enum Reason {
     /// There was none.
     First,
+    /// The client authenticates in another way now.
+    MethodChanged,
     /// The annotation asked for it, and for the end of the old one.
     Revoked,
     /// The annotation asked for it.
@@ -44,8 +46,9 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::First,
+        Self::MethodChanged,
         Self::Revoked,
         Self::Requested,
         Self::Expiring,
@@ -56,6 +59,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::First => "First",
+            Self::MethodChanged => "MethodChanged",
             Self::Revoked => "Revoked",
             Self::Requested => "Requested",
             Self::Expiring => "Expiring",
@@ -65,16 +69,19 @@ impl Reason {
 
     /// Whether the old credential may stay valid for a while.
     const fn overlaps(self) -> bool {
-        !matches!(self, Self::First | Self::Revoked)
+        !matches!(self, Self::First | Self::MethodChanged | Self::Revoked)
     }
 }
 
 /// What is known when a credential is chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
+    /// What the client authenticates with.
+    pub kind: CredentialKind,
     /// What the journal says; `None` when there is none (new, or lost with the operator's namespace).
     pub journal: Option<&'a Journal>,
-    /// The secret that the authorization server tells for our client.
+    /// The secret that the authorization server tells for our client, or the key in the workload's Secret if the server
+    /// accepts it.
     pub at_server: Option<&'a Credential>,
     /// When it lets that secret expire.
     pub expires: Option<Timestamp>,
@@ -93,13 +100,14 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// Of a credential that nobody asks to rotate.
+    /// Of a secret that nobody asks to rotate.
     pub fn unrotated(
         journal: Option<&'a Journal>,
         at_server: Option<&'a Credential>,
         now: Timestamp,
     ) -> Self {
         Self {
+            kind: CredentialKind::Secret,
             journal,
             at_server,
             expires: None,
@@ -125,15 +133,23 @@ pub enum Choice {
     Keep(Credential),
     /// The one that the journal has begun to put in force.
     Finish(Credential),
-    /// The one that the authorization server tells; the journal was lost.
+    /// The one that the authorization server tells or accepts; the journal was lost.
     Adopt(Credential),
     /// A new one.
     Make(Reason),
 }
 
 /// The checks in their order; the first that has something to say decides.
-const CHECKS: [fn(&Facts<'_>) -> Option<Choice>; 7] =
-    [unfinished, lost, revoked, overlapping, requested, expiring, due];
+const CHECKS: [fn(&Facts<'_>) -> Option<Choice>; 8] = [
+    method_changed,
+    unfinished,
+    lost,
+    revoked,
+    overlapping,
+    requested,
+    expiring,
+    due,
+];
 
 /// Chooses.
 pub fn choose(facts: Facts<'_>) -> Choice {
@@ -143,13 +159,30 @@ pub fn choose(facts: Facts<'_>) -> Choice {
         .unwrap_or(Choice::Make(Reason::First))
 }
 
+/// What is of another kind is of no use, also while it is put in force. What was revoked stays so.
+fn method_changed(facts: &Facts<'_>) -> Option<Choice> {
+    let journal = facts.journal?;
+    let pending = journal.pending.as_ref();
+    let newest = pending
+        .map(|pending| &pending.credential)
+        .or(journal.current.as_ref())?;
+    (newest.kind() != facts.kind).then_some(())?;
+    let revoked = is_revoked(facts) || pending.is_some_and(|pending| pending.reason == Reason::Revoked);
+    Some(Choice::Make(if revoked {
+        Reason::Revoked
+    } else {
+        Reason::MethodChanged
+    }))
+}
+
 /// A change that was begun is finished first.
 fn unfinished(facts: &Facts<'_>) -> Option<Choice> {
     let pending = facts.journal?.pending.as_ref()?;
     Some(Choice::Finish(pending.credential.clone()))
 }
 
-/// A lost journal is filled from the server.
+/// A lost journal is filled from the server. That tells no private key: one that is not in the workload's Secret either
+/// is replaced.
 fn lost(facts: &Facts<'_>) -> Option<Choice> {
     match (facts.current(), facts.at_server) {
         (Some(_), _) => None,
@@ -159,8 +192,14 @@ fn lost(facts: &Facts<'_>) -> Option<Choice> {
 }
 
 fn revoked(facts: &Facts<'_>) -> Option<Choice> {
-    let handled = facts.journal?.handled_revocation.as_deref();
-    (facts.revocation.is_some() && facts.revocation != handled).then_some(Choice::Make(Reason::Revoked))
+    is_revoked(facts).then_some(Choice::Make(Reason::Revoked))
+}
+
+fn is_revoked(facts: &Facts<'_>) -> bool {
+    let handled = facts
+        .journal
+        .and_then(|journal| journal.handled_revocation.as_deref());
+    facts.journal.is_some() && facts.revocation.is_some() && facts.revocation != handled
 }
 
 /// No third one while two are valid: who has not read the second yet would be refused.

@@ -9,14 +9,20 @@ use mcp_auth_crds::{
     v1alpha1::{ClientSecretSpec, SecretValue},
 };
 
-use crate::{policy::names, provider::Credential};
+use crate::{
+    policy::names,
+    provider::{Credential, CredentialKind, key::PrivateKey},
+};
+
+/// Where the private key is stored, unless the spec says otherwise.
+const PEM: &str = "client-key.pem";
 
 /// What a workload needs to get tokens.
 #[derive(Clone, Debug)]
 pub struct Content<'a> {
     /// Client id.
     pub client_id: &'a str,
-    /// Its secret, unless it is public.
+    /// Its secret or private key, unless it is public.
     pub secret: Option<&'a Credential>,
     /// Issuer, byte for byte.
     pub issuer: &'a str,
@@ -30,6 +36,9 @@ pub struct Content<'a> {
 
 /// The data of the Secret, under the keys that `spec` asks for.
 pub fn data(content: &Content<'_>, spec: Option<&ClientSecretSpec>) -> BTreeMap<String, String> {
+    let of_kind = |kind| content.secret.filter(|credential| credential.kind() == kind);
+    let pem = of_kind(CredentialKind::PrivateKey);
+    let private_key = pem.and_then(PrivateKey::of);
     let values = [
         (
             SecretValue::ClientId,
@@ -39,7 +48,22 @@ pub fn data(content: &Content<'_>, spec: Option<&ClientSecretSpec>) -> BTreeMap<
         (
             SecretValue::ClientSecret,
             "client-secret",
-            content.secret.map(|secret| secret.expose().to_owned()),
+            of_kind(CredentialKind::Secret).map(|secret| secret.expose().to_owned()),
+        ),
+        (
+            SecretValue::ClientKeyJwk,
+            "client-key.jwk",
+            private_key.as_ref().map(PrivateKey::jwk),
+        ),
+        (
+            SecretValue::ClientKeyPem,
+            PEM,
+            pem.map(|key| key.expose().to_owned()),
+        ),
+        (
+            SecretValue::KeyId,
+            "key-id",
+            private_key.as_ref().map(PrivateKey::id),
         ),
         (SecretValue::Issuer, "issuer", Some(content.issuer.to_owned())),
         (
@@ -54,14 +78,26 @@ pub fn data(content: &Content<'_>, spec: Option<&ClientSecretSpec>) -> BTreeMap<
             content.resource.map(str::to_owned),
         ),
     ];
-    let key = |value, usual: &str| {
-        spec.and_then(|spec| spec.keys.get(&value).cloned())
-            .unwrap_or_else(|| usual.to_owned())
-    };
     values
         .into_iter()
-        .filter_map(|(value, usual, text)| Some((key(value, usual), text?)))
+        .filter_map(|(value, usual, text)| Some((key(spec, value, usual), text?)))
         .collect()
+}
+
+/// The key under which a value is stored.
+fn key(spec: Option<&ClientSecretSpec>, value: SecretValue, usual: &str) -> String {
+    spec.and_then(|spec| spec.keys.get(&value).cloned())
+        .unwrap_or_else(|| usual.to_owned())
+}
+
+/// The private key that a Secret holds, if it holds one.
+pub fn private_key(secret: &Secret, spec: Option<&ClientSecretSpec>) -> Option<Credential> {
+    let held = secret
+        .data
+        .as_ref()?
+        .get(&key(spec, SecretValue::ClientKeyPem, PEM))?;
+    let credential = Credential::new(String::from_utf8(held.0.clone()).ok()?);
+    PrivateKey::of(&credential).is_some().then_some(credential)
 }
 
 /// A short fingerprint of the data, for those who must notice when it changes. The secret in it has 256 random

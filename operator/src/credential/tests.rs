@@ -1,5 +1,7 @@
 use super::*;
 
+#[path = "tests/methods.rs"]
+mod methods;
 #[path = "tests/rotations.rs"]
 mod rotations;
 

@@ -60,7 +60,9 @@ pub fn denials(
     let admitted: BTreeSet<String> = clients
         .iter()
         .filter(|(client, _)| !is_suspended(client))
-        .map(|(client, _)| id(client, installation))
+        // Several can know the credential of one client: nobody lifts a denial where they have no access.
+        .filter(|(client, labels)| client.spec.existing.is_none() || can_have_tokens(server, client, labels))
+        .filter_map(|(client, _)| id(client, installation))
         .collect();
     let mut all: Denials = before
         .iter()
@@ -68,8 +70,10 @@ pub fn denials(
         .filter_map(|(id, denial)| Some((id.clone(), gone(*denial, now.as_second())?)))
         .collect();
     for (client, labels) in clients {
-        if is_suspended(client) && can_have_tokens(server, client, labels) {
-            let id = id(client, installation);
+        if is_suspended(client)
+            && can_have_tokens(server, client, labels)
+            && let Some(id) = id(client, installation)
+        {
             let since = before
                 .get(&id)
                 .map_or_else(|| now.as_second(), |denial| denial.since);
@@ -134,6 +138,12 @@ fn can_have_tokens(server: &McpServer, client: &McpClient, labels: &BTreeMap<Str
     same_home && (granted(client).any(|granted| granted == name) || asks())
 }
 
+/// The id that a client which somebody else registers has proved to be. That of any other never changes.
+pub fn proved_id(client: &McpClient) -> Option<&str> {
+    client.spec.existing.as_ref()?;
+    client.status.as_ref()?.client_id.as_deref()
+}
+
 /// The McpServers, by namespace and name, whose gates may refuse the tokens of a client: none as long as it is not
 /// suspended.
 pub fn denied_at(client: &McpClient) -> BTreeSet<(String, String)> {
@@ -158,14 +168,16 @@ fn granted(client: &McpClient) -> impl Iterator<Item = (String, String)> {
     names.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
 }
 
-fn id(client: &McpClient, installation: &str) -> String {
+/// The id for which the client speaks. One that somebody else registers speaks for what it has proved to be, and for
+/// nothing else: it could name any other's id, to have it denied or admitted.
+fn id(client: &McpClient, installation: &str) -> Option<String> {
     let known = client.status.as_ref().and_then(|status| status.client_id.clone());
-    known.unwrap_or_else(|| {
-        names::client_id(
-            installation,
-            &client.namespace().unwrap_or_default(),
-            &client.name_any(),
-        )
+    if client.spec.existing.is_some() {
+        return known;
+    }
+    known.or_else(|| {
+        let namespace = client.namespace().unwrap_or_default();
+        Some(names::client_id(installation, &namespace, &client.name_any()))
     })
 }
 

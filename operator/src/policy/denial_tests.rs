@@ -204,3 +204,48 @@ fn the_most_that_is_denied_fits_into_a_config_map() {
         serde_json::to_string(&all).unwrap().len() + serde_json::to_string_pretty(&ids).unwrap().len();
     assert!(bytes < 512 * 1024, "{bytes}");
 }
+
+#[test]
+fn a_client_of_somebody_else_speaks_only_for_what_it_proved_to_be() {
+    let (server, none) = (server(&Value::Null), Denials::new());
+    let existing = |fields: &Value, id: Option<&str>| {
+        let mut spec =
+            json!({"existing": {"secretRef": {"name": "s"}, "grantTypes": ["client_credentials"]}});
+        let all = spec.as_object_mut().unwrap();
+        all.extend(fields.as_object().unwrap().clone());
+        client("team", &spec, json!({"clientId": id}))
+    };
+    let suspended = |id| existing(&json!({}), id);
+    assert_eq!(after(&server, &[suspended(None)], &none, now()), none);
+    let denied = after(&server, &[suspended(Some("theirs"))], &none, now());
+    assert_eq!(denied.keys().collect::<Vec<_>>(), ["theirs"]);
+
+    for (fields, id, stays, why) in [
+        (
+            json!({"suspended": false}),
+            Some("theirs"),
+            false,
+            "it is resumed",
+        ),
+        (json!({"suspended": false}), None, true, "it proved nothing"),
+        (json!({}), None, true, "its credential works no more"),
+        (
+            json!({"suspended": false, "access": []}),
+            Some("theirs"),
+            true,
+            "it has no access",
+        ),
+    ] {
+        let left = after(&server, &[existing(&fields, id)], &denied, now());
+        assert_eq!(left.contains_key("theirs"), stays, "{why}");
+    }
+    let beside = [
+        suspended(Some("theirs")),
+        existing(&json!({"suspended": false}), Some("theirs")),
+    ];
+    assert_eq!(
+        after(&server, &beside, &denied, now()),
+        denied,
+        "another who has the credential does not lift it"
+    );
+}

@@ -80,9 +80,15 @@ pub enum ProviderError {
         /// Our own words.
         why: &'static str,
     },
-    /// A proof failed: the credential does not work, or gives something else than declared.
+    /// A proof failed: the credential does not work.
     #[error("the proof failed: {why}")]
     Unproved {
+        /// Our own words.
+        why: String,
+    },
+    /// A proof failed although the credential works: it does not give what it is to give.
+    #[error("the proof failed: {why}")]
+    Ungranted {
         /// Our own words.
         why: String,
     },
@@ -105,7 +111,7 @@ impl ProviderError {
             Self::Gone { .. } => "Gone",
             Self::Rejected { .. } => "Rejected",
             Self::Malformed { .. } => "MalformedAnswer",
-            Self::Unproved { .. } => "ProofFailed",
+            Self::Unproved { .. } | Self::Ungranted { .. } => "ProofFailed",
             Self::NotLeading => "NotLeading",
         }
     }

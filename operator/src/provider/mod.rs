@@ -7,6 +7,7 @@
 pub mod discovery;
 pub mod error;
 mod http;
+pub mod key;
 pub mod keycloak;
 pub mod model;
 pub mod plan;
@@ -23,9 +24,9 @@ use mcp_auth_gate_core::document::TokenType;
 
 pub use error::ProviderError;
 pub use model::{
-    Authentication, ClientSpec, Credential, Credentials, Grant, Holder, Mark, ObservedClient, ObservedLimits,
-    ObservedOverlap, ObservedResource, ObservedScopes, Presence, Previous, Proof, ResourceSpec, ScopeOwner,
-    ScopeSpec, Subjects,
+    Authentication, ClientSpec, Credential, CredentialKind, Credentials, Grant, Holder, Mark, ObservedClient,
+    ObservedLimits, ObservedOverlap, ObservedResource, ObservedScopes, ObservedTrust, Presence, Previous,
+    Proof, ResourceSpec, ScopeOwner, ScopeSpec, ServiceAccount, Subjects,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};
@@ -54,6 +55,8 @@ pub enum Capability {
     ReadableSecrets,
     /// When the secret of a client is replaced, the old one can stay valid for a while.
     SecretOverlap,
+    /// The operator can see to it that clients may authenticate with tokens of their ServiceAccounts.
+    ServiceAccountTokens,
 }
 
 impl Capability {
@@ -66,6 +69,7 @@ impl Capability {
             Self::SubjectClients => "SubjectClients",
             Self::ReadableSecrets => "ReadableSecrets",
             Self::SecretOverlap => "SecretOverlap",
+            Self::ServiceAccountTokens => "ServiceAccountTokens",
         }
     }
 }
@@ -88,13 +92,18 @@ pub trait Provider: Send + Sync {
     /// Signs in and finds out what the credential may do. Always asks the server.
     async fn check_access(&self) -> Result<Access, ProviderError>;
 
+    /// Makes sure that no call is carried out any more that another replica sent before this one led. Once in the life of
+    /// the process, before anything else is written there; a server that does not allow it is no failure.
+    async fn take_over(&self) -> Result<(), ProviderError>;
+
     /// What access tokens of this server call themselves, and nothing else that it issues does.
     fn token_types(&self) -> Vec<TokenType>;
 
     /// The realm or tenant, by the one spelling that all who mean it share.
     fn realm(&self) -> &str;
 
-    /// The client id of the operator's own credential: never adopted, changed or deleted.
+    /// The client id of the operator's own credential: never adopted or deleted, and changed by
+    /// [`Provider::take_over`] only.
     fn own_client_id(&self) -> &str;
 
     /// A client by its client id.
@@ -125,6 +134,15 @@ pub trait Provider: Send + Sync {
 
     /// The calls that make it so, or with `wanted: false` undo what was made for it.
     fn plan_overlap(&self, wanted: bool, observed: &ObservedOverlap) -> Plan;
+
+    /// Under which name the server knows the issuer of our cluster's ServiceAccount tokens, if we tell it.
+    fn trust_name(&self) -> String;
+
+    /// What of the realm as a whole has to be so that those tokens count ([`Capability::ServiceAccountTokens`]).
+    async fn observe_trust(&self, read: Read) -> Result<ObservedTrust, ProviderError>;
+
+    /// The calls that make tokens of this issuer count, or with `None` undo what was made for it.
+    fn plan_trust(&self, issuer: Option<&str>, observed: &ObservedTrust) -> Plan;
 
     /// The calls that delete the client if it is ours.
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan;
@@ -168,5 +186,5 @@ pub trait Provider: Send + Sync {
     async fn execute(&self, plan: &Plan) -> Result<(), ProviderError>;
 
     /// Shows at the token endpoint, as the workload would, that a credential works.
-    async fn prove(&self, proof: &Proof) -> Result<(), ProviderError>;
+    async fn prove(&self, proof: &Proof, now: Timestamp) -> Result<(), ProviderError>;
 }

@@ -1,5 +1,6 @@
 //! The vocabulary between reconcilers and providers: what is wanted, what was observed, whose it is.
 
+mod credential;
 mod subjects;
 
 use std::{
@@ -9,10 +10,10 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
-use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
-pub use subjects::{ObservedLimits, ObservedOverlap, Subjects};
+pub use credential::{Authentication, Credential, CredentialKind, Credentials, Previous, ServiceAccount};
+pub use subjects::{ObservedLimits, ObservedOverlap, ObservedTrust, Subjects};
 
 /// Whose an object at the authorization server is. Everything that we create carries one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,64 +78,6 @@ impl Presence {
     }
 }
 
-/// A secret that we chose. Prints as redacted.
-#[derive(Clone)]
-pub struct Credential(SecretString);
-
-impl Credential {
-    /// Wraps a secret.
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(SecretString::from(secret.into()))
-    }
-
-    /// The secret itself, for the call or the Secret that needs it.
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-}
-
-impl PartialEq for Credential {
-    fn eq(&self, other: &Self) -> bool {
-        self.expose() == other.expose()
-    }
-}
-
-impl Eq for Credential {}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credential(redacted)")
-    }
-}
-
-/// The secrets of a client that the authorization server is to accept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// The one that the workload has, or is about to get.
-    pub current: Credential,
-    /// The one before it, where the server can accept two.
-    pub previous: Option<Previous>,
-}
-
-impl Credentials {
-    /// One secret alone.
-    pub fn only(current: Credential) -> Self {
-        Self {
-            current,
-            previous: None,
-        }
-    }
-}
-
-/// A secret that was replaced and is still valid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Previous {
-    /// The secret.
-    pub credential: Credential,
-    /// Until when.
-    pub until: Timestamp,
-}
-
 /// OAuth grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grant {
@@ -144,15 +87,6 @@ pub enum Grant {
     RefreshToken,
     /// RFC 6749 section 4.4.
     ClientCredentials,
-}
-
-/// How a client authenticates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Authentication {
-    /// By a shared secret.
-    ClientSecret,
-    /// Not at all.
-    None,
 }
 
 /// A client as it is to be.
@@ -189,8 +123,12 @@ pub struct ObservedClient {
     pub presence: Presence,
     /// Its secret, where the server tells it.
     pub secret: Option<Credential>,
+    /// Whether the server takes it for who it says it is, without asking for its secret.
+    pub is_public: bool,
     /// When the server lets that secret expire, if it does.
     pub secret_expires: Option<Timestamp>,
+    /// Thumbprints of the public keys by which it may sign in.
+    pub keys: BTreeSet<String>,
     /// The server's own representation, for the provider that read it. Holds secrets: never printed.
     pub raw: Option<Value>,
     /// Of a resource: its limits of exchange.
@@ -384,7 +322,9 @@ mod tests {
         let observed = ObservedClient {
             presence: Presence::Absent,
             secret: Some(secret.clone()),
+            is_public: false,
             secret_expires: None,
+            keys: BTreeSet::new(),
             raw: Some(serde_json::json!({"secret": "hunter2"})),
             limits: ObservedLimits::Unmarked,
         };

@@ -115,6 +115,8 @@ pub(crate) struct RealmLimits {
     breaker: Breaker,
     /// Taken by whoever reads, changes and writes a document of the realm that has no version.
     pub(crate) documents: tokio::sync::Mutex<()>,
+    /// The operator's clients of which no call is accepted any more that was sent before this replica led.
+    pub(crate) taken_over: tokio::sync::Mutex<BTreeSet<String>>,
     /// The client ids by which the operator signs in there, for whichever AuthorizationServer.
     operators: Mutex<BTreeSet<String>>,
 }
@@ -132,6 +134,7 @@ impl RealmLimits {
             slots: Semaphore::new(settings.concurrent),
             breaker: Breaker::new(settings.max_pause),
             documents: tokio::sync::Mutex::default(),
+            taken_over: tokio::sync::Mutex::default(),
             operators: Mutex::default(),
         }
     }

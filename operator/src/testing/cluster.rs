@@ -26,6 +26,8 @@ struct State {
     applied: BTreeMap<String, Value>,
     /// The objects that were read, each by itself.
     reads: Vec<String>,
+    /// What somebody else writes once the object at its path was read.
+    meanwhile: BTreeMap<String, Value>,
     version: u64,
 }
 
@@ -41,6 +43,11 @@ impl FakeCluster {
     pub(crate) fn put(&self, object: Value) {
         let path = path(&object);
         self.lock().store(path, object);
+    }
+
+    /// Puts an object there as soon as the one at its place was read, as somebody who is faster would.
+    pub(crate) fn put_once_read(&self, object: Value) {
+        self.lock().meanwhile.insert(path(&object), object);
     }
 
     /// The object at a path.
@@ -137,7 +144,11 @@ impl State {
         if !is_list {
             self.reads.push(path.to_owned());
             let found = self.objects.get(path);
-            return found.map_or_else(|| failure(404, "NotFound"), |object| (200, object.clone()));
+            let answer = found.map_or_else(|| failure(404, "NotFound"), |object| (200, object.clone()));
+            if let Some(object) = self.meanwhile.remove(path) {
+                self.store(path.to_owned(), object);
+            }
+            return answer;
         }
         let within = |found: &&String| found.rsplit('/').nth(1) == Some(plural);
         let items: Vec<_> = self

@@ -9,24 +9,31 @@ use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Writes, clients, resources};
+use super::{
+    Writes,
+    clients::{self, call},
+    resources,
+};
 use mcp_auth_gate_core::document::TokenType;
 
 use crate::provider::{
-    Access, Call, Change, ClientSpec, Conflict, Credential, Credentials, Holder, Mark, ObservedClient,
-    ObservedLimits, ObservedOverlap, ObservedResource, ObservedScopes, Plan, Presence, Proof, Provider,
-    ProviderError, Read, ResourceSpec, ScopeOwner, ScopeSpec, Verb,
+    Access, Change, ClientSpec, Credential, Credentials, Holder, Mark, ObservedClient, ObservedLimits,
+    ObservedOverlap, ObservedResource, ObservedScopes, ObservedTrust, Plan, Presence, Proof, Provider,
+    ProviderError, Read, ResourceSpec, ScopeOwner, ScopeSpec, key::PrivateKey,
 };
 
 /// What the path of a call about a scope begins with: all it can do is to remove one.
 pub(super) const SCOPE: &str = "scope ";
+
+/// The path of a call about whose tokens of ServiceAccounts count.
+pub(super) const TRUST: &str = "trust";
 
 /// A client there.
 #[derive(Clone, Debug)]
 pub(crate) struct FakeClient {
     /// Whose it is; nobody's when `None`.
     pub(crate) mark: Option<Mark>,
-    /// Its secret.
+    /// Its secret; a public client has none, and any works.
     pub(crate) secret: String,
     /// The secret before it, with the second until which it is valid.
     pub(crate) previous: Option<(String, i64)>,
@@ -47,6 +54,7 @@ struct State {
     proofs: Vec<String>,
     /// What was asked for as it is at that moment.
     fresh: Vec<&'static str>,
+    trusts: Option<String>,
     refuses_proofs: bool,
     drops_previous: bool,
 }
@@ -107,6 +115,11 @@ impl FakeServer {
         self.lock().proofs.clone()
     }
 
+    /// From whom tokens of ServiceAccounts count.
+    pub(crate) fn trusts(&self) -> Option<String> {
+        self.lock().trusts.clone()
+    }
+
     /// From now on no credential works.
     pub(crate) fn refuse_proofs(&self) {
         self.lock().refuses_proofs = true;
@@ -122,25 +135,22 @@ impl FakeServer {
     }
 }
 
-pub(super) fn call(change: Change, id: &str, body: Value) -> Call {
-    Call {
-        operation: "test",
-        change,
-        subject: format!("client {id}"),
-        verb: if change == Change::Delete {
-            Verb::Delete
-        } else {
-            Verb::Put
-        },
-        path: id.to_owned(),
-        body: Some(body),
-    }
+/// Thumbprints of the keys that the client may sign with.
+fn keys(client: &FakeClient) -> BTreeSet<String> {
+    let previous = client.previous.iter().map(|(secret, _)| secret);
+    let all = previous.chain([&client.secret]).map(Credential::new);
+    all.filter_map(|credential| Some(PrivateKey::of(&credential)?.id()))
+        .collect()
 }
 
 #[async_trait]
 impl Provider for FakeServer {
     async fn check_access(&self) -> Result<Access, ProviderError> {
         Ok(Access::default())
+    }
+
+    async fn take_over(&self) -> Result<(), ProviderError> {
+        Ok(())
     }
 
     fn token_types(&self) -> Vec<TokenType> {
@@ -158,6 +168,7 @@ impl Provider for FakeServer {
     async fn observe_client(&self, id: &str, read: Read) -> Result<ObservedClient, ProviderError> {
         self.note("client", read);
         let found = self.lock().clients.get(id).cloned();
+        let secret = found.as_ref().map(|client| client.secret.clone());
         let holder = |client: &FakeClient| match &client.mark {
             Some(mark) => Holder::Marked(mark.clone()),
             None => Holder::Unmarked { adopter: None },
@@ -166,10 +177,10 @@ impl Provider for FakeServer {
             presence: found
                 .as_ref()
                 .map_or(Presence::Absent, |client| Presence::Held(holder(client))),
-            secret: found
-                .as_ref()
-                .map(|client| Credential::new(client.secret.clone())),
+            secret: secret.clone().map(Credential::new),
+            is_public: secret.is_some_and(|secret| secret.is_empty()),
             secret_expires: None,
+            keys: found.as_ref().map(keys).unwrap_or_default(),
             raw: found.map(|client| json!([client.spec, client.scopes, client.enabled, client.previous])),
             limits: ObservedLimits::Unmarked,
         })
@@ -183,43 +194,7 @@ impl Provider for FakeServer {
         credentials: Option<&Credentials>,
         _: Timestamp,
     ) -> Plan {
-        if !observed.presence.claimable(&want.mark, want.adopt) {
-            let Presence::Held(holder) = observed.presence.clone() else {
-                return Plan::default();
-            };
-            let subject = format!("client {}", want.client_id);
-            return Plan {
-                calls: vec![],
-                conflicts: vec![Conflict { subject, holder }],
-            };
-        }
-        let before = || observed.raw.as_ref().map_or(Value::Null, |raw| raw[3].clone());
-        let previous = credentials.map_or_else(before, clients::previous);
-        let spec = json!([format!("{want:?}"), want.scopes, want.enabled, previous]);
-        let secret = credentials.map(|credentials| &credentials.current);
-        let same = observed.raw.as_ref() == Some(&spec)
-            && secret.is_none_or(|secret| observed.secret.as_ref() == Some(secret));
-        if same {
-            return Plan::default();
-        }
-        let change = if observed.presence == Presence::Absent {
-            Change::Create
-        } else {
-            Change::Update
-        };
-        let mut calls: Vec<_> = observed
-            .raw
-            .as_ref()
-            .and_then(|raw| clients::revocation(want, raw))
-            .into_iter()
-            .collect();
-        let body = json!({"spec": spec, "secret": secret.map(Credential::expose), "mark": [
-            want.mark.installation, want.mark.kind, want.mark.namespace, want.mark.name, want.mark.uid]});
-        calls.push(call(change, &want.client_id, body));
-        Plan {
-            calls,
-            conflicts: vec![],
-        }
+        clients::plan(want, observed, credentials)
     }
 
     fn plan_credentials(
@@ -245,6 +220,18 @@ impl Provider for FakeServer {
 
     fn plan_overlap(&self, _: bool, _: &ObservedOverlap) -> Plan {
         Plan::default()
+    }
+
+    fn trust_name(&self) -> String {
+        "i-accounts".to_owned()
+    }
+
+    async fn observe_trust(&self, _: Read) -> Result<ObservedTrust, ProviderError> {
+        Ok(Arc::new(json!(self.trusts())))
+    }
+
+    fn plan_trust(&self, issuer: Option<&str>, observed: &ObservedTrust) -> Plan {
+        resources::plan_trust(issuer, observed)
     }
 
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
@@ -318,6 +305,10 @@ impl Provider for FakeServer {
                 state.scopes.remove(scope);
                 continue;
             }
+            if call.path == TRUST {
+                state.trusts = serde_json::from_value(call.body.clone().unwrap_or_default()).unwrap();
+                continue;
+            }
             if call.change == Change::Delete {
                 state.clients.remove(&call.path);
                 continue;
@@ -362,7 +353,7 @@ impl Provider for FakeServer {
         Ok(())
     }
 
-    async fn prove(&self, proof: &Proof) -> Result<(), ProviderError> {
+    async fn prove(&self, proof: &Proof, _: Timestamp) -> Result<(), ProviderError> {
         let (id, secret) = match proof {
             Proof::ClientCredentials {
                 client_id, secret, ..
@@ -376,15 +367,22 @@ impl Provider for FakeServer {
         let works = state
             .clients
             .get(id)
-            .is_some_and(|client| client.secret == secret.expose())
+            .is_some_and(|client| client.secret.is_empty() || client.secret == secret.expose())
             && !state.refuses_proofs;
         state.proofs.push(id.clone());
-        if works {
-            Ok(())
-        } else {
-            Err(ProviderError::Unproved {
+        if !works {
+            return Err(ProviderError::Unproved {
                 why: "it does not work".to_owned(),
-            })
+            });
+        }
+        let assigned = &state.clients[id].scopes;
+        match proof {
+            Proof::ClientCredentials { scopes, .. } if !scopes.is_subset(assigned) => {
+                Err(ProviderError::Ungranted {
+                    why: "the token lacks a scope".to_owned(),
+                })
+            }
+            _ => Ok(()),
         }
     }
 }

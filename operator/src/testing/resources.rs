@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::provider::{FakeClient, SCOPE, call};
+use super::{
+    clients::call,
+    provider::{FakeClient, SCOPE, TRUST},
+};
 use crate::provider::{
     Change, Conflict, Credential, Mark, ObservedResource, ObservedScopes, Plan, Presence, ResourceSpec,
     ScopeSpec,
@@ -107,4 +110,18 @@ pub(super) fn plan_scopes(mark: &Mark, want: &[ScopeSpec], scopes: &ObservedScop
         }
     }
     plan
+}
+
+/// As [`crate::provider::Provider::plan_trust`].
+pub(super) fn plan_trust(issuer: Option<&str>, observed: &Value) -> Plan {
+    let change = match (issuer, observed) {
+        (wanted, trusted) if json!(wanted) == *trusted => return Plan::default(),
+        (None, _) => Change::Delete,
+        (Some(_), Value::Null) => Change::Create,
+        (Some(_), _) => Change::Update,
+    };
+    Plan {
+        calls: vec![call(change, TRUST, json!(issuer))],
+        conflicts: vec![],
+    }
 }

@@ -33,17 +33,27 @@ pub(super) struct Scene {
     pub(super) before: Realm,
     api_server: RecordingProxy,
     options: OperatorOptions,
-    /// None only while it is being started again.
+    /// None while it is being started again, and when it was handed over.
     operator: Mutex<Option<Operator>>,
 }
 
 impl Scene {
     /// In a realm and namespaces of this name.
     pub(super) async fn start(world: &Arc<World>, name: &str) -> anyhow::Result<Self> {
+        Self::start_with(world, name, |_| {}).await
+    }
+
+    /// The same with changed options.
+    pub(super) async fn start_with(
+        world: &Arc<World>,
+        name: &str,
+        change: impl FnOnce(&mut OperatorOptions),
+    ) -> anyhow::Result<Self> {
         let env = StoryEnv::new(world, name).await?;
         let api_server = env.api_server_proxy()?;
         let mut options = env.operator_options();
         options.api_server = Some(api_server.url());
+        change(&mut options);
         let operator = env.start_operator_with(&options).await?;
         apply_all(&env, &[env.authorization_server("main"), notes(&env)]).await?;
         ready(&env, ("McpServer", env.namespace(), "notes"), SOON).await?;
@@ -97,6 +107,16 @@ impl Scene {
             }
             seen = now;
         }
+    }
+
+    /// How its operators are run.
+    pub(super) fn options(&self) -> &OperatorOptions {
+        &self.options
+    }
+
+    /// Hands the operator over.
+    pub(super) async fn take_operator(&self) -> anyhow::Result<Operator> {
+        self.operator.lock().await.take().context("there is no operator")
     }
 
     /// Kills the operator where it is, and starts another.

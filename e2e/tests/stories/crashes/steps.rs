@@ -166,7 +166,7 @@ impl Subject<'_> {
     }
 
     /// One client, with a credential in the Secret that works and is the one in the journal. Gives it.
-    async fn works(&self, step: Step) -> anyhow::Result<String> {
+    pub(super) async fn works(&self, step: Step) -> anyhow::Result<String> {
         let env = &self.scene.env;
         let realm = Realm::read(env).await?;
         let made: Vec<&String> = realm

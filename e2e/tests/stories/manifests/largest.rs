@@ -186,6 +186,9 @@ fn client(schema: &Schema) -> anyhow::Result<Value> {
     let keys = [
         "client-id",
         "client-secret",
+        "client-key.jwk",
+        "client-key.pem",
+        "key-id",
         "issuer",
         "token-endpoint",
         "scope",

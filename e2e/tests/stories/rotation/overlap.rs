@@ -6,7 +6,7 @@ use anyhow::ensure;
 use mcp_auth_e2e::{lengths, story::StoryEnv, world::World};
 use serde_json::{Value, json};
 
-use super::{ROTATE, annotate, at_work, credentials_ready, named, secret, status, workload};
+use super::{ROTATE, annotate, at_work, credentials_ready, named, refused, secret, status, workload};
 use crate::fixtures::{SOON, ready};
 
 const ROTATIONS: u32 = 10;
@@ -56,7 +56,7 @@ pub(super) async fn nobody_is_refused(world: Arc<World>) -> anyhow::Result<()> {
         }
         Ok(last)
     };
-    let (outcome, last) = workload::during(&env, lag(), rotations).await?;
+    let (outcome, last) = workload::during(&env, "client-secret", lag(), rotations).await?;
     ensure!(
         outcome.refused.is_empty(),
         "{} of {} requests were refused, the first: {:?}",
@@ -76,16 +76,6 @@ pub(super) async fn nobody_is_refused(world: Arc<World>) -> anyhow::Result<()> {
         outcome.granted
     ));
     operator.stop().await
-}
-
-/// Whether the authorization server refuses this secret of the client.
-pub(super) async fn refused(env: &StoryEnv, secret: &str) -> anyhow::Result<bool> {
-    let id = env
-        .secret_value(env.namespace(), "reader-mcp-client", "client-id")
-        .await?;
-    let client = mcp_auth_e2e::oauth::OAuthClient::confidential(id, secret.to_owned().into());
-    let answer = env.issuer().await?.client_credentials(&client, None).await?;
-    Ok(answer.granted().is_err())
 }
 
 /// Without the role that it takes, or the feature, the old secret ends with the write of the new one.
@@ -116,7 +106,7 @@ pub(super) async fn gap(world: Arc<World>) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    let (outcome, ()) = workload::during(&env, Duration::ZERO, rotations).await?;
+    let (outcome, ()) = workload::during(&env, "client-secret", Duration::ZERO, rotations).await?;
     // Each rotation has a gap of its own: refusals that are closer together than a rotation takes are one.
     let mut gaps: Vec<workload::Outcome> = Vec::new();
     for refusal in &outcome.refused {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::ensure;
 use mcp_auth_e2e::{story::StoryEnv, world::World};
 
-use super::{REVOKE, ROTATE, annotate, at_work, overlap::refused, secret, status};
+use super::{REVOKE, ROTATE, annotate, at_work, refused, secret, status};
 
 pub(super) async fn revoked(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "rotation-revoked").await?;

@@ -10,11 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mcp_auth_e2e::{
-    oauth::{Issuer, OAuthClient},
-    story::StoryEnv,
-};
-use secrecy::SecretString;
+use mcp_auth_e2e::{oauth::Issuer, story::StoryEnv};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often it asks for a token.
@@ -24,24 +20,25 @@ const LOOKS: Duration = Duration::from_millis(50);
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// Tokens that were issued.
-    pub(super) granted: usize,
+    pub(crate) granted: usize,
     /// Refusals: when, and what was said.
-    pub(super) refused: Vec<(Instant, String)>,
+    pub(crate) refused: Vec<(Instant, String)>,
 }
 
 impl Outcome {
     /// The longest time in which nothing but refusals came, from the first to the last of them.
-    pub(super) fn gap(&self) -> Duration {
+    pub(crate) fn gap(&self) -> Duration {
         let between = self.refused.first().zip(self.refused.last());
         between.map_or(Duration::ZERO, |((first, _), (last, _))| *last - *first)
     }
 }
 
-/// Runs the workload with the client's Secret, `lag` late, while `meanwhile` runs.
-pub(super) async fn during<T>(
+/// Runs the workload with what is under `key` in the client's Secret, `lag` late, while `meanwhile` runs.
+pub(crate) async fn during<T>(
     env: &StoryEnv,
+    key: &str,
     lag: Duration,
     meanwhile: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<(Outcome, T)> {
@@ -50,7 +47,7 @@ pub(super) async fn during<T>(
     let client_id = env
         .secret_value(env.namespace(), "reader-mcp-client", "client-id")
         .await?;
-    seen.note(&super::secret(env).await?);
+    seen.note(&super::value(env, key).await?);
     let outcome = Arc::new(std::sync::Mutex::new(Outcome::default()));
     let asked = AtomicUsize::new(0);
     let workload = async {
@@ -65,7 +62,7 @@ pub(super) async fn during<T>(
     };
     let reading = async {
         loop {
-            if let Ok(secret) = super::secret(env).await {
+            if let Ok(secret) = super::value(env, key).await {
                 seen.note(&secret);
             }
             tokio::time::sleep(LOOKS).await;
@@ -87,10 +84,12 @@ pub(super) async fn during<T>(
 
 /// Asks for a token with this secret.
 async fn ask(issuer: &Issuer, client_id: &str, secret: String, outcome: &std::sync::Mutex<Outcome>) {
-    let client = OAuthClient::confidential(client_id, SecretString::from(secret));
     let began = Instant::now();
-    let answer = issuer.client_credentials(&client, Some("notes:use")).await;
-    let refusal = match answer.map(mcp_auth_e2e::oauth::Answer::granted) {
+    let answer = async {
+        let client = super::authenticated(issuer, client_id, secret)?;
+        issuer.client_credentials(&client, Some("notes:use")).await
+    };
+    let refusal = match answer.await.map(mcp_auth_e2e::oauth::Answer::granted) {
         Ok(Ok(_)) => None,
         Ok(Err(error)) | Err(error) => Some(format!("{error:#}")),
     };

@@ -6,7 +6,8 @@ use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::AuthorizationServer;
 
 use super::{
-    desired, kept,
+    desired::{self, Trust},
+    kept,
     observe::{self, Inputs},
     status::Progress,
 };
@@ -100,6 +101,7 @@ async fn check(
     };
     let access = provider.check_access().await?;
     refuse_missing(&access)?;
+    provider.take_over().await?;
     progress.signed_in(&access);
     if let Some(connection) = existing.filter(|connection| connection.access == access) {
         connection.confirm(asked);
@@ -150,6 +152,7 @@ fn provider(
         client_secret: inputs.client_secret.clone(),
         ca_bundle: inputs.ca_bundle.as_deref().map(str::as_bytes),
         installation: &ctx.installation,
+        manages_trust: desired::trust(server) == Some(Trust::Ours),
         client_ids: names::client_id_prefix(&ctx.installation),
         realms: &ctx.realms,
         egress: &ctx.egress,

@@ -17,7 +17,7 @@ pub(super) fn made_from(server: &AuthorizationServer, inputs: &Inputs) -> String
     let parts = [
         format!("{:?}", server.uid()),
         server.spec.issuer.clone(),
-        format!("{:?}", server.spec.endpoints),
+        format!("{:?} {:?}", server.spec.endpoints, trust(server)),
         inputs.client_id.clone(),
         inputs.client_secret.expose().to_owned(),
         inputs.ca_bundle.clone().unwrap_or_default(),
@@ -45,6 +45,24 @@ pub(super) fn overlaps(server: &AuthorizationServer) -> bool {
     capabilities
         .into_iter()
         .any(|capability| capability == Capability::SecretOverlap.as_str())
+}
+
+/// How it is to come that tokens of ServiceAccounts count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust<'a> {
+    /// The operator sees to it.
+    Ours,
+    /// Somebody else does, in what has this name.
+    Theirs(&'a str),
+}
+
+/// See [`Trust`]; `None`: they are not to count.
+pub(super) fn trust(server: &AuthorizationServer) -> Option<Trust<'_>> {
+    let issuer = server.spec.keycloak.as_ref()?.service_account_issuer.as_ref()?;
+    Some(match &issuer.identity_provider {
+        Some(theirs) => Trust::Theirs(theirs),
+        None => Trust::Ours,
+    })
 }
 
 /// Whether the spec can be honoured, beyond what the schema checks: a scope puts one audience into tokens, so no two

@@ -6,6 +6,7 @@ mod desired;
 mod kept;
 mod observe;
 mod status;
+mod trust;
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use crate::{
     context::Context,
     error::Error,
     metrics::Kind,
-    provider::Read,
+    provider::{Provider, Read},
 };
 
 /// The pass, measured and counted.
@@ -49,7 +50,7 @@ async fn reconcile(server: &AuthorizationServer, ctx: &Context) -> Result<Next, 
         return Ok(Next::Await);
     }
     let referrers = observe::referrers(server, ctx);
-    let mut progress = Progress::new(&referrers);
+    let mut progress = Progress::new(server, &referrers);
     let result = if is_deleting(server) {
         delete(server, &referrers, ctx, &mut progress).await
     } else {
@@ -73,7 +74,11 @@ async fn advance(server: &AuthorizationServer, ctx: &Context, progress: &mut Pro
     let inputs = observe::inputs(server, ctx).await?;
     let connection = connect(server, inputs, ctx, progress).await?;
     desired::check(server)?;
-    manage_apis(server, &connection, ctx, progress).await?;
+    // Neither waits for the other.
+    let trusts = trust::keep(server, &connection, ctx, progress).await;
+    manage_apis(server, &connection, ctx).await?;
+    trusts?;
+    progress.registered(&desired::api_scopes(server));
     Ok(Next::Resync)
 }
 
@@ -82,7 +87,6 @@ async fn manage_apis(
     server: &AuthorizationServer,
     connection: &Connection,
     ctx: &Context,
-    progress: &mut Progress,
 ) -> Result<(), Halt> {
     let provider = &*connection.provider;
     let mark = home::mark(server, &ctx.installation);
@@ -117,7 +121,6 @@ async fn manage_apis(
         ctx,
     )
     .await?;
-    progress.registered(want);
     Ok(())
 }
 
@@ -144,10 +147,11 @@ async fn delete(
     Ok(gone)
 }
 
-/// Removes the scopes of managed APIs, and what was made in the realm so that secrets of clients can overlap.
+/// Removes the scopes of managed APIs, and what was made in the realm so that secrets of clients can overlap or tokens of
+/// ServiceAccounts count.
 async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Progress) -> Result<(), Halt> {
-    let (apis, overlaps) = (desired::api_scopes(server), desired::overlaps(server));
-    if apis.is_empty() && !overlaps {
+    let overlaps = desired::overlaps(server);
+    if desired::api_scopes(server).is_empty() && !overlaps && trust::stored(server).is_none() {
         return Ok(());
     }
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
@@ -171,7 +175,16 @@ async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Pr
         };
         settle::remove(provider, replan().await?, || replan().boxed()).await?;
     }
-    if apis.is_empty() {
+    remove_apis(server, provider, ctx).await?;
+    trust::remove(server, provider, ctx).await
+}
+
+async fn remove_apis(
+    server: &AuthorizationServer,
+    provider: &dyn Provider,
+    ctx: &Context,
+) -> Result<(), Halt> {
+    if desired::api_scopes(server).is_empty() {
         return Ok(());
     }
     let mark = &home::mark(server, &ctx.installation);
@@ -219,8 +232,7 @@ mod tests {
             };
             stage.server.put_scope("taken", Holder::Marked(thief));
             let connection = stage.ctx.connections.get("platform", "main").unwrap();
-            let mut progress = Progress::default();
-            let halt = manage_apis(&server, &connection, &stage.ctx, &mut progress).await;
+            let halt = manage_apis(&server, &connection, &stage.ctx).await;
             assert!(
                 matches!(&halt, Err(Halt::Refused(refusal)) if refusal.reason == "AlreadyHeld"),
                 "{halt:?}"

@@ -1,5 +1,7 @@
 //! What is the case: reads only.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt as _};
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, ObjectReference};
@@ -167,12 +169,25 @@ pub(super) fn referrers(server: &AuthorizationServer, ctx: &Context) -> Referrer
 
 /// Whether another AuthorizationServer stands for the same realm.
 pub(super) fn shares_realm(server: &AuthorizationServer, realm: &str, ctx: &Context) -> bool {
-    let others = ctx.feeds.authorization_servers.store().state();
+    !of_the_same_realm(server, realm, ctx).is_empty()
+}
+
+/// The other AuthorizationServers that stand for the same realm.
+pub(super) fn of_the_same_realm(
+    server: &AuthorizationServer,
+    realm: &str,
+    ctx: &Context,
+) -> Vec<Arc<AuthorizationServer>> {
+    let is_there = |other: &AuthorizationServer| {
+        let namespace = other.namespace().unwrap_or_default();
+        let connection = ctx.connections.get(&namespace, &other.name_any());
+        connection.is_some_and(|connection| connection.provider.realm() == realm)
+    };
+    let others = ctx.feeds.authorization_servers.store().state().into_iter();
     others
-        .iter()
-        .filter(|other| other.metadata.uid != server.metadata.uid && !is_deleting(&***other))
-        .filter_map(|other| ctx.connections.get(&other.namespace()?, &other.name_any()))
-        .any(|connection| connection.provider.realm() == realm)
+        .filter(|other| other.metadata.uid != server.metadata.uid && !is_deleting(&**other))
+        .filter(|other| is_there(other))
+        .collect()
 }
 
 /// The objects of a kind that refer to the AuthorizationServer and have something there, or may have.

@@ -3,10 +3,10 @@
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::{
     condition::{self, Report, types},
-    v1alpha1::{AuthorizationServer, AuthorizationServerStatus, DiscoveredMetadata},
+    v1alpha1::{AuthorizationServer, AuthorizationServerStatus, DiscoveredMetadata, ServiceAccountTrust},
 };
 
-use super::observe::Referrers;
+use super::{observe::Referrers, trust};
 use crate::{
     controllers::halt::{self, Halt},
     provider::{Access, ScopeSpec},
@@ -25,13 +25,16 @@ pub(super) struct Progress {
     reports: Vec<Report>,
     metadata: Option<DiscoveredMetadata>,
     capabilities: Option<Vec<String>>,
+    /// By what tokens of ServiceAccounts count, as is known from before or now.
+    trust: Option<ServiceAccountTrust>,
     servers: usize,
     clients: usize,
 }
 
 impl Progress {
-    pub(super) fn new(referrers: &Referrers) -> Self {
+    pub(super) fn new(server: &AuthorizationServer, referrers: &Referrers) -> Self {
         Self {
+            trust: trust::stored(server).cloned(),
             servers: referrers.servers,
             clients: referrers.clients,
             ..Self::default()
@@ -56,6 +59,10 @@ impl Progress {
         let message = "The operator signed in and has every permission that it needs";
         self.reports
             .push(Report::yes(types::CREDENTIALS_VALID, "SignedIn", message));
+    }
+
+    pub(super) fn trusts(&mut self, trust: Option<ServiceAccountTrust>) {
+        self.trust = trust;
     }
 
     pub(super) fn registered(&mut self, scopes: &[ScopeSpec]) {
@@ -85,6 +92,7 @@ pub(super) fn status(
         conditions: condition::merge(&old.conditions, &reports, generation, now),
         capabilities: progress.capabilities.unwrap_or(old.capabilities),
         metadata: progress.metadata.or(old.metadata),
+        service_account_issuer: progress.trust,
         servers: count(progress.servers),
         clients: count(progress.clients),
     };

@@ -11,7 +11,7 @@ use mcp_auth_crds::v1alpha1::{
     GrantType, ManagedClient, McpClient, McpServer,
 };
 
-use super::observe::Observed;
+use super::{accounts, observe::Observed};
 use crate::{
     controllers::{
         halt::{self, Halt},
@@ -23,7 +23,7 @@ use crate::{
         grants::Tenant,
         names,
     },
-    provider::{Authentication, ClientSpec, Credential, Grant, Proof},
+    provider::{Authentication, ClientSpec, Credential, Grant, Proof, ServiceAccount},
 };
 
 /// Lifetime of access tokens, unless the spec says otherwise.
@@ -72,11 +72,12 @@ impl Granted {
 
 /// How the client is registered.
 pub(super) fn managed(client: &McpClient) -> Result<&ManagedClient, Halt> {
-    client
-        .spec
-        .managed
-        .as_ref()
-        .ok_or_else(|| Halt::refused("WayInMissing", "Say how the client comes to be: managed"))
+    client.spec.managed.as_ref().ok_or_else(|| {
+        Halt::refused(
+            "WayInMissing",
+            "Say how the client comes to be: managed or existing",
+        )
+    })
 }
 
 /// The client id at the authorization server.
@@ -182,19 +183,42 @@ pub(super) fn client(
         enabled: client.spec.suspended != Some(true),
         grants: managed.grant_types.iter().copied().map(grant).collect(),
         redirect_uris: managed.redirect_uris.iter().cloned().collect(),
-        authentication: match managed
-            .authentication
-            .as_ref()
-            .map(|authentication| authentication.method)
-        {
-            Some(AuthenticationMethod::None) => Authentication::None,
-            Some(AuthenticationMethod::ClientSecret) | None => Authentication::ClientSecret,
-        },
+        authentication: authentication(client, managed, authorization_server),
         consent: signs_users_in && managed.consent != Some(Consent::Skip),
         token_lifetime: lifetime.unwrap_or(ACCESS_TOKEN_LIFETIME),
         scopes: access.scopes(),
         adopt: consented,
     }
+}
+
+/// How the client authenticates.
+fn authentication(
+    client: &McpClient,
+    managed: &ManagedClient,
+    authorization_server: &AuthorizationServer,
+) -> Authentication {
+    match method(managed) {
+        AuthenticationMethod::None => Authentication::None,
+        AuthenticationMethod::PrivateKeyJwt => Authentication::PrivateKeyJwt,
+        AuthenticationMethod::ClientSecret => Authentication::ClientSecret,
+        AuthenticationMethod::ServiceAccountToken => {
+            let namespace = client.namespace().unwrap_or_default();
+            let status = authorization_server.status.as_ref();
+            let trust = status.and_then(|status| status.service_account_issuer.as_ref());
+            let account = accounts::of(client).zip(trust);
+            Authentication::ServiceAccount(account.map_or_else(ServiceAccount::default, |(name, trust)| {
+                ServiceAccount::new(&trust.identity_provider, &namespace, name)
+            }))
+        }
+    }
+}
+
+/// The method of authentication that is asked for.
+pub(super) fn method(managed: &ManagedClient) -> AuthenticationMethod {
+    let authentication = managed.authentication.as_ref();
+    authentication.map_or(AuthenticationMethod::ClientSecret, |authentication| {
+        authentication.method
+    })
 }
 
 fn grant(grant: GrantType) -> Grant {
@@ -207,8 +231,16 @@ fn grant(grant: GrantType) -> Grant {
 
 /// Name of the Secret that the workload reads.
 pub(in crate::controllers) fn secret_name(client: &McpClient) -> String {
+    if let Some(existing) = &client.spec.existing {
+        return existing.secret_ref.name.clone();
+    }
     let named = client.spec.secret.as_ref().and_then(|secret| secret.name.clone());
     named.unwrap_or_else(|| names::client_secret(&client.name_any()))
+}
+
+/// Name of the ConfigMap that the workload reads where nothing is secret.
+pub(in crate::controllers) fn map_name(client: &McpClient) -> String {
+    names::client_secret(&client.name_any())
 }
 
 /// Data of the Secret that the workload reads.
@@ -232,6 +264,18 @@ pub(super) fn secret_data(
         resource,
     };
     data(&content, client.spec.secret.as_ref())
+}
+
+/// Data of the ConfigMap that the workload reads where nothing is secret. `audience` is what its tokens have to be for.
+pub(super) fn map_data(
+    client: &McpClient,
+    want: &ClientSpec,
+    access: &Granted,
+    metadata: &DiscoveredMetadata,
+) -> BTreeMap<String, String> {
+    let mut data = secret_data(client, want, access, metadata, None);
+    data.insert("audience".to_owned(), metadata.issuer.clone());
+    data
 }
 
 /// How the credential is proved: by a real token where the client gets one for itself, else by a made-up code.

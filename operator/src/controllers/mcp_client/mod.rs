@@ -1,7 +1,9 @@
 //! McpClient: a client at the authorization server, with exactly the access that it asks for and servers allow, and
 //! a Secret with a credential that was proved to work.
 
+mod accounts;
 mod desired;
+mod existing;
 mod observe;
 mod registration;
 mod rotation;
@@ -35,7 +37,10 @@ use crate::{
     provider::{Presence, Read},
 };
 
-pub(super) use self::desired::secret_name;
+pub(super) use self::{
+    accounts::{contend, is_used as has_account},
+    desired::{map_name, secret_name},
+};
 
 /// The pass, measured and counted.
 pub async fn run(client: Arc<McpClient>, ctx: Arc<Context>) -> Result<Action, Error> {
@@ -46,6 +51,11 @@ pub async fn run(client: Arc<McpClient>, ctx: Arc<Context>) -> Result<Action, Er
 async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
     if is_deleting(client) && !has_finalizer(client) {
         return Ok(Next::Await);
+    }
+    if !is_deleting(client)
+        && let Some(existing) = &client.spec.existing
+    {
+        return existing::reconcile(client, existing, ctx).await;
     }
     let mut progress = Progress::default();
     let result = if is_deleting(client) {
@@ -85,6 +95,12 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         progress.withdrawn();
         return Err(Halt::Refused(refusal));
     }
+    if let Err(taken) = accounts::free(client, ctx) {
+        // As long as it is registered, a token of the account would stand for either.
+        withdraw(client, &server, ctx).await?;
+        progress.withdrawn();
+        return Err(taken);
+    }
     if !has_finalizer(client) {
         home::stays(&server)?;
     }
@@ -112,7 +128,8 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         access: &access,
         rotation: &rotation,
     };
-    if let Some(halt) = desired::held_back(client, &access).or_else(|| rotation.refusal()) {
+    let held_back = desired::held_back(client, &access).or_else(|| rotation.refusal());
+    if let Some(halt) = held_back.or_else(|| accounts::trusted(client, &server).err()) {
         // What is not ours yet is not changed before all of it may be.
         if observed.client.presence.claimable(&want.mark, false) {
             provider.execute(&plan.revocations()).await?;

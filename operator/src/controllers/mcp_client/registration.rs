@@ -3,22 +3,24 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Resource as _;
 use mcp_auth_crds::v1alpha1::McpClient;
 
 use super::{
-    desired,
+    accounts, desired,
     observe::Observed,
     rotation::Rotation,
     status::{self, Progress},
 };
 use crate::{
-    cluster::has_finalizer,
+    cluster::{self, has_finalizer},
     connections::Connection,
     context::Context,
     controllers::{
         applied::PART,
         halt::Halt,
+        owned,
         pass::{Next, key},
         settle,
     },
@@ -27,8 +29,8 @@ use crate::{
     metrics::Kind,
     policy::names,
     provider::{
-        Authentication, Capability, ClientSpec, Credential, Credentials, ObservedClient, Presence, Provider,
-        ProviderError, Read,
+        Authentication, Capability, ClientSpec, Credential, CredentialKind, Credentials, ObservedClient,
+        Presence, Provider, ProviderError, Read,
     },
 };
 
@@ -63,15 +65,19 @@ async fn hold(
     observed: &Observed,
     ctx: &Context,
 ) -> Result<Option<flow::Held>, Halt> {
-    if want.authentication == Authentication::None {
+    let Some(kind) = want.authentication.credential() else {
         if observed.journal.is_some() {
             flow::forget(ctx, &want.mark).await?;
         }
         return Ok(None);
-    }
+    };
     let facts = Facts {
-        at_server: observed.client.secret.as_ref(),
-        expires: observed.client.secret_expires,
+        at_server: observed.at_server(kind),
+        // What expires is a secret that may be left over.
+        expires: observed
+            .client
+            .secret_expires
+            .filter(|_| kind == CredentialKind::Secret),
         ..rotation.facts(observed.journal.as_ref(), ctx.now())
     };
     let mut choice = credential::choose(facts);
@@ -143,7 +149,7 @@ impl<'a> Registration<'a> {
             .await
         {
             // One that throws the old secret away leaves the new one in force, which the workload needs all the sooner.
-            Err(halt) if self.overlaps(held.as_ref(), ctx) && is_not_kept(&halt) => {
+            Err(halt) if self.keeps_old_secret(held.as_ref(), ctx) && is_not_kept(&halt) => {
                 tracing::warn!("the authorization server does not keep the old secret while it is replaced");
                 let provider = &*self.connection.provider;
                 let now = provider.observe_client(&self.want.client_id, Read::Fresh).await?;
@@ -160,8 +166,9 @@ impl<'a> Registration<'a> {
         registration.hand_over(held, wrote, ctx, progress).await
     }
 
-    /// Whether two secrets are to be valid now.
-    fn overlaps(&self, held: Option<&flow::Held>, ctx: &Context) -> bool {
+    /// Whether two secrets are to be valid now. Two keys are no more to ask for than one.
+    fn keeps_old_secret(&self, held: Option<&flow::Held>, ctx: &Context) -> bool {
+        let held = held.filter(|held| held.secret.kind() == CredentialKind::Secret);
         let accepted = held.and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
         accepted.is_some_and(|accepted| accepted.previous.is_some())
     }
@@ -179,7 +186,7 @@ impl<'a> Registration<'a> {
         let (want, provider) = (self.want, &*self.connection.provider);
         let credentials = held.and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
         let credentials = credentials.as_ref();
-        if let Some(held) = held.filter(|_| self.overlaps(held, ctx)) {
+        if let Some(held) = held.filter(|_| self.keeps_old_secret(held, ctx)) {
             prepare_overlap(provider, held, ctx).await?;
         }
         let plan = provider.plan_client(want, client, &observed.scopes, credentials, ctx.now());
@@ -212,12 +219,21 @@ impl<'a> Registration<'a> {
         ctx: &Context,
         progress: &mut Progress,
     ) -> Result<Next, Halt> {
+        let account = accounts::of(self.client).filter(|_| self.uses_account());
         let secret = held.as_ref().map(|held| &held.secret);
-        if !self.publish(secret, ctx, progress).await? {
+        let published = match account {
+            Some(_) => Box::pin(self.publish_map(ctx, progress)).await?,
+            None => self.publish(secret, ctx, progress).await?,
+        };
+        if !published {
             return Ok(Next::Resync);
         }
         if !self.want.enabled {
             return Err(Halt::refused("Suspended", status::SUSPENDED));
+        }
+        if let Some(account) = account {
+            progress.trusted(&format!("{}/{account}", self.want.mark.namespace));
+            return Ok(Next::Resync);
         }
         let Some(held) = held else {
             progress.proved("A public client has no credential; its registration was read back");
@@ -294,7 +310,32 @@ impl<'a> Registration<'a> {
         if let Some(before) = before.filter(|before| *before != name) {
             flow::take_back(ctx, namespace, before, &owner).await?;
         }
+        if let Some(map) = status.and_then(|status| status.config_map_name.as_deref()) {
+            let feed = &ctx.feeds.config_maps;
+            owned::remove::<_, ConfigMap, _>(self.client, map, feed, true, ctx).await?;
+        }
         progress.published(name, published.hash);
+        Ok(true)
+    }
+
+    fn uses_account(&self) -> bool {
+        matches!(self.want.authentication, Authentication::ServiceAccount(_))
+    }
+
+    /// The same for a workload that needs nothing secret: what it needs is in a ConfigMap.
+    async fn publish_map(&self, ctx: &Context, progress: &mut Progress) -> Result<bool, Halt> {
+        let Some(owner) = self.client.controller_owner_ref(&()) else {
+            return Ok(false);
+        };
+        let (namespace, name) = (&self.want.mark.namespace, desired::map_name(self.client));
+        let data = desired::map_data(self.client, self.want, self.access, &self.connection.metadata);
+        let wanted = cluster::config_map(namespace, &name, &owner, data);
+        owned::keep_map(Kind::McpClient, self.client, &wanted, ctx).await?;
+        let status = self.client.status.as_ref();
+        if let Some(before) = status.and_then(|status| status.secret_name.as_deref()) {
+            flow::take_back(ctx, namespace, before, &owner).await?;
+        }
+        progress.published_map(name);
         Ok(true)
     }
 }

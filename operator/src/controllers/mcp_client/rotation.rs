@@ -4,13 +4,14 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use mcp_auth_crds::{
     annotations,
-    v1alpha1::{DurationText, McpClient, Overlap, RotationPhase, RotationStatus},
+    v1alpha1::{AuthenticationMethod, DurationText, McpClient, Overlap, RotationPhase, RotationStatus},
 };
 
+use super::desired;
 use crate::{
     controllers::{halt::Halt, pass::Next},
     credential::{self, Choice, Facts, Reason, journal::Journal, window::Window},
-    provider::Credentials,
+    provider::{CredentialKind, Credentials},
 };
 
 /// How long the old credential stays valid, unless the spec says otherwise: longer than a kubelet takes to refresh what
@@ -23,6 +24,7 @@ const AFTER: std::time::Duration = std::time::Duration::from_millis(100);
 /// The wishes of a client, read once in a pass.
 #[derive(Clone, Debug)]
 pub(super) struct Rotation {
+    kind: CredentialKind,
     request: Option<String>,
     revocation: Option<String>,
     interval: Option<SignedDuration>,
@@ -33,8 +35,13 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// What the client asks for, at a server that can or cannot let two secrets be valid.
+    /// What the client asks for, at a server that can or cannot let two secrets be valid. Two keys always can.
     pub(super) fn of(client: &McpClient, can_overlap: bool) -> Self {
+        let kind = match client.spec.managed.as_ref().map(desired::method) {
+            Some(AuthenticationMethod::PrivateKeyJwt) => CredentialKind::PrivateKey,
+            _ => CredentialKind::Secret,
+        };
+        let can_overlap = can_overlap || kind == CredentialKind::PrivateKey;
         let spec = client.spec.rotation.clone().unwrap_or_default();
         let length = |text: &Option<DurationText>| {
             let text = text.as_ref().and_then(DurationText::duration);
@@ -50,6 +57,7 @@ impl Rotation {
         };
         let annotation = |name: &str| client.annotations().get(name).cloned();
         Self {
+            kind,
             request: annotation(annotations::ROTATE_REQUESTED_AT),
             revocation: annotation(annotations::REVOKE_REQUESTED_AT),
             // At which age is not known, without the window that it is meant with.
@@ -91,6 +99,7 @@ impl Rotation {
     /// With what is known besides.
     pub(super) fn facts<'a>(&'a self, journal: Option<&'a Journal>, now: Timestamp) -> Facts<'a> {
         Facts {
+            kind: self.kind,
             request: self.request.as_deref(),
             revocation: self.revocation.as_deref(),
             interval: self.interval,

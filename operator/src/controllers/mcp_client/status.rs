@@ -35,6 +35,7 @@ pub(super) struct Progress {
     client_id: Option<String>,
     granted: Option<Vec<GrantedAccess>>,
     secret: Option<(String, String)>,
+    map: Option<String>,
     rotation: Option<RotationStatus>,
     handled_request: Option<String>,
     handled_revocation: Option<String>,
@@ -83,6 +84,23 @@ impl Progress {
         self.secret = Some((name, hash));
     }
 
+    /// What the workload reads is a ConfigMap.
+    pub(super) fn published_map(&mut self, name: String) {
+        self.map = Some(name);
+    }
+
+    /// Nobody but the workload can show that it works.
+    pub(super) fn trusted(&mut self, account: &str) {
+        let message = format!(
+            "The authorization server has it that tokens of ServiceAccount {account} stand for this client; the workload proves them itself"
+        );
+        self.reports.push(Report::yes(
+            types::CREDENTIALS_READY,
+            "ServiceAccountTrusted",
+            message,
+        ));
+    }
+
     pub(super) fn proved(&mut self, message: &str) {
         self.reports
             .push(Report::yes(types::CREDENTIALS_READY, "Proved", message));
@@ -97,7 +115,7 @@ impl Progress {
 }
 
 /// What is refused is named, and what is still to come is waited for.
-fn access_report(access: &Granted) -> Report {
+pub(super) fn access_report(access: &Granted) -> Report {
     let type_ = types::ACCESS_GRANTED;
     let list =
         |scopes: &std::collections::BTreeSet<String>| scopes.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -139,8 +157,13 @@ fn access_report(access: &Granted) -> Report {
     if access.decisions.is_empty() {
         return Report::yes(type_, "NothingRequested", "The client asks for no access");
     }
+    everything_granted()
+}
+
+/// Nothing is refused, and nothing is still to come.
+pub(super) fn everything_granted() -> Report {
     Report::yes(
-        type_,
+        types::ACCESS_GRANTED,
         "Granted",
         "Tokens can be had for everything that was asked for",
     )
@@ -230,11 +253,11 @@ pub(super) fn status(
     let old = client.status.clone().unwrap_or_default();
     let parts = halt::complete(&ORDER, progress.reports, halt);
     let reports = condition::summarize(parts, &[], "Registered, and its credential was proved");
-    let (secret_name, secret_hash) = progress
-        .secret
-        .map_or((old.secret_name, old.secret_hash), |(name, hash)| {
-            (Some(name), Some(hash))
-        });
+    let (secret_name, secret_hash, config_map_name) = match (progress.secret, progress.map) {
+        (Some((name, hash)), _) => (Some(name), Some(hash), None),
+        (None, Some(map)) => (None, None, Some(map)),
+        (None, None) => (old.secret_name, old.secret_hash, old.config_map_name),
+    };
     let generation = client.metadata.generation;
     let status = McpClientStatus {
         observed_generation: generation,
@@ -243,7 +266,10 @@ pub(super) fn status(
         granted: progress.granted.unwrap_or(old.granted),
         secret_name,
         secret_hash,
-        rotation: progress.rotation.or(old.rotation),
+        rotation: progress
+            .rotation
+            .or_else(|| old.rotation.filter(|_| config_map_name.is_none())),
+        config_map_name,
         last_handled_rotate_request: progress.handled_request.or(old.last_handled_rotate_request),
         last_handled_revoke_request: progress.handled_revocation.or(old.last_handled_revoke_request),
     };

@@ -1,8 +1,11 @@
 //! Passes over an McpClient against a cluster and an authorization server in memory.
 
+mod accounts;
 mod closed;
+mod existing;
 mod held_back;
 mod idle;
+mod keys;
 mod rotation;
 
 use std::sync::Arc;
@@ -212,6 +215,18 @@ async fn what_was_lost_comes_back_with_the_same_credential() {
         stage.check();
         assert_eq!(stage.value(SECRET, "client-secret"), secret, "{loss}");
     }
+}
+
+#[tokio::test]
+async fn a_secret_that_another_replica_wrote_meanwhile_is_not_overwritten() {
+    let stage = at_work().await;
+    stage.settle().await;
+    stage.cluster.put(merged(stage.cluster.get(CLIENT).unwrap()));
+    let mut theirs = stage.cluster.get(SECRET).unwrap();
+    theirs["data"]["client-secret"] = json!("bmV3ZXI=");
+    stage.cluster.put_once_read(theirs);
+    assert!(!stage.pass().await, "it looks again");
+    assert_eq!(stage.value(SECRET, "client-secret").as_deref(), Some("newer"));
 }
 
 #[tokio::test]

@@ -102,6 +102,11 @@ impl<A: Clone + PartialEq> Answers<A> {
         self.lock().get(key).is_some_and(|known| known.concluded)
     }
 
+    /// Whether what is being asked about has changed since.
+    pub(super) fn is_outdated(&self, key: &str) -> bool {
+        self.lock().get(key).is_some_and(|known| known.outdated)
+    }
+
     /// How many questions in a row there was no telling.
     pub(super) fn missed(&self, key: &str) -> u32 {
         self.lock().get(key).map_or(0, |known| known.missed)

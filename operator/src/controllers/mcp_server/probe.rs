@@ -31,6 +31,15 @@ const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","param
 /// How soon a server is asked again behind whose public address its gate was not found: somebody is at work on it.
 const AGAIN: Duration = Duration::from_secs(30);
 
+/// The pauses after which a question is put again that got no clear answer: a server, or the way to it, may be about to
+/// come up. No watch tells of it, and the next comparison is far.
+const PAUSES: [Duration; 5] = [
+    Duration::from_secs(3),
+    Duration::from_secs(6),
+    Duration::from_secs(12),
+    Duration::from_secs(24),
+    Duration::from_secs(48),
+];
 /// After how many questions in a row without a clear answer the last one counts no more.
 const PATIENCE: u32 = 3;
 
@@ -77,12 +86,17 @@ impl Probes {
         self.pod.get_or_try_init(make).await
     }
 
-    /// Asks a server at its public address, when it is its turn.
-    async fn ask(&self, server: &McpServer, egress: &Egress) {
-        let turn = self.public.turn(&server.namespace().unwrap_or_default()).await;
-        let answer = self.post(server, egress).await.unwrap_or(Answer::Unclear);
-        drop(turn);
+    /// Asks a server at its public address, and again after these pauses while there is no clear answer.
+    async fn ask(&self, server: &McpServer, egress: &Egress, pauses: &[Duration]) {
         let key = key(server);
+        let mut answer = self.ask_once(server, egress).await;
+        for pause in pauses {
+            if answer != Answer::Unclear || self.public.is_outdated(&key) {
+                break;
+            }
+            tokio::time::sleep(*pause).await;
+            answer = self.ask_once(server, egress).await;
+        }
         // One failed probe flips nothing, but no answer counts for ever.
         let counts = answer != Answer::Unclear || self.public.missed(&key) + 1 >= PATIENCE;
         if self
@@ -91,6 +105,12 @@ impl Probes {
         {
             self.wakes.wake(&ObjectRef::from_obj(server));
         }
+    }
+
+    /// Asks when it is its turn.
+    async fn ask_once(&self, server: &McpServer, egress: &Egress) -> Answer {
+        let _turn = self.public.turn(&server.namespace().unwrap_or_default()).await;
+        self.post(server, egress).await.unwrap_or(Answer::Unclear)
     }
 
     async fn post(&self, server: &McpServer, egress: &Egress) -> Result<Answer, EgressError> {
@@ -155,7 +175,7 @@ pub(super) fn enforcement(server: &Arc<McpServer>, version: &str, ctx: &Arc<Cont
     };
     if due {
         let (server, ctx) = (Arc::clone(server), Arc::clone(ctx));
-        tokio::spawn(async move { ctx.probes.ask(&server, &ctx.egress).await });
+        tokio::spawn(async move { ctx.probes.ask(&server, &ctx.egress, &PAUSES).await });
     }
     report
 }

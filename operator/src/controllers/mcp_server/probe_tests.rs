@@ -194,7 +194,7 @@ async fn asked_at_once(servers: usize, namespaces: usize) -> usize {
             );
             server.metadata.namespace = Some(format!("n{}", number % namespaces));
             let (probes, egress) = (Arc::clone(&probes), egress.clone());
-            tokio::spawn(async move { probes.ask(&server, &egress).await })
+            tokio::spawn(async move { probes.ask(&server, &egress, &[]).await })
         })
         .collect();
     let mut before = 0;
@@ -261,11 +261,48 @@ async fn an_answer_outlives_two_failures_and_no_more() {
         (401, "Enforced"),
         (302, "NotReached"),
     ] {
-        probes.ask(&server, &egress()).await;
+        probes.ask(&server, &egress(), &[]).await;
         assert_eq!(
             probes.public.known(&key(&server)).unwrap().reason,
             reason,
             "after {status}"
         );
     }
+}
+
+/// What is known of an external server once it was asked, which answers so in turn; and how often it was asked.
+async fn asked(answers: &'static [u16], pauses: &[Duration]) -> (&'static str, usize) {
+    let address = MockServer::start().await;
+    let count = AtomicUsize::new(0);
+    let answer = move |_: &wiremock::Request| {
+        ResponseTemplate::new(answers[count.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1)])
+    };
+    Mock::given(method("POST"))
+        .respond_with(answer)
+        .mount(&address)
+        .await;
+    let server = server("u", &format!("{}/mcp", address.uri()), "External");
+    let probes = Probes::default();
+    probes.recall(&server);
+    probes.ask(&server, &egress(), pauses).await;
+    let known = probes.public.known(&key(&server)).unwrap();
+    (known.reason, address.received_requests().await.unwrap().len())
+}
+
+#[tokio::test]
+async fn a_server_that_is_about_to_come_up_is_asked_again() {
+    let pauses = [Duration::ZERO; 3];
+    let open = "AnswersWithoutToken";
+    assert_eq!(asked(&[502, 503, 200], &pauses).await, (open, 3));
+    assert_eq!(asked(&[502, 502, 502, 200], &pauses).await, (open, 4));
+    assert_eq!(
+        asked(&[502], &pauses).await,
+        ("ServerValidates", 4),
+        "and no more"
+    );
+    assert_eq!(
+        asked(&[401, 200], &pauses).await,
+        ("ServerValidates", 1),
+        "not once it is clear"
+    );
 }

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     context::Context,
-    policy::{denial::denied_at, enforcement, hosts, names},
+    policy::{
+        denial::{denied_at, proved_id},
+        enforcement, hosts, names,
+    },
     watch::{Feed, Touch},
 };
 
@@ -53,10 +56,13 @@ pub(super) fn gates(ctx: &Arc<Context>) -> Queue<McpServer> {
     ])
 }
 
-/// Where the tokens of which clients are refused. Clients are touched with every rotation: only what changes at gates
-/// wakes their servers.
+/// Where the tokens of which clients are refused, and by which id if that can change. Clients are touched with every
+/// rotation: only what changes at gates wakes their servers.
 #[derive(Debug, Default)]
-pub(super) struct Denials(HashMap<ObjectRef<McpClient>, BTreeSet<(String, String)>>);
+pub(super) struct Denials(HashMap<ObjectRef<McpClient>, (Option<String>, Servers)>);
+
+/// Namespaces and names.
+type Servers = BTreeSet<(String, String)>;
 
 impl Denials {
     /// The servers whose gates begin or cease to refuse the client.
@@ -67,16 +73,20 @@ impl Denials {
         } else {
             denied_at(&touch.object)
         };
+        let id = proved_id(&touch.object).map(str::to_owned);
         let before = if now.is_empty() {
             self.0.remove(&client)
         } else {
-            self.0.insert(client, now.clone())
+            self.0.insert(client, (id.clone(), now.clone()))
         };
-        let changed = before.unwrap_or_default();
-        let changed = changed.symmetric_difference(&now);
-        changed
-            .map(|(namespace, name)| ObjectRef::new(name).within(namespace))
-            .collect()
+        let (id_before, before) = before.unwrap_or_default();
+        let changed: BTreeSet<_> = if id_before == id {
+            before.symmetric_difference(&now).collect()
+        } else {
+            before.union(&now).collect()
+        };
+        let server = |(namespace, name): &(String, String)| ObjectRef::new(name).within(namespace);
+        changed.into_iter().map(server).collect()
     }
 }
 
@@ -225,6 +235,36 @@ mod tests {
                 .map(|server| server.name)
                 .collect();
             assert_eq!(names, woken);
+        }
+    }
+
+    #[test]
+    fn a_suspended_client_that_proves_to_be_another_wakes_its_servers() {
+        let mut denials = Denials::default();
+        let mut woken = |id: Option<&str>| {
+            let client = json!({
+                "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient", "metadata": {"namespace": "n", "name": "c"},
+                "spec": {"authorizationServerRef": {"name": "main"}, "suspended": true, "access": [{"server": {"name": "s"}}],
+                         "existing": {"secretRef": {"name": "x"}, "grantTypes": ["client_credentials"]}},
+                "status": {"clientId": id},
+            });
+            let object = Arc::new(serde_json::from_value(client).unwrap());
+            !denials
+                .changed(&Touch {
+                    object,
+                    deleted: false,
+                })
+                .is_empty()
+        };
+        for (id, news) in [
+            (None, true),
+            (None, false),
+            (Some("a"), true),
+            (Some("a"), false),
+            (Some("b"), true),
+            (None, true),
+        ] {
+            assert_eq!(woken(id), news, "{id:?}");
         }
     }
 

@@ -3,7 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use kube::runtime::reflector::ObjectRef;
-use mcp_auth_crds::{condition, v1alpha1::AuthorizationServer};
+use mcp_auth_crds::{
+    condition,
+    v1alpha1::{AuthorizationServer, ServiceAccountTrust},
+};
 
 use crate::{cluster::is_deleting, watch::Touch};
 
@@ -23,6 +26,7 @@ struct Face {
     observed: Option<i64>,
     conditions: BTreeSet<[String; 3]>,
     capabilities: Vec<String>,
+    trust: Option<ServiceAccountTrust>,
 }
 
 impl Homes {
@@ -57,6 +61,7 @@ impl Face {
                 .map(|condition| [condition.type_, condition.status, condition.reason])
                 .collect(),
             capabilities: status.capabilities,
+            trust: status.service_account_issuer,
         }
     }
 }
@@ -76,6 +81,7 @@ mod tests {
             "spec": {"issuer": "https://as/realms/r", "credentials": {"secretRef": {"name": "c"}}},
             "status": {
                 "observedGeneration": 1, "capabilities": ["TokenExchange"], "servers": 1, "clients": 1,
+                "serviceAccountIssuer": {"identityProvider": "k", "trusted": false},
                 "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "m",
                     "lastTransitionTime": "2026-01-01T00:00:00Z"}],
             },
@@ -127,6 +133,11 @@ mod tests {
                 true,
             ),
             ("what it can do", with("/status/capabilities", json!([])), true),
+            (
+                "whose tokens it trusts",
+                with("/status/serviceAccountIssuer/trusted", json!(true)),
+                true,
+            ),
             ("its status", with("/status", json!(null)), true),
             ("another one of the name", with("/metadata/uid", json!("2")), true),
             ("its coming end", deleting, true),

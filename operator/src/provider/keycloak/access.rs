@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     Keycloak,
-    admin::{Get, REALM_ROLE, ROLE},
-    limits, overlap,
+    admin::{Get, IDENTITY_PROVIDERS_ROLE, REALM_ROLE, ROLE},
+    limits, overlap, trust,
 };
-use crate::provider::{Access, Capability, ProviderError, http::LIST};
+use crate::provider::{Access, Call, Capability, Change, ProviderError, Verb, http::LIST};
 
 /// What the server says of itself. It lies beside the realms: the dots lead there.
 const SERVER_INFO: &str = "/../../serverinfo";
@@ -42,7 +42,7 @@ impl Keycloak {
             access.capabilities.insert(Capability::TokenExchange);
         }
         if manages {
-            self.find_policies(&mut access).await?;
+            self.find_more(&mut access).await?;
         }
         for (capability, noted) in [
             (Capability::SubjectClients, &self.may_limit),
@@ -53,8 +53,8 @@ impl Keycloak {
         Ok(access)
     }
 
-    /// Finds out what client policies can do here, and whether by this credential.
-    async fn find_policies(&self, access: &mut Access) -> Result<(), ProviderError> {
+    /// Finds out what more than clients can be managed here, and whether by this credential.
+    async fn find_more(&self, access: &mut Access) -> Result<(), ProviderError> {
         let get = Get {
             operation: "read_server_info",
             path: SERVER_INFO,
@@ -85,13 +85,45 @@ impl Keycloak {
                 access.withheld.insert(capability, REALM_ROLE);
             }
         }
+        if self.manages_trust && can_trust(&info) {
+            let capability = Capability::ServiceAccountTokens;
+            if self.manages_identity_providers().await? {
+                access.capabilities.insert(capability);
+            } else {
+                access.withheld.insert(capability, IDENTITY_PROVIDERS_ROLE);
+            }
+        }
         Ok(())
+    }
+
+    /// Asks for what only who manages identity providers may ask for, and leaves out what it is about: it is refused either
+    /// way, and changes nothing.
+    async fn manages_identity_providers(&self) -> Result<bool, ProviderError> {
+        let call = Call {
+            operation: "probe_identity_providers",
+            change: Change::Update,
+            subject: "nothing".to_owned(),
+            verb: Verb::Post,
+            path: "/identity-provider/import-config".to_owned(),
+            body: Some(json!({})),
+        };
+        match self.admin.write(&call).await {
+            Err(ProviderError::Forbidden { .. }) => Ok(false),
+            Ok(()) | Err(ProviderError::Rejected { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 }
 
 /// Keycloak names this executor only while its feature is on.
 fn can_overlap(info: &Value) -> bool {
     find(executors(info), "id", overlap::EXECUTOR).is_some()
+}
+
+/// Keycloak names this type of identity provider only while its feature is on; the way to authenticate has another, which
+/// comes with it.
+fn can_trust(info: &Value) -> bool {
+    find(&info["identityProviders"], "id", trust::TYPE).is_some()
 }
 
 fn executors(info: &Value) -> &Value {

@@ -16,6 +16,12 @@ pub(super) const ROLE: &str = "manage-clients";
 /// The role that the documents of the realm as a whole need besides: client profiles and client policies.
 pub(super) const REALM_ROLE: &str = "manage-realm";
 
+/// The role that identity providers need besides.
+pub(super) const IDENTITY_PROVIDERS_ROLE: &str = "manage-identity-providers";
+
+/// What the paths of identity providers begin with.
+pub(super) const IDENTITY_PROVIDERS: &str = "/identity-provider/instances";
+
 /// What the paths of those documents begin with.
 pub(super) const REALM_DOCUMENTS: &str = "/client-policies/";
 
@@ -124,7 +130,9 @@ impl Admin {
 
 /// The role that a path needs.
 fn permission(path: &str) -> &'static str {
-    if path.starts_with(REALM_DOCUMENTS) {
+    if path.starts_with(IDENTITY_PROVIDERS) {
+        IDENTITY_PROVIDERS_ROLE
+    } else if path.starts_with(REALM_DOCUMENTS) {
         REALM_ROLE
     } else {
         ROLE

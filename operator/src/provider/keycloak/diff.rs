@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     mark::{attribute, text},
-    render::{CLIENT_AUDIENCE, Desired, DesiredScope, LIMITED, SWITCHES},
+    render::{AUTHENTICATOR, CLIENT_AUDIENCE, Desired, DesiredScope, LIMITED, SWITCHES},
 };
 use crate::provider::Credential;
 
@@ -92,9 +92,11 @@ pub(super) fn revocation(want: &Desired, observed: &Value, not_before: i64) -> O
     Some((Value::Object(body), names))
 }
 
-/// The part of the difference that is about secrets, as a body of its own.
-pub(super) fn credentials(want: &Desired, observed: &Value, secret: &Credential) -> Option<Value> {
-    let same = text(observed, "secret") == Some(secret.expose());
+/// The part of the difference that is about credentials, as a body of its own.
+pub(super) fn credentials(want: &Desired, observed: &Value, secret: Option<&Credential>) -> Option<Value> {
+    let authenticator = &want.fields[AUTHENTICATOR];
+    let same = secret.is_none_or(|secret| text(observed, "secret") == Some(secret.expose()))
+        && same(authenticator, observed.get(AUTHENTICATOR));
     if same && attributes(want.secrets.iter(), observed).next().is_none() {
         return None;
     }
@@ -103,11 +105,15 @@ pub(super) fn credentials(want: &Desired, observed: &Value, secret: &Credential)
         .iter()
         .map(|(name, value)| (name.to_owned(), json!(value)))
         .collect();
-    Some(json!({
-        "secret": secret.expose(),
+    let mut body = json!({
+        AUTHENTICATOR: authenticator,
         "attributes": secrets,
         WEB_ORIGINS: kept(WEB_ORIGINS, want, observed),
-    }))
+    });
+    if let Some(secret) = secret {
+        body["secret"] = json!(secret.expose());
+    }
+    Some(body)
 }
 
 /// The entries of a list that are there and may stay.

@@ -11,7 +11,7 @@ use crate::provider::{Holder, Mark, Presence};
 /// `true` on everything of ours.
 const MANAGED: &str = "mcpauth.managed";
 /// The installation.
-const INSTALLATION: &str = "mcpauth.installation";
+pub(super) const INSTALLATION: &str = "mcpauth.installation";
 /// The kind of the Kubernetes object.
 const KIND: &str = "mcpauth.kind";
 /// The Kubernetes object as `<namespace>/<name>`.

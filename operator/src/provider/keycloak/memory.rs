@@ -58,6 +58,11 @@ impl Clients {
     /// Keeps the answer to a question about one client.
     pub(super) fn keep(&mut self, client_id: &str, asked: Instant, known: Known) {
         self.note_id(client_id, known.as_deref());
+        // Not every id that is asked about is ours, and without one of ours no list comes.
+        if known.is_none() {
+            self.single
+                .retain(|_, (then, known)| known.is_some() || asked.duration_since(*then) < KEEP);
+        }
         self.single.insert(client_id.to_owned(), (asked, known));
     }
 

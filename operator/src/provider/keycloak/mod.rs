@@ -15,6 +15,7 @@ mod access;
 mod admin;
 mod diff;
 mod documents;
+mod forget;
 mod ids;
 mod limits;
 mod mark;
@@ -25,9 +26,11 @@ mod plan;
 mod prove;
 mod render;
 mod scopes;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod token;
+mod trust;
 
 use std::{
     fmt,
@@ -46,9 +49,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    Access, Call, ClientSpec, Credential, Credentials, Mark, ObservedClient, ObservedOverlap,
-    ObservedResource, ObservedScopes, Plan, Proof, Provider, ProviderError, Read, RealmRegistry,
-    ResourceSpec, ScopeSpec, Verb, discovery::Discovered, http::HttpClient, realm::canonical,
+    Access, ClientSpec, Credential, Credentials, Mark, ObservedClient, ObservedOverlap, ObservedResource,
+    ObservedScopes, ObservedTrust, Plan, Proof, Provider, ProviderError, Read, RealmRegistry, ResourceSpec,
+    ScopeSpec, Verb, discovery::Discovered, http::HttpClient, realm::canonical,
 };
 use crate::{
     egress::{Audience, Egress, EgressError},
@@ -79,6 +82,8 @@ pub struct Settings<'a> {
     pub ca_bundle: Option<&'a [u8]>,
     /// The installation.
     pub installation: &'a str,
+    /// Whether the operator is to see to it that tokens of ServiceAccounts count.
+    pub manages_trust: bool,
     /// What the client ids of this installation begin with, up to and with the dot.
     pub client_ids: String,
     /// Limits of all realms.
@@ -149,6 +154,10 @@ pub struct Keycloak {
     may_limit: AtomicBool,
     /// The same for two secrets of one client.
     may_overlap: AtomicBool,
+    /// Whether it is to be found out what the credential may do with identity providers.
+    manages_trust: bool,
+    /// The identity providers of the realm.
+    trust: Mutex<Option<trust::Known>>,
     /// When the server last showed us any client.
     saw_clients: Mutex<Option<Instant>>,
 }
@@ -209,6 +218,8 @@ impl Keycloak {
             documents: Mutex::default(),
             may_limit: AtomicBool::new(false),
             may_overlap: AtomicBool::new(false),
+            manages_trust: settings.manages_trust,
+            trust: Mutex::default(),
             saw_clients: Mutex::default(),
         })
     }
@@ -221,53 +232,16 @@ impl Keycloak {
     fn known_scopes(&self) -> MutexGuard<'_, memory::Scopes> {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Forgets what a call touched. Also after a failure: it may have been carried out.
-    fn forget(&self, call: &Call, result: &Result<(), ProviderError>) {
-        let now = Instant::now();
-        let created = |field: &str| call.body.as_ref().and_then(|body| mark::text(body, field));
-        let mut path = call.path.trim_start_matches('/').split('/');
-        match (path.next(), path.next()) {
-            (Some("clients"), Some(id)) => {
-                self.clients().wrote_id(id, now);
-                // …/{list}/{scope}: if that failed, the scope may be another by now.
-                if let (Some(scope), true) = (path.nth(1), result.is_err()) {
-                    self.known_scopes().wrote(scope, now);
-                }
-            }
-            (Some("clients"), None) => {
-                let (Some(client_id), Some(id)) = (created("clientId"), created("id")) else {
-                    return;
-                };
-                self.clients().wrote(client_id, now);
-                if matches!(result, Err(ProviderError::Conflict { .. })) {
-                    self.clients().note_renamed(client_id, id);
-                }
-            }
-            (Some("client-scopes"), Some(id)) => {
-                self.known_scopes().wrote(id, now);
-                // A scope that is deleted goes from every client that had it.
-                if call.verb == Verb::Delete && path.next().is_none() {
-                    self.clients().wrote_all(now);
-                }
-            }
-            (Some("client-scopes"), None) => {
-                // Somebody else's scope of this name has another id.
-                if result.is_err() {
-                    self.known_scopes().forget();
-                } else if let Some(id) = created("id") {
-                    self.known_scopes().wrote(id, now);
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
 #[async_trait]
 impl Provider for Keycloak {
     async fn check_access(&self) -> Result<Access, ProviderError> {
         self.access().await
+    }
+
+    async fn take_over(&self) -> Result<(), ProviderError> {
+        self.end_older_tokens().await
     }
 
     fn token_types(&self) -> Vec<TokenType> {
@@ -327,6 +301,18 @@ impl Provider for Keycloak {
         }
     }
 
+    fn trust_name(&self) -> String {
+        trust::alias(&self.installation)
+    }
+
+    async fn observe_trust(&self, read: Read) -> Result<ObservedTrust, ProviderError> {
+        self.trust(read).await
+    }
+
+    fn plan_trust(&self, issuer: Option<&str>, observed: &ObservedTrust) -> Plan {
+        trust::plan(&self.installation, issuer, observed)
+    }
+
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
         plan::client_removal(&self.ids, mark, observed)
     }
@@ -382,11 +368,12 @@ impl Provider for Keycloak {
         Ok(())
     }
 
-    async fn prove(&self, proof: &Proof) -> Result<(), ProviderError> {
+    async fn prove(&self, proof: &Proof, now: Timestamp) -> Result<(), ProviderError> {
         let prover = Prover {
             http: &self.admin.http,
             endpoint: &self.token_endpoint,
             issuer: &self.issuer,
+            now,
         };
         prover.prove(proof).await
     }

@@ -1,7 +1,11 @@
 //! Reading, with the least work: what many ask for is read once for all, and what was read a moment ago is not read
 //! again.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -12,6 +16,7 @@ use super::{
     mark::{client_holder, text},
     memory::{Known, Recall},
     overlap,
+    render::{AUTHENTICATOR, BY_SECRET},
 };
 use crate::provider::{
     Credential, ObservedClient, ObservedLimits, ObservedScopes, Presence, ProviderError, Read,
@@ -258,7 +263,9 @@ impl Keycloak {
             return ObservedClient {
                 presence: Presence::Absent,
                 secret: None,
+                is_public: false,
                 secret_expires: None,
+                keys: BTreeSet::new(),
                 raw: None,
                 limits: ObservedLimits::Unmarked,
             };
@@ -272,10 +279,14 @@ impl Keycloak {
         ) {
             known_scopes.forget();
         }
+        let by_secret = text(&raw, AUTHENTICATOR).is_none_or(|by| by == BY_SECRET);
         ObservedClient {
             presence: Presence::Held(client_holder(&raw, |id| self.admin.http.limits.is_operator(id))),
-            secret: text(&raw, "secret").map(Credential::new),
+            // Keycloak keeps one that a client had before, and makes one up for a client that has none.
+            secret: text(&raw, "secret").filter(|_| by_secret).map(Credential::new),
+            is_public: raw["publicClient"] == true,
             secret_expires: overlap::expires(&raw),
+            keys: overlap::keys(&raw),
             raw: Some(Value::clone(&raw)),
             limits: ObservedLimits::Unmarked,
         }

@@ -1,4 +1,5 @@
-//! Two secrets of one client at a time.
+//! Two credentials of one client at a time: secrets or keys. Two keys are simply in the set of keys, and stay there until
+//! we take one out. Secrets are more work.
 //!
 //! With its feature client-secret-rotation Keycloak accepts, beside the secret of a client, the one in the attribute
 //! `client.secret.rotated` until a time in another attribute. Whoever changes a client can write both, so a secret that we
@@ -8,7 +9,10 @@
 //!
 //! Under that executor a secret that has reached an age ends, too. The age is set far beyond any overlap, on each client.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -17,7 +21,7 @@ use super::{
     documents::{Document, POLICIES, PROFILES, Patch, entries},
     mark::attribute,
 };
-use crate::provider::{Call, Change, Credentials, ObservedOverlap, Verb};
+use crate::provider::{Call, Change, CredentialKind, Credentials, ObservedOverlap, Verb, key};
 
 /// Keycloak's executor that lets two secrets be valid.
 pub(super) const EXECUTOR: &str = "secret-rotation";
@@ -30,10 +34,13 @@ const PREVIOUS_UNTIL: &str = "client.secret.rotated.expiration.time";
 const SINCE: &str = "client.secret.creation.time";
 const UNTIL: &str = "client.secret.expiration.time";
 
+/// The public keys of a client, as a text.
+const KEYS: &str = "jwks.string";
+
 /// Ten years, in seconds: the age at which Keycloak ends a secret of ours. An overlap lasts for days.
 const FOR_LONG: i64 = 10 * 365 * 24 * 3600;
 
-/// The attributes by which two secrets are valid, or one alone. Holds a secret: prints none of it.
+/// The attributes by which two credentials are valid, or one alone. Holds a secret: prints none of it.
 #[derive(Clone, Default)]
 pub(super) struct SecretAttributes(BTreeMap<&'static str, String>);
 
@@ -46,22 +53,34 @@ impl fmt::Debug for SecretAttributes {
 impl SecretAttributes {
     /// Of a client of this installation. Where there is no second secret, what somebody else put there goes.
     pub(super) fn new(installation: &str, credentials: &Credentials) -> Self {
-        let names = [OVERLAP, PREVIOUS, PREVIOUS_SINCE, PREVIOUS_UNTIL];
-        Self(match &credentials.previous {
-            None => names.map(|name| (name, String::new())).into(),
-            Some(previous) => {
+        let Self(mut attributes) = Self::none();
+        match (&credentials.previous, credentials.current.kind()) {
+            (previous, CredentialKind::PrivateKey) => {
+                let previous = previous.iter().map(|previous| &previous.credential);
+                let set = key::public_set([&credentials.current].into_iter().chain(previous));
+                attributes.insert(KEYS, set);
+            }
+            (None, CredentialKind::Secret) => {}
+            (Some(previous), CredentialKind::Secret) => {
                 // Its beginning says nothing to anybody, but without one Keycloak does not look at it.
                 let until = previous.until.as_second();
-                BTreeMap::from([
+                attributes.extend([
                     (OVERLAP, installation.to_owned()),
                     (PREVIOUS, previous.credential.expose().to_owned()),
                     (PREVIOUS_SINCE, until.saturating_sub(1).to_string()),
                     (PREVIOUS_UNTIL, until.to_string()),
                     (SINCE, until.saturating_sub(1).to_string()),
                     (UNTIL, until.saturating_add(FOR_LONG).to_string()),
-                ])
+                ]);
             }
-        })
+        }
+        Self(attributes)
+    }
+
+    /// Of a client without any.
+    pub(super) fn none() -> Self {
+        let names = [OVERLAP, PREVIOUS, PREVIOUS_SINCE, PREVIOUS_UNTIL, KEYS];
+        Self(BTreeMap::from(names.map(|name| (name, String::new()))))
     }
 
     /// Name and value of each.
@@ -73,6 +92,11 @@ impl SecretAttributes {
 /// When Keycloak lets the secret of a client expire.
 pub(super) fn expires(client: &Value) -> Option<Timestamp> {
     Timestamp::from_second(attribute(client, UNTIL)?.parse().ok()?).ok()
+}
+
+/// Thumbprints of the public keys of a client.
+pub(super) fn keys(client: &Value) -> BTreeSet<String> {
+    attribute(client, KEYS).map(key::thumbprints).unwrap_or_default()
 }
 
 /// See [`crate::provider::Provider::plan_overlap`]. Profiles first when they are made, policies first when they go.

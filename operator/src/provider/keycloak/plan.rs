@@ -16,8 +16,8 @@ use super::{
     scopes,
 };
 use crate::provider::{
-    Authentication, Call, Change, ClientSpec, Conflict, Credential, Credentials, Mark, ObservedClient,
-    ObservedResource, ObservedScopes, Plan, Presence, ResourceSpec, ScopeSpec, Verb,
+    Authentication, Call, Change, ClientSpec, Conflict, Credential, CredentialKind, Credentials, Mark,
+    ObservedClient, ObservedResource, ObservedScopes, Plan, Presence, ResourceSpec, ScopeSpec, Verb,
 };
 
 /// See [`crate::provider::Provider::plan_client`].
@@ -31,11 +31,11 @@ pub(super) fn client(
 ) -> Plan {
     let mut desired = render::client(ids, want);
     // A public client has none.
-    let credentials = credentials.filter(|_| want.authentication == Authentication::ClientSecret);
+    let credentials = credentials.filter(|_| want.authentication != Authentication::None);
     if let Some(credentials) = credentials {
         desired.secrets = SecretAttributes::new(&want.mark.installation, credentials);
     }
-    let secret = credentials.map(|credentials| &credentials.current);
+    let secret = credentials.and_then(shared);
     let claim = Claim {
         mark: &want.mark,
         consent: want.adopt,
@@ -53,6 +53,11 @@ pub(super) fn client(
     }
 }
 
+/// The secret that Keycloak has to know. Of a private key it gets the public half, in an attribute.
+fn shared(credentials: &Credentials) -> Option<&Credential> {
+    Some(&credentials.current).filter(|current| current.kind() == CredentialKind::Secret)
+}
+
 /// See [`crate::provider::Provider::plan_credentials`].
 pub(super) fn credentials(
     ids: &Ids,
@@ -68,7 +73,7 @@ pub(super) fn credentials(
     let (Some(raw), Some(id)) = (raw, id) else {
         return Plan::default();
     };
-    let call = diff::credentials(&desired, raw, &credentials.current).map(|body| Call {
+    let call = diff::credentials(&desired, raw, shared(credentials)).map(|body| Call {
         operation: "update_client",
         change: Change::Revoke,
         subject: format!("client {}: secret", desired.client_id),

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use k8s_openapi::jiff::Timestamp;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use url::Url;
 
-use super::token::{self, TokenAnswer};
+use super::token::{self, TokenAnswer, payload};
 use crate::provider::{
-    Credential, Proof, ProviderError,
+    Credential, CredentialKind, Proof, ProviderError,
     http::{Answer, HttpClient},
+    key::{self, PrivateKey},
 };
 
 /// What metrics call it.
@@ -25,6 +26,7 @@ pub(super) struct Prover<'a> {
     pub(super) http: &'a HttpClient,
     pub(super) endpoint: &'a Url,
     pub(super) issuer: &'a str,
+    pub(super) now: Timestamp,
 }
 
 impl Prover<'_> {
@@ -77,7 +79,20 @@ impl Prover<'_> {
         secret: &Credential,
         form: &[(&str, &str)],
     ) -> Result<Answer, ProviderError> {
-        let credential = [("client_id", client_id), ("client_secret", secret.expose())];
+        let assertion;
+        let credential = match secret.kind() {
+            CredentialKind::Secret => vec![("client_id", client_id), ("client_secret", secret.expose())],
+            CredentialKind::PrivateKey => {
+                assertion = PrivateKey::of(secret)
+                    .and_then(|key| key.assertion(client_id, self.issuer, self.now))
+                    .ok_or_else(|| unproved("the private key in the journal is none"))?;
+                vec![
+                    ("client_id", client_id),
+                    ("client_assertion_type", key::ASSERTION_TYPE),
+                    ("client_assertion", &assertion),
+                ]
+            }
+        };
         token::request(self.http, OPERATION, self.endpoint, &[form, &credential].concat()).await
     }
 }
@@ -86,16 +101,21 @@ fn unproved(why: impl Into<String>) -> ProviderError {
     ProviderError::Unproved { why: why.into() }
 }
 
+/// The secret was accepted, and that is all.
+fn ungranted(why: impl Into<String>) -> ProviderError {
+    ProviderError::Ungranted { why: why.into() }
+}
+
 /// Why an answer is not the one that proves the secret.
 fn not_proved(answer: &Answer) -> ProviderError {
     let code = answer.code();
     let status = answer.status.as_u16();
     match code.as_str() {
         "invalid_client" | "unauthorized_client" => unproved(format!(
-            "the authorization server refuses the client or its secret ({code})"
+            "the authorization server refuses the client or its credential ({code})"
         )),
         "invalid_scope" => {
-            unproved("the client may not ask for the scopes that it was granted (invalid_scope)")
+            ungranted("the client may not ask for the scopes that it was granted (invalid_scope)")
         }
         "" => unproved(format!("the token endpoint answered HTTP {status}")),
         _ => unproved(format!("the token endpoint answered HTTP {status} ({code})")),
@@ -155,17 +175,11 @@ impl Default for Audience {
     }
 }
 
-/// Reads a token that came from the token endpoint itself over TLS; its signature would say nothing more about it.
 fn claims(token: &str) -> Result<Claims, ProviderError> {
-    token
-        .split('.')
-        .nth(1)
-        .and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok())
-        .and_then(|payload| serde_json::from_slice(&payload).ok())
-        .ok_or(ProviderError::Malformed {
-            operation: OPERATION,
-            why: "its access token is no JWT",
-        })
+    payload(token).ok_or(ProviderError::Malformed {
+        operation: OPERATION,
+        why: "its access token is no JWT",
+    })
 }
 
 fn judge(
@@ -183,19 +197,20 @@ fn judge(
     };
     if !exact {
         let wanted = audiences.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
-        return Err(unproved(format!(
+        return Err(ungranted(format!(
             "the audience of the token is not exactly [{wanted}]"
         )));
     }
     let has: BTreeSet<&str> = claims.scope.split_ascii_whitespace().collect();
     match scopes.iter().find(|scope| !has.contains(scope.as_str())) {
-        Some(scope) => Err(unproved(format!("the token lacks the scope {scope}"))),
+        Some(scope) => Err(ungranted(format!("the token lacks the scope {scope}"))),
         None => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use serde_json::json;
 
     use super::*;
@@ -269,7 +284,11 @@ mod tests {
         ] {
             assert_eq!(
                 judged(&payload, scopes, audiences),
-                Err(unproved(why)),
+                Err(if why.contains("issuer") {
+                    unproved(why)
+                } else {
+                    ungranted(why)
+                }),
                 "{payload}"
             );
         }
@@ -287,7 +306,7 @@ mod tests {
     /// Answers as Keycloak 26.7.3 gives them.
     #[test]
     fn refusals_that_prove_and_refusals_that_do_not() {
-        let refused = "the authorization server refuses the client or its secret (unauthorized_client)";
+        let refused = "the authorization server refuses the client or its credential (unauthorized_client)";
         let invalid_grant = r#"{"error":"invalid_grant","error_description":"Code not valid"}"#;
         let wrong_secret = r#"{"error":"unauthorized_client","error_description":"hunter2"}"#;
         for (status, body, expected) in [

@@ -7,7 +7,19 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{ids::Ids, mark, overlap::SecretAttributes};
-use crate::provider::{Authentication, ClientSpec, Credential, Grant, Mark, ResourceSpec, ScopeSpec};
+use crate::provider::{
+    Authentication, ClientSpec, Credential, Grant, Mark, ResourceSpec, ScopeSpec, ServiceAccount,
+    key::ALGORITHM,
+};
+
+/// By what a client authenticates.
+pub(super) const AUTHENTICATOR: &str = "clientAuthenticatorType";
+/// What [`AUTHENTICATOR`] is for a client with a secret; also for a public one, which has nothing to show.
+pub(super) const BY_SECRET: &str = "client-secret";
+/// The same for a client that signs assertions.
+const BY_KEY: &str = "client-jwt";
+/// The same for a client that sends assertions that somebody else signed.
+const BY_ACCOUNT: &str = "federated-jwt";
 
 /// The scope that carries `sub`; without it access tokens name no subject.
 pub(super) const BASIC: &str = "basic";
@@ -90,6 +102,7 @@ pub(super) fn client(ids: &Ids, want: &ClientSpec) -> Desired {
     attributes.extend(switches(false, granted(Grant::RefreshToken)));
     attributes.extend(tokens(want.token_lifetime));
     attributes.insert("pkce.code.challenge.method", "S256".to_owned());
+    attributes.extend(assertions(&want.authentication));
     let mut scopes = want.scopes.clone();
     if granted(Grant::RefreshToken) {
         scopes.insert(OFFLINE_ACCESS.to_owned());
@@ -98,6 +111,11 @@ pub(super) fn client(ids: &Ids, want: &ClientSpec) -> Desired {
     fields.extend(fields_of(json!({
         "enabled": want.enabled,
         "publicClient": public,
+        AUTHENTICATOR: match want.authentication {
+            Authentication::PrivateKeyJwt => BY_KEY,
+            Authentication::ServiceAccount(_) => BY_ACCOUNT,
+            Authentication::ClientSecret | Authentication::None => BY_SECRET,
+        },
         "standardFlowEnabled": granted(Grant::AuthorizationCode),
         "serviceAccountsEnabled": granted(Grant::ClientCredentials),
         "consentRequired": want.consent,
@@ -111,9 +129,35 @@ pub(super) fn client(ids: &Ids, want: &ClientSpec) -> Desired {
         client_id: want.client_id.clone(),
         fields,
         attributes,
-        secrets: SecretAttributes::default(),
+        secrets: match want.authentication {
+            // It has none that could be known from elsewhere.
+            Authentication::ServiceAccount(_) => SecretAttributes::none(),
+            _ => SecretAttributes::default(),
+        },
         scopes,
     }
+}
+
+/// Which assertions of a client count. Whom a ServiceAccount stands for no more must not be found by its tokens.
+fn assertions(authentication: &Authentication) -> Vec<(&'static str, String)> {
+    let nobody = ServiceAccount::default();
+    let account = match authentication {
+        Authentication::ServiceAccount(account) => account,
+        _ => &nobody,
+    };
+    let mut attributes = vec![
+        ("jwt.credential.issuer", account.issuer.clone()),
+        ("jwt.credential.sub", account.subject.clone()),
+    ];
+    if *authentication == Authentication::PrivateKeyJwt {
+        // Its keys are nowhere but in the attribute beside these.
+        attributes.extend([
+            ("use.jwks.string", true.to_string()),
+            ("use.jwks.url", false.to_string()),
+            ("token.endpoint.auth.signing.alg", ALGORITHM.to_owned()),
+        ]);
+    }
+    attributes
 }
 
 /// The client of an McpServer: an audience that can introspect and, if it has scopes for that, exchange tokens.
@@ -154,7 +198,7 @@ fn flags(mark: &Mark, client_id: &str, name: &str) -> Map<String, Value> {
         "directAccessGrantsEnabled": false,
         "authorizationServicesEnabled": false,
         "fullScopeAllowed": false,
-        "clientAuthenticatorType": "client-secret",
+        AUTHENTICATOR: BY_SECRET,
     }))
 }
 

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::{Method, StatusCode};
-use secrecy::SecretString;
-use serde::Deserialize;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
@@ -112,6 +113,21 @@ impl Tokens {
 /// far as it may say.
 fn used_for(expires_in: u64) -> Duration {
     Duration::from_secs(expires_in).min(LONGEST).mul_f64(USED)
+}
+
+/// When a token was issued, in seconds since 1970 by the server's clock.
+pub(super) fn issued_at(token: &Token) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Issued {
+        iat: i64,
+    }
+    payload::<Issued>(token.access.expose_secret()).map(|issued| issued.iat)
+}
+
+/// What a JWT says. Its signature is not looked at: it came from the token endpoint itself, over TLS.
+pub(super) fn payload<T: DeserializeOwned>(token: &str) -> Option<T> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&payload).ok()
 }
 
 /// Why there is no token for the operator.

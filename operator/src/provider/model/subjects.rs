@@ -76,6 +76,10 @@ pub enum ObservedOverlap {
     Seen(Arc<Value>),
 }
 
+/// What of a realm lets clients authenticate with tokens of ServiceAccounts: the server's own representation, for the
+/// provider that read it.
+pub type ObservedTrust = Arc<Value>;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,6 +53,20 @@ fn an_answer_is_good_for_as_long_as_one_allows() {
     );
 }
 
+/// Of clients that others register, the id can be whatever somebody writes into a Secret, and then something else.
+#[test]
+fn what_there_is_not_is_forgotten_also_without_a_list() {
+    let (start, mut clients) = (Instant::now(), Clients::default());
+    clients.keep("a", start, known("1", "a", "A"));
+    clients.keep("b", start, None);
+    clients.keep("c", start + seconds(599), None);
+    assert_eq!(name(clients.recall("b", None)), Some(None));
+    clients.keep("d", start + seconds(601), None);
+    assert_eq!(clients.recall("b", None), None);
+    assert_eq!(name(clients.recall("c", None)), Some(None));
+    assert_eq!(name(clients.recall("a", None)), Some(Some("A".into())));
+}
+
 #[test]
 fn a_list_tells_what_there_is_but_not_what_there_is_not() {
     let (start, mut clients) = (Instant::now(), Clients::default());

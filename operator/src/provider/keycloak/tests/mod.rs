@@ -1,5 +1,7 @@
+mod accounts;
 mod clients;
 mod documents;
+mod keys;
 mod limits;
 mod memory;
 mod properties;
@@ -9,6 +11,7 @@ mod resources;
 mod server;
 mod signing_in;
 mod starting;
+mod taking_over;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

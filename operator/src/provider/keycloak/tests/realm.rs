@@ -45,7 +45,9 @@ impl Realm {
             return ObservedClient {
                 presence: Presence::Absent,
                 secret: None,
+                is_public: false,
                 secret_expires: None,
+                keys: std::collections::BTreeSet::new(),
                 raw: None,
                 limits: self.limits(None),
             };
@@ -54,7 +56,9 @@ impl Realm {
         ObservedClient {
             presence,
             secret: None,
+            is_public: raw["publicClient"] == true,
             secret_expires: None,
+            keys: std::collections::BTreeSet::new(),
             raw: Some(raw.clone()),
             limits: self.limits(Some(raw)),
         }

@@ -58,6 +58,7 @@ pub(super) fn keycloak_of(
         ..Default::default()
     };
     Keycloak::new(Settings {
+        manages_trust: true,
         realm: "r",
         endpoints: &Endpoints::default(),
         discovered: &Discovered {

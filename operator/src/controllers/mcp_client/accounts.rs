@@ -1,0 +1,198 @@
+//! Clients that authenticate with tokens of a ServiceAccount: whether they may have theirs.
+
+use kube::{Resource as _, ResourceExt as _};
+use mcp_auth_crds::{
+    condition::{self, types},
+    v1alpha1::{AuthenticationMethod, AuthorizationServer, McpClient},
+};
+
+use super::desired;
+use crate::{
+    cluster::{has_finalizer, is_deleting},
+    context::Context,
+    controllers::halt::Halt,
+};
+
+/// The reason of a client whose ServiceAccount stands for another.
+const TAKEN: &str = "ServiceAccountTaken";
+
+/// The ServiceAccount whose tokens are to stand for the client.
+pub(super) fn of(client: &McpClient) -> Option<&str> {
+    let managed = client.spec.managed.as_ref()?;
+    let account = managed.authentication.as_ref()?.service_account.as_ref()?;
+    let by_token = desired::method(managed) == AuthenticationMethod::ServiceAccountToken;
+    by_token.then_some(account.name.as_str())
+}
+
+/// Whether tokens of a ServiceAccount are to stand for the client.
+pub(in crate::controllers) fn is_used(client: &McpClient) -> bool {
+    of(client).is_some()
+}
+
+/// Whether the client has to look again when `other` has changed: both want the same ServiceAccount, or it could not have
+/// its own, which `other` may have left.
+pub(in crate::controllers) fn contend(client: &McpClient, other: &McpClient) -> bool {
+    let conditions = client.status.iter().flat_map(|status| &status.conditions);
+    let refused = || {
+        let mut conditions = conditions.filter(|condition| condition.type_ == types::ACCEPTED);
+        conditions.any(|accepted| accepted.reason == TAKEN)
+    };
+    client.metadata.namespace == other.metadata.namespace
+        && client.metadata.name != other.metadata.name
+        && of(client).is_some_and(|account| of(other) == Some(account) || refused())
+}
+
+/// Refuses a ServiceAccount that stands for another client of the realm: the authorization server would find either by its
+/// tokens. Of two that want the same, the older one has it.
+pub(super) fn free(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
+    let Some(account) = of(client) else {
+        return Ok(());
+    };
+    let clients = ctx.feeds.clients.store().state();
+    let own = realm(client, ctx);
+    let nearby = clients.iter().map(AsRef::as_ref);
+    match holder(client, account, nearby.filter(|other| realm(other, ctx) == own)) {
+        None => Ok(()),
+        Some(holder) => Err(Halt::refused(
+            TAKEN,
+            format!(
+                "ServiceAccount {account} stands for McpClient {} already: use another one",
+                holder.name_any()
+            ),
+        )),
+    }
+}
+
+/// The realm of a client; its AuthorizationServer, where there is no connection that could tell.
+fn realm(client: &McpClient, ctx: &Context) -> String {
+    let reference = &client.spec.authorization_server_ref;
+    let own = client.namespace().unwrap_or_default();
+    let namespace = reference.namespace_or(&own);
+    match ctx.connections.get(namespace, &reference.name) {
+        Some(connection) => connection.provider.realm().to_owned(),
+        None => format!("{namespace}/{}", reference.name),
+    }
+}
+
+/// Which other client of the realm a ServiceAccount stands for.
+fn holder<'a>(
+    client: &McpClient,
+    account: &str,
+    clients: impl Iterator<Item = &'a McpClient>,
+) -> Option<&'a McpClient> {
+    let age = |client: &McpClient| {
+        let meta = client.meta();
+        let created = meta.creation_timestamp.clone().map(|time| time.0);
+        (created, meta.name.clone())
+    };
+    let mut others = clients.filter(|other| {
+        other.metadata.namespace == client.metadata.namespace && other.metadata.name != client.metadata.name
+    });
+    others.find(|other| {
+        let stays = !is_deleting(*other) || has_finalizer(*other);
+        stays && of(other) == Some(account) && (is_deleting(*other) || age(other) < age(client))
+    })
+}
+
+/// Refuses a ServiceAccount of which the authorization server takes no tokens.
+pub(super) fn trusted(client: &McpClient, server: &AuthorizationServer) -> Result<(), Halt> {
+    if !is_used(client) {
+        return Ok(());
+    }
+    let name = server.name_any();
+    let keycloak = server.spec.keycloak.as_ref();
+    if keycloak.is_none_or(|realm| realm.service_account_issuer.is_none()) {
+        return Err(Halt::refused(
+            "ServiceAccountsNotTrusted",
+            format!(
+                "AuthorizationServer {name} takes no tokens of ServiceAccounts: ask its administrator for keycloak.serviceAccountIssuer, or choose another method"
+            ),
+        ));
+    }
+    let status = server.status.as_ref();
+    let trust = status.and_then(|status| status.service_account_issuer.as_ref());
+    if trust.is_some_and(|trust| trust.trusted) {
+        return Ok(());
+    }
+    let conditions = status.map_or(&[][..], |status| &status.conditions);
+    let why = condition::find(conditions, types::REGISTERED)
+        .filter(|registered| registered.status != "True")
+        .map_or_else(String::new, |registered| format!(" ({})", registered.reason));
+    Err(Halt::waiting(
+        "ServiceAccountsNotReady",
+        format!("AuthorizationServer {name} does not take tokens of ServiceAccounts yet{why}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn client(name: &str, created: &str, account: &Value) -> McpClient {
+        serde_json::from_value(json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
+            "metadata": {"namespace": "team", "name": name, "creationTimestamp": created},
+            "spec": {
+                "authorizationServerRef": {"name": "main"},
+                "managed": {"grantTypes": ["client_credentials"], "authentication": account},
+            },
+        }))
+        .unwrap()
+    }
+
+    fn by(account: &str) -> Value {
+        json!({"method": "ServiceAccountToken", "serviceAccount": {"name": account}})
+    }
+
+    #[test]
+    fn of_two_that_want_one_account_the_older_has_it() {
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+        let own = client("own", late, &by("robot"));
+        let mut leaving = client("a", late, &by("robot"));
+        leaving.metadata.deletion_timestamp = serde_json::from_value(json!(late)).unwrap();
+        let mut cleaning = leaving.clone();
+        cleaning.metadata.finalizers = Some(vec!["mcpauth.dev/cleanup".into()]);
+        let mut elsewhere = client("a", early, &by("robot"));
+        elsewhere.metadata.namespace = Some("other".into());
+        for (what, other, held) in [
+            ("older", client("z", early, &by("robot")), true),
+            ("as old, and first by name", client("a", late, &by("robot")), true),
+            (
+                "as old, and later by name",
+                client("z", late, &by("robot")),
+                false,
+            ),
+            ("another account", client("a", early, &by("other")), false),
+            (
+                "another method",
+                client("a", early, &json!({"method": "None"})),
+                false,
+            ),
+            ("gone", leaving, false),
+            ("going, but still there", cleaning, true),
+            ("another namespace", elsewhere, false),
+            ("itself", own.clone(), false),
+        ] {
+            let found = holder(&own, "robot", [&own, &other].into_iter());
+            assert_eq!(found.is_some(), held, "{what}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_an_account_looks_again_when_another_client_changes() {
+        let own = client("own", "2026-01-01T00:00:00Z", &by("robot"));
+        let mut refused = own.clone();
+        refused.status =
+            serde_json::from_value(json!({"conditions": [{"type": "Accepted", "status": "False",
+            "reason": TAKEN, "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
+            .unwrap();
+        let other = |account: &Value| client("other", "2026-01-01T00:00:00Z", account);
+        assert!(contend(&own, &other(&by("robot"))));
+        assert!(!contend(&own, &other(&by("another"))));
+        assert!(contend(&refused, &other(&by("another"))), "it may have left it");
+        assert!(!contend(&refused, &refused), "itself");
+        assert!(!contend(&other(&json!({"method": "None"})), &own));
+    }
+}

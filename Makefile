@@ -51,7 +51,7 @@ bench-gate: ## What a gate costs: direct, through the gate, through Envoy with t
 	cargo build -p mcp-auth-e2e --bin bench-gate
 	@MCP_AUTH_GATE_BIN=$(or $(CARGO_TARGET_DIR),target)/release/mcp-auth-gate $(or $(CARGO_TARGET_DIR),target)/debug/bench-gate
 
-bench-operator: ## What the operator costs with 2,000 McpClients and 200 McpServers on a real API server and Keycloak (about half an hour); COUNT=100 is a try
+bench-operator: ## What the operator costs with 2,000 McpClients and 200 McpServers on a real API server and Keycloak (about half an hour); COUNT=100 is a try, LONG=1 makes 22,000 with a stub in place of Keycloak
 	@echo "==> building the operator as it is shipped, and what measures it"
 	cargo build --release -p mcp-auth-operator -p mcp-auth-e2e --bin mcp-auth-operator --bin bench-operator
 	@$(or $(CARGO_TARGET_DIR),target)/release/bench-operator

@@ -4,13 +4,15 @@
 mod bare;
 mod compare;
 mod crowd;
+mod long;
 mod record;
 mod scene;
+mod start;
+mod stub;
 mod usage;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::ensure;
 use tokio::time::Instant;
 
 use crate::{operator::Operator, progress, story::StoryEnv, world::World};
@@ -43,17 +45,22 @@ const ALONE: u32 = 20;
 /// A machine on which it takes longer says nothing about the operator.
 const PATIENCE: Duration = Duration::from_hours(1);
 
-/// Runs all of it with so many McpClients, and prints the tables.
+/// Runs all of it with so many McpClients, or `long`, with ten times as many in the end and a stub in place of Keycloak,
+/// and prints the tables.
 ///
 /// # Errors
 /// When something cannot be started, or an object does not turn Ready.
-pub async fn run(clients: u32) -> anyhow::Result<()> {
+pub async fn run(clients: u32, long: bool) -> anyhow::Result<()> {
     let world = Arc::new(World::start().await?);
-    let bench = Bench {
-        scene: Scene::new(StoryEnv::new(&world, "bench").await?).await?,
-        clients,
+    let env = StoryEnv::new(&world, "bench").await?;
+    let lines = if long {
+        let mut lines = vec![GateBench::machine()];
+        lines.extend(long::measure(env, clients).await?);
+        lines
+    } else {
+        let scene = Scene::new(env).await?;
+        Bench { scene, clients }.measure().await?
     };
-    let lines = bench.measure().await?;
     super::print(&lines.join("\n"));
     world.stop().await
 }
@@ -107,22 +114,23 @@ impl Bench {
         let clients = trial.compare(&CLIENTS, warm_up, self.clients).await?;
         let rotated = self.rotate(&operator).await?;
         operator.stop().await?;
-        let (started, start, operator) = self.again().await?;
-        let (lone, idle_line, idle) = self.idle(&operator, &crowd).await?;
-        operator.stop().await?;
+        let started = start::start(&self.scene, self.all(), RESYNC).await?;
+        let lone = progress::during("one more at a time", self.alone(&crowd)).await?;
+        started.operator.stop().await?;
+        let (idle_line, idle) = self.idle().await?;
         let mut lines = vec![GateBench::machine(), compare::HEAD.to_owned()];
         lines.extend(servers.lines());
         lines.extend(clients.lines());
         lines.push(lone);
         lines.push("\n| with all of them | time | calls to Keycloak | of them writes | calls to the API server | CPU | memory after |\n|---|--:|--:|--:|--:|--:|--:|".to_owned());
-        lines.extend([started, idle_line]);
+        lines.extend([started.line(self.all()), idle_line]);
         lines.push("\nCalls for each object:\n".to_owned());
         let all = self.all().iter().sum();
         lines.extend(record::table(&[
             ("a McpServer made", &servers.tally, self.servers()),
             ("a McpClient made", &clients.tally, self.clients),
             ("a credential replaced", &rotated, ROTATED.min(self.clients)),
-            ("a start", &start, all),
+            ("a start", &started.tally, all),
             ("a look without a change", &idle, all * ROUNDS),
         ]));
         Ok(lines)
@@ -139,53 +147,23 @@ impl Bench {
         Ok(tally)
     }
 
-    /// Starts an operator that remembers nothing.
-    async fn again(&self) -> anyhow::Result<(String, Tally, Operator)> {
-        self.scene.take();
-        let began = Instant::now();
-        let operator = self.scene.start(self.short_resync()).await?;
-        let looked = self.passes(&operator, [0.0; 2], 1);
-        progress::during("a start with all of them", looked).await?;
-        let took = began.elapsed();
-        let (calls, used) = (self.scene.take(), Usage::of_all(&operator).end()?);
-        let writes: Vec<_> = calls
-            .iter()
-            .filter(|sent| sent.side == Side::AuthorizationServer && sent.call.is_write())
-            .map(|sent| &sent.call)
-            .collect();
-        ensure!(writes.is_empty(), "a start wrote to Keycloak: {writes:?}");
-        let mut tally = Tally::default();
-        tally.add(&calls);
-        let each = |side| {
-            let count = tally.on(side);
-            let all: u32 = self.all().iter().sum();
-            format!("{count} ({:.2} each)", f64::from(count) / f64::from(all))
-        };
-        let line = format!(
-            "| a start, until each was looked at | {:.1} s | {} | 0 | {} | {:.1} s | {} |",
-            took.as_secs_f64(),
-            each(Side::AuthorizationServer),
-            each(Side::ApiServer),
-            used.processor.as_secs_f64(),
-            super::table::mebibytes(used.memory),
-        );
-        Ok((line, tally, operator))
-    }
-
-    /// What one more object takes, and what is done while nothing changes, as it would be in an hour with the resync that
-    /// is shipped.
-    async fn idle(&self, operator: &Operator, crowd: &Crowd<'_>) -> anyhow::Result<(String, String, Tally)> {
-        let lone = progress::during("one more at a time", self.alone(crowd)).await?;
-        usage::quiet(operator).await?;
-        self.scene.take();
-        let (usage, began) = (Usage::begin(operator)?, Instant::now());
+    /// What is done while nothing changes, as it would be in an hour with the resync that is shipped.
+    async fn idle(&self) -> anyhow::Result<(String, Tally)> {
+        let mut all = self.all();
+        all[1] += ALONE;
+        let operator = start::start(&self.scene, all, self.short_resync())
+            .await?
+            .operator;
         let before = [
-            usage::passes(operator, CLIENTS.name).await?,
-            usage::passes(operator, SERVERS.name).await?,
+            usage::passes(&operator, SERVERS.name).await?,
+            usage::passes(&operator, CLIENTS.name).await?,
         ];
+        self.scene.take();
+        let (usage, began) = (Usage::begin(&operator)?, Instant::now());
         let what = format!("{ROUNDS} resyncs of all of them");
-        progress::during(&what, self.passes(operator, before, ROUNDS)).await?;
+        progress::during(&what, start::passes(&operator, all, before, ROUNDS)).await?;
         let (calls, used, took) = (self.scene.take(), usage.end()?, began.elapsed());
+        operator.stop().await?;
         let hour = Hour::of(took, self.short_resync());
         let count = |side: Side, write: bool| {
             let of = calls.iter().filter(|sent| sent.side == side);
@@ -204,7 +182,7 @@ impl Bench {
         );
         let mut tally = Tally::default();
         tally.add(&calls);
-        Ok((lone, line, tally))
+        Ok((line, tally))
     }
 
     /// How long one more object takes, when no other is in its way.
@@ -220,13 +198,6 @@ impl Bench {
         Ok(format!(
             "\nOne more McpClient, with all of them there and nothing else to do: Ready after {middle:.2} s (median of {ALONE}), {last:.2} s at most."
         ))
-    }
-
-    /// Waits until there were so many passes for each object, beyond those `before`.
-    async fn passes(&self, operator: &Operator, before: [f64; 2], times: u32) -> anyhow::Result<()> {
-        let [servers, clients] = self.all();
-        let wanted = [(CLIENTS.name, clients), (SERVERS.name, servers)];
-        usage::wait_for_passes(operator, wanted, before, times, PATIENCE).await
     }
 }
 

@@ -1,8 +1,9 @@
-//! `make bench-operator`: what the operator costs with thousands of objects. COUNT=100 is a try with fewer.
+//! `make bench-operator`: what the operator costs with thousands of objects. COUNT=100 is a try with fewer, LONG=1
+//! tells what changes with ten times as many.
 
 use std::process::ExitCode;
 
-use mcp_auth_e2e::{bench::operator, process, progress};
+use mcp_auth_e2e::{bench::operator, lengths, process, progress};
 
 fn main() -> ExitCode {
     let count = std::env::var("COUNT").ok().filter(|count| !count.is_empty());
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(operator::run(clients));
+    let outcome = runtime.block_on(operator::run(clients, lengths::of(false, true)));
     process::kill_everything();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

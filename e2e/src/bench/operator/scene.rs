@@ -14,6 +14,8 @@ use crate::{
 /// What is measured, with what stands in front of it on both sides.
 pub(super) struct Scene {
     pub(super) env: StoryEnv,
+    /// In front of another authorization server than that of `env`, if there is one.
+    server: Option<RecordingProxy>,
     pub(super) api_server: RecordingProxy,
     /// The namespace of the bare client.
     pub(super) bare: String,
@@ -25,9 +27,24 @@ impl Scene {
         let bare = env.add_namespace("bare").await?;
         Ok(Self {
             env,
+            server: None,
             api_server,
             bare,
         })
+    }
+
+    /// With the authorization server at this address.
+    pub(super) async fn in_front_of(env: StoryEnv, url: &str) -> anyhow::Result<Self> {
+        let server = RecordingProxy::start(url, env.world().authority())?;
+        Ok(Self {
+            server: Some(server),
+            ..Self::new(env).await?
+        })
+    }
+
+    /// What stands in front of the authorization server.
+    pub(super) fn server(&self) -> &RecordingProxy {
+        self.server.as_ref().unwrap_or(self.env.proxy())
     }
 
     /// Lets the operator's account write in the namespace of the bare client, which the operator does not serve later.
@@ -65,7 +82,7 @@ impl Scene {
     /// The calls since the last time that somebody took them, watches excepted, in the order in which they were sent.
     pub(super) fn take(&self) -> Vec<Sent> {
         let sides = [
-            (Side::AuthorizationServer, self.env.proxy()),
+            (Side::AuthorizationServer, self.server()),
             (Side::ApiServer, &self.api_server),
         ];
         let mut sent: Vec<_> = sides

@@ -1,6 +1,7 @@
 //! The operator is killed, or left without an answer, at each of its writes.
 
 mod frozen;
+mod method;
 mod scene;
 mod steps;
 mod trials;
@@ -15,14 +16,12 @@ use anyhow::{Context, ensure};
 use futures::future::try_join_all;
 use mcp_auth_e2e::{lengths, progress, runner::Story, world::World};
 
+use method::AuthMethod;
 use scene::{Scene, Side};
 use trials::{Place, Trial};
 
-/// Operators that are killed side by side.
-const OPERATORS: usize = 4;
-
-/// So many trials are made unless all are.
-const SAMPLE: usize = 12;
+/// So many trials are made with each method unless all are.
+const SAMPLE: usize = 3;
 
 /// The sample that is tried unless another is asked for.
 const SEED: u64 = 1;
@@ -58,19 +57,37 @@ fn seed() -> anyhow::Result<u64> {
     }
 }
 
-/// A scene, with every write in the life of the first client of its realm.
-async fn begun(world: &Arc<World>, number: usize) -> anyhow::Result<(Scene, Vec<Place>)> {
-    let scene = Scene::start(world, &format!("crashes-{number}")).await?;
-    let places = trials::record(&scene, "first").await?;
-    Ok((scene, places))
-}
-
 async fn at_any_write(world: Arc<World>) -> anyhow::Result<()> {
     let seed = seed()?;
-    let mut begun = try_join_all((0..OPERATORS).map(|number| begun(&world, number))).await?;
-    let (scene, first) = begun.first_mut().context("no operator")?;
-    let later = trials::record(scene, "later").await?;
-    let once = trials::only_first(first, &later);
+    let outcomes = try_join_all(AuthMethod::ALL.map(|method| of_method(&world, method, seed))).await?;
+    let failed: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.failed).collect();
+    ensure!(
+        failed.is_empty(),
+        "{} trials failed with SEED={seed}:\n{failed:#?}",
+        failed.len()
+    );
+    let not_met: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.not_met).collect();
+    let tried: usize = outcomes.iter().map(|outcome| outcome.tried).sum();
+    ensure!(
+        not_met.len() <= NOT_MET.max(tried / 10),
+        "too many faults did not come up:\n{not_met:#?}"
+    );
+    Ok(())
+}
+
+/// The trials with clients that authenticate like this.
+async fn of_method(world: &Arc<World>, method: AuthMethod, seed: u64) -> anyhow::Result<Outcome> {
+    let matrix = Matrix {
+        world,
+        method,
+        fresh: RefCell::default(),
+        rest: RefCell::default(),
+        started: Cell::new(0),
+        outcome: RefCell::default(),
+    };
+    let (scene, first) = matrix.begun().await?;
+    let later = trials::record(&scene, "later").await?;
+    let once = trials::only_first(&first, &later);
     let points = |side: Side| {
         once.iter()
             .chain(&later)
@@ -82,46 +99,30 @@ async fn at_any_write(world: Arc<World>) -> anyhow::Result<()> {
     let total = everything.len();
     let chosen = trials::sample(everything, lengths::of(SAMPLE, total), seed);
     progress::say(&format!(
-        "{at_keycloak} writes to Keycloak and {at_api_server} to the API server in the life of a client; {} of {total} faults \
-         at them are tried (SEED={seed})",
+        "{method}: {at_keycloak} writes to Keycloak and {at_api_server} to the API server in the life of a client; {} of \
+         {total} faults at them are tried (SEED={seed})",
         chosen.len()
     ));
 
     // What a realm has once comes up in a new one only.
     let is_once = |trial: &Trial| once.contains(&trial.place);
     let (fresh, rest): (Vec<Trial>, Vec<Trial>) = chosen.into_iter().partition(is_once);
-    let matrix = Matrix {
-        world: &world,
-        fresh: RefCell::new(fresh.into()),
-        rest: RefCell::new(rest.into()),
-        started: Cell::new(OPERATORS),
-        outcome: RefCell::default(),
-    };
-    try_join_all(begun.into_iter().map(|(scene, _)| matrix.work(scene))).await?;
+    matrix.fresh.replace(fresh.into());
+    matrix.rest.replace(rest.into());
+    matrix.work(scene).await?;
     let outcome = matrix.outcome.into_inner();
     world.note(format!(
-        "killed or left without an answer: {} of {total} faults at {at_keycloak} writes to Keycloak and {at_api_server} to \
-         the API server tried with SEED={seed}; did not come up in {ATTEMPTS} lives: {:?}",
+        "killed or left without an answer, {method}: {} of {total} faults at {at_keycloak} writes to Keycloak and \
+         {at_api_server} to the API server tried with SEED={seed}; did not come up in {ATTEMPTS} lives: {:?}",
         outcome.tried, outcome.not_met
     ));
-    ensure!(
-        outcome.failed.is_empty(),
-        "{} of {} trials failed with SEED={seed}:\n{}",
-        outcome.failed.len(),
-        outcome.tried,
-        outcome.failed.join("\n")
-    );
-    ensure!(
-        outcome.not_met.len() <= NOT_MET.max(outcome.tried / 10),
-        "too many faults did not come up:\n{}",
-        outcome.not_met.join("\n")
-    );
-    Ok(())
+    Ok(outcome)
 }
 
 /// The trials that are left, and what came of the others.
 struct Matrix<'a> {
     world: &'a Arc<World>,
+    method: AuthMethod,
     /// Each in a realm of its own.
     fresh: RefCell<VecDeque<Trial>>,
     rest: RefCell<VecDeque<Trial>>,
@@ -137,6 +138,20 @@ struct Outcome {
 }
 
 impl Matrix<'_> {
+    /// Another operator, in a realm of its own.
+    async fn scene(&self) -> anyhow::Result<Scene> {
+        let number = self.started.replace(self.started.get() + 1);
+        let name = format!("crashes-{}-{number}", self.method.word());
+        Scene::start(self.world, &name, self.method).await
+    }
+
+    /// The same, with every write in the life of the first client of its realm.
+    async fn begun(&self) -> anyhow::Result<(Scene, Vec<Place>)> {
+        let scene = self.scene().await?;
+        let places = trials::record(&scene, "first").await?;
+        Ok((scene, places))
+    }
+
     /// Makes trials with this operator until it does something wrong, and with others, until none is left.
     async fn work(&self, scene: Scene) -> anyhow::Result<()> {
         self.go_on(scene).await?;
@@ -145,11 +160,10 @@ impl Matrix<'_> {
             if fresh.is_none() && self.rest.borrow().is_empty() {
                 return Ok(());
             }
-            let number = self.started.replace(self.started.get() + 1);
             let scene = match fresh {
-                None => begun(self.world, number).await?.0,
+                None => self.begun().await?.0,
                 Some(trial) => {
-                    let scene = Scene::start(self.world, &format!("crashes-{number}")).await?;
+                    let scene = self.scene().await?;
                     if !self.attempt(&scene, "once", &trial, 1).await? {
                         continue;
                     }
@@ -193,7 +207,7 @@ impl Matrix<'_> {
                     let mut outcome = self.outcome.borrow_mut();
                     outcome.tried += 1;
                     let place = scene.env.namespace();
-                    outcome.failed.push(format!("- {trial}, in {place}: {error:#}"));
+                    outcome.failed.push(format!("{trial}, in {place}: {error:#}"));
                     return Ok(false);
                 }
             }

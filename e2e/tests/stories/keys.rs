@@ -25,6 +25,8 @@ use crate::{
     rotation::{authenticated, named, reader, value},
 };
 
+pub(crate) use accounts::{account, token as service_account_token};
+
 pub(crate) fn stories() -> Vec<Story> {
     vec![
         Story::new("keys::a_client_signs_in_with_its_key", signs_in),

@@ -16,6 +16,7 @@ use mcp_auth_e2e::{
 };
 
 use super::{
+    method::AuthMethod,
     scene::{Scene, Side},
     seed,
     steps::{Step, Subject},
@@ -113,7 +114,7 @@ async fn scene(world: &Arc<World>, number: usize) -> anyhow::Result<Scene> {
 }
 
 async fn empty(world: &Arc<World>, name: &str) -> anyhow::Result<Scene> {
-    Scene::start_with(world, name, |options| {
+    Scene::start_with(world, name, AuthMethod::ClientSecret, |options| {
         LEASE.clone_into(&mut options.lease_duration);
     })
     .await

@@ -12,6 +12,7 @@ use mcp_auth_e2e::{
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use super::method::AuthMethod;
 use crate::{
     fixtures::{SOON, apply_all, ready, server},
     inventory::Realm,
@@ -30,6 +31,8 @@ pub(super) enum Side {
 /// An operator with a server, and what there was before any client.
 pub(super) struct Scene {
     pub(super) env: StoryEnv,
+    /// How clients authenticate.
+    pub(super) method: AuthMethod,
     pub(super) before: Realm,
     api_server: RecordingProxy,
     options: OperatorOptions,
@@ -39,27 +42,31 @@ pub(super) struct Scene {
 
 impl Scene {
     /// In a realm and namespaces of this name.
-    pub(super) async fn start(world: &Arc<World>, name: &str) -> anyhow::Result<Self> {
-        Self::start_with(world, name, |_| {}).await
+    pub(super) async fn start(world: &Arc<World>, name: &str, method: AuthMethod) -> anyhow::Result<Self> {
+        Self::start_with(world, name, method, |_| {}).await
     }
 
     /// The same with changed options.
     pub(super) async fn start_with(
         world: &Arc<World>,
         name: &str,
+        method: AuthMethod,
         change: impl FnOnce(&mut OperatorOptions),
     ) -> anyhow::Result<Self> {
-        let env = StoryEnv::new(world, name).await?;
+        let env = StoryEnv::with_operator_roles(world, name, method.roles()).await?;
         let api_server = env.api_server_proxy()?;
         let mut options = env.operator_options();
         options.api_server = Some(api_server.url());
         change(&mut options);
         let operator = env.start_operator_with(&options).await?;
-        apply_all(&env, &[env.authorization_server("main"), notes(&env)]).await?;
+        let mut authorization_server = env.authorization_server("main");
+        method.allow(&mut authorization_server);
+        apply_all(&env, &[authorization_server, notes(&env)]).await?;
         ready(&env, ("McpServer", env.namespace(), "notes"), SOON).await?;
         Ok(Self {
             before: Realm::read(&env).await?,
             env,
+            method,
             api_server,
             options,
             operator: Mutex::new(Some(operator)),

@@ -4,20 +4,18 @@ use std::{collections::BTreeSet, fmt};
 
 use anyhow::{Context, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use mcp_auth_e2e::{
-    oauth::OAuthClient,
-    wait::{Seen, wait_for},
-};
-use secrecy::SecretString;
+use mcp_auth_e2e::wait::{Seen, wait_for};
 use serde_json::{Value, json};
 
-use super::scene::{Scene, Side};
+use super::{
+    method,
+    scene::{Scene, Side},
+};
 use crate::{
     fixtures::SOON,
-    inventory::{Realm, becomes, kept, published, token_for},
+    inventory::{Realm, becomes, kept, published},
+    rotation::authenticated,
 };
-
-const RESOURCE: &str = "https://notes.example.com/mcp";
 
 /// What a user does with a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,16 +25,6 @@ pub(super) enum Step {
     Rotate,
     Revoke,
     Delete,
-}
-
-impl Step {
-    pub(super) const ALL: [Self; 5] = [
-        Self::Create,
-        Self::Update,
-        Self::Rotate,
-        Self::Revoke,
-        Self::Delete,
-    ];
 }
 
 impl fmt::Display for Step {
@@ -82,6 +70,8 @@ impl Subject<'_> {
             others == 0,
             "{others} more credentials were put in force on the way"
         );
+        let keys = self.keys_sent()?.len();
+        ensure!(keys <= known.len(), "{keys} keys were put in force on the way");
         if let Some(old) = secret.as_ref().filter(|_| replaced) {
             ensure!(!self.accepted(old).await?, "the old credential still works");
         }
@@ -95,7 +85,10 @@ impl Subject<'_> {
         let kubectl = env.kubectl();
         let here = ["mcpclient", self.name, "-n", env.namespace()];
         match step {
-            Step::Create => env.apply(&self.client("first", &["notes:use"])).await,
+            Step::Create => {
+                self.scene.method.prepare(env, self.name).await?;
+                env.apply(&self.client("first", &["notes:use"])).await
+            }
             Step::Update => {
                 let client = self.client("second", &["notes:use", "notes:share"]);
                 env.apply(&client).await
@@ -125,7 +118,7 @@ impl Subject<'_> {
     }
 
     fn client(&self, path: &str, scopes: &[&str]) -> Value {
-        json!({
+        let mut client = json!({
             "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
             "metadata": { "namespace": self.scene.env.namespace(), "name": self.name },
             "spec": {
@@ -136,15 +129,17 @@ impl Subject<'_> {
                     "redirectUris": [format!("https://{}.example.com/{path}", self.name)],
                 },
                 "access": [{ "server": { "name": "notes" }, "scopes": scopes }],
-                "rotation": { "overlap": "1s" },
             },
-        })
+        });
+        self.scene.method.put(&mut client);
+        client
     }
 
     /// Waits until the status says that the operator has done it.
     async fn done(&self, step: Step) -> anyhow::Result<()> {
         let env = &self.scene.env;
         let what = format!("the end of {step} of {}", self.name);
+        let has_credential = self.scene.method.held_as().is_some();
         wait_for(&what, SOON, async || {
             let found = env.get("McpClient", env.namespace(), self.name).await?;
             if step == Step::Delete {
@@ -153,7 +148,7 @@ impl Subject<'_> {
             let found = found.context("no such client")?;
             let status = &found["status"];
             let right = is_ready(&found)
-                && status["rotation"]["phase"] == "Settled"
+                && (has_credential == (status["rotation"]["phase"] == "Settled"))
                 && (step < Step::Rotate || status["lastHandledRotateRequest"] == "please")
                 && (step < Step::Revoke || status["lastHandledRevokeRequest"] == "please");
             Ok(if right {
@@ -165,7 +160,7 @@ impl Subject<'_> {
         .await
     }
 
-    /// One client, with a credential in the Secret that works and is the one in the journal. Gives it.
+    /// One client, with a credential in the Secret that works and is the one in the journal, if it has one. Gives it.
     pub(super) async fn works(&self, step: Step) -> anyhow::Result<String> {
         let env = &self.scene.env;
         let realm = Realm::read(env).await?;
@@ -187,31 +182,12 @@ impl Subject<'_> {
             client["redirectUris"]
         );
 
-        let secret = self.value("client-secret").await?;
-        let credential = self.credential(&secret).await?;
         let scope = if step == Step::Create {
             "notes:use"
         } else {
             "notes:share"
         };
-        token_for(env, &credential, scope, RESOURCE)
-            .await
-            .context("the credential in the Secret")?;
-        let name = self.journal();
-        let journals = kept(env).await?;
-        let keys = journals.get(&name).context("no journal")?;
-        ensure!(
-            !keys.contains("pending") && !keys.contains("previous"),
-            "the journal is not settled: {keys:?}"
-        );
-        let journaled = env
-            .secret_value(env.operator_namespace(), &name, "current")
-            .await?;
-        ensure!(
-            journaled == secret,
-            "the journal has another credential than the Secret"
-        );
-        Ok(secret)
+        self.scene.method.works(env, self.name, made[0], scope).await
     }
 
     /// Nothing of the client is left.
@@ -221,40 +197,30 @@ impl Subject<'_> {
             Realm::read(env).await
         })
         .await?;
-        let secret = format!("secret/{}-mcp-client", self.name);
-        becomes("no Secret and no journal", &(false, false), SOON, async || {
-            Ok((
-                published(env, env.namespace()).await?.contains(&secret),
-                kept(env).await?.contains_key(&self.journal()),
-            ))
-        })
+        let told = format!("/{}-mcp-client", self.name);
+        let journal = method::journal(env, self.name);
+        becomes(
+            "no Secret, ConfigMap or journal",
+            &(false, false),
+            SOON,
+            async || {
+                let published = published(env, env.namespace()).await?;
+                Ok((
+                    published.iter().any(|name| name.ends_with(&told)),
+                    kept(env).await?.contains_key(&journal),
+                ))
+            },
+        )
         .await
     }
 
-    fn journal(&self) -> String {
-        format!("mcpclient.{}.{}", self.scene.env.namespace(), self.name)
-    }
-
-    async fn value(&self, key: &str) -> anyhow::Result<String> {
-        let env = &self.scene.env;
-        env.secret_value(env.namespace(), &format!("{}-mcp-client", self.name), key)
-            .await
-    }
-
-    async fn credential(&self, secret: &str) -> anyhow::Result<OAuthClient> {
-        let id = self.value("client-id").await?;
-        Ok(OAuthClient::confidential(
-            id,
-            SecretString::from(secret.to_owned()),
-        ))
-    }
-
     pub(super) async fn accepted(&self, secret: &str) -> anyhow::Result<bool> {
-        let issuer = self.scene.env.issuer().await?;
-        let answer = issuer
-            .client_credentials(&self.credential(secret).await?, None)
-            .await?;
-        Ok(answer.granted().is_ok())
+        let env = &self.scene.env;
+        let name = format!("{}-mcp-client", self.name);
+        let id = env.secret_value(env.namespace(), &name, "client-id").await?;
+        let issuer = env.issuer().await?;
+        let client = authenticated(&issuer, &id, secret.to_owned())?;
+        Ok(issuer.client_credentials(&client, None).await?.granted().is_ok())
     }
 
     /// Every credential that reached Keycloak as a client's secret, or a journal, since the step began.
@@ -277,6 +243,27 @@ impl Subject<'_> {
                     }
                 }
                 _ => {}
+            }
+        }
+        Ok(sent)
+    }
+
+    /// The ids of all public keys that reached Keycloak as a client's since the step began.
+    fn keys_sent(&self) -> anyhow::Result<BTreeSet<String>> {
+        let mut sent = BTreeSet::new();
+        for (side, call) in self.scene.calls() {
+            if side == Side::Keycloak
+                && call.arrived
+                && call.is_write()
+                && call.path().contains("/clients")
+                && !call.body.is_empty()
+                && let Some(set) = call.json::<Value>()?["attributes"]["jwks.string"].as_str()
+                // It is taken away by an empty one.
+                && !set.is_empty()
+            {
+                let set: Value = serde_json::from_str(set)?;
+                let keys = set["keys"].as_array().into_iter().flatten();
+                sent.extend(keys.filter_map(|key| Some(key["kid"].as_str()?.to_owned())));
             }
         }
         Ok(sent)

@@ -73,7 +73,7 @@ pub(super) async fn record(scene: &Scene, name: &str) -> anyhow::Result<Vec<Plac
     let subject = Subject { scene, name };
     let (mut places, mut secret) = (Vec::new(), None);
     let mut numbers: BTreeMap<(Side, Point), usize> = BTreeMap::new();
-    for step in Step::ALL {
+    for &step in scene.method.steps() {
         subject
             .take(step, &mut secret)
             .await
@@ -103,7 +103,7 @@ pub(super) async fn run(scene: &Scene, name: &str, trial: &Trial) -> anyhow::Res
     let subject = Subject { scene, name };
     let life = async {
         let mut secret = None;
-        for step in Step::ALL {
+        for &step in scene.method.steps() {
             subject
                 .take(step, &mut secret)
                 .await

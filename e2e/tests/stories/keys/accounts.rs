@@ -37,7 +37,7 @@ fn by_account(env: &StoryEnv, name: &str, account: &str) -> Value {
     client
 }
 
-fn account(namespace: &str, name: &str) -> Value {
+pub(crate) fn account(namespace: &str, name: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "namespace": namespace, "name": name } })
 }
 
@@ -55,7 +55,7 @@ async fn told(env: &StoryEnv) -> anyhow::Result<impl Fn(&str) -> anyhow::Result<
 }
 
 /// A token as a pod with this ServiceAccount would get it.
-pub(super) async fn token(
+pub(crate) async fn token(
     env: &StoryEnv,
     namespace: &str,
     account: &str,

@@ -8,7 +8,8 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{DurationText, LocalReference, ObjectReference, ScopeName},
+    authentication::ClientAuthentication,
+    common::{DurationText, ObjectReference, ScopeName},
     existing_client::ExistingClient,
     rotation::{Rotation, RotationStatus},
     rules,
@@ -163,39 +164,6 @@ pub struct ManagedClient {
     /// How the client proves who it is; ClientSecret when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<ClientAuthentication>,
-}
-
-/// How a client proves who it is.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.serviceAccount) == (self.method == 'ServiceAccountToken')")
-        .message("serviceAccount goes with the method ServiceAccountToken, and only with it")
-        .field_path(".serviceAccount")
-)]
-pub struct ClientAuthentication {
-    /// ClientSecret: a secret that the operator makes and rotates. PrivateKeyJwt: a private key that the operator makes
-    /// and rotates, of which the authorization server knows only the public half. ServiceAccountToken: the tokens that
-    /// Kubernetes gives the pods of a ServiceAccount; there is no secret at all. None: a public client, which proves only
-    /// that the same party began and ended a sign-in (PKCE).
-    pub method: AuthenticationMethod,
-
-    /// With ServiceAccountToken: the ServiceAccount, in this namespace. One can stand for one client only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_account: Option<LocalReference>,
-}
-
-/// Authentication methods of clients.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthenticationMethod {
-    /// A shared secret.
-    ClientSecret,
-    /// Assertions that are signed with a private key (RFC 7523).
-    PrivateKeyJwt,
-    /// Tokens of a ServiceAccount.
-    ServiceAccountToken,
-    /// A public client.
-    None,
 }
 
 /// OAuth grant types, in the protocol's spelling.

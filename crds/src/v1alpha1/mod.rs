@@ -1,5 +1,6 @@
 //! Version `v1alpha1`: one module a kind, and what kinds share or is large enough for one of its own.
 
+mod authentication;
 mod authorization_server;
 mod common;
 mod enforcement;
@@ -12,6 +13,7 @@ mod service_accounts;
 mod sign_in;
 mod token_exchange_policy;
 
+pub use authentication::*;
 pub use authorization_server::*;
 pub use common::*;
 pub use enforcement::*;

@@ -267,15 +267,21 @@ impl<'a> Registration<'a> {
         if !exists || !self.rotation.revokes(observed.journal.as_ref(), ctx.now()) {
             return Ok(());
         }
-        let held = hold(self.rotation, self.connection, self.want, observed, ctx).await?;
+        // What it is to have instead of a credential is not in force yet: until then it has one like before.
+        let mut want = self.want.clone();
+        if want.authentication.credential().is_none() {
+            want.authentication = Authentication::ClientSecret;
+        }
+        let revoked = Registration { want: &want, ..self };
+        let held = hold(self.rotation, self.connection, &want, observed, ctx).await?;
         let credentials = held
             .as_ref()
             .and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
         if let Some(credentials) = credentials {
             let provider = &*self.connection.provider;
-            let plan = provider.plan_credentials(self.want, &observed.client, &credentials);
+            let plan = provider.plan_credentials(&want, &observed.client, &credentials);
             provider.execute(&plan).await?;
-            self.hand_over(held, true, ctx, progress).await?;
+            revoked.hand_over(held, true, ctx, progress).await?;
         }
         Ok(())
     }

@@ -146,6 +146,23 @@ async fn what_is_taken_away_does_not_wait_for_trust() {
     assert!(stage.server.clients()[ID].scopes.is_empty());
 }
 
+/// What it is to have instead is not in force, and holds up nothing.
+#[tokio::test]
+async fn a_secret_is_revoked_also_while_an_account_is_not_trusted() {
+    let stage = at_work().await;
+    stage.settle().await;
+    let first = stage.value(SECRET, "client-secret").unwrap();
+    stage.authenticate_by(&robot());
+    let mut client = stage.cluster.get(CLIENT).unwrap();
+    client["metadata"]["annotations"]["mcpauth.dev/revoke-requested-at"] = json!("now");
+    stage.cluster.put(client);
+    stage.settle().await;
+    assert_eq!(stage.condition("Accepted").1, "ServiceAccountsNotTrusted");
+    let second = stage.value(SECRET, "client-secret").unwrap();
+    assert_ne!(second, first);
+    assert_eq!(stage.server.clients()[ID].secret, second);
+}
+
 #[tokio::test]
 async fn an_account_that_an_older_client_takes_stands_for_nobody_else() {
     let mut stage = by_account().await;

@@ -1,7 +1,7 @@
 //! Who wakes whom: a change of one object is looked at by everything that refers to it, at once rather than at the
 //! next resync.
 
-use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::{
     Stream, StreamExt as _,
@@ -13,10 +13,9 @@ use mcp_auth_crds::v1alpha1::{
     AuthorizationServer, McpClient, McpServer, ObjectReference, TokenExchangePolicy,
 };
 
-use tokio::time::sleep;
-
 use self::{
     gates::uses,
+    gathered::gathered,
     homes::Homes,
     relations::{contend, exchanges, holds, is_of_the_same_server, names},
 };
@@ -28,6 +27,7 @@ use crate::{
 };
 
 mod gates;
+mod gathered;
 mod homes;
 mod relations;
 #[cfg(test)]
@@ -60,30 +60,6 @@ where
     on(feed, |touch| {
         (!touch.deleted).then(|| ObjectRef::from_obj(&*touch.object))
     })
-}
-
-/// For so long names are gathered.
-const GATHERED: Duration = Duration::from_millis(500);
-
-/// Names each object once for all the times that `objects` names it within [`GATHERED`]: to look at an AuthorizationServer
-/// means to count what refers to it, and thousands of objects that change at once must not have it done thousands of times.
-fn gathered<K: Resource<DynamicType = ()> + 'static>(
-    objects: impl Stream<Item = ObjectRef<K>> + Send + 'static,
-) -> BoxStream<'static, ObjectRef<K>> {
-    stream::unfold(objects.fuse().boxed(), async |mut objects| {
-        let mut named = HashSet::from([objects.next().await?]);
-        let mut end = pin!(sleep(GATHERED));
-        loop {
-            tokio::select! {
-                () = &mut end => return Some((stream::iter(named), objects)),
-                Some(next) = objects.next() => {
-                    named.insert(next);
-                }
-            }
-        }
-    })
-    .flatten()
-    .boxed()
 }
 
 /// The objects of a cache that satisfy `refers`.

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{gathered::GATHERED, *};
 use crate::testing::stage;
 
 fn reference(name: &str) -> ObjectRef<McpClient> {
@@ -16,7 +16,7 @@ fn reference(name: &str) -> ObjectRef<McpClient> {
 async fn who_is_named_many_times_in_a_moment_is_woken_once() {
     let names = stream::iter(["a", "b", "a", "a"]);
     let later = stream::once(async {
-        sleep(GATHERED * 2).await;
+        tokio::time::sleep(GATHERED * 2).await;
         "a"
     });
     let woken = gathered(names.chain(later).map(reference))

@@ -5,7 +5,7 @@
 //! Whoever asks says since when the question may have been sent; `None` stands for any time.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -20,13 +20,61 @@ use crate::provider::{ObservedScopes, ScopeOwner};
 const KEEP: Duration = Duration::from_mins(10);
 
 /// A client as Keycloak told it; `None`: there is none.
-pub(super) type Known = Option<Arc<Value>>;
+pub(super) type Known = Option<Value>;
+
+/// A client as text: taken apart it is several times as large, and there are thousands, most of which nobody asks about
+/// until the next list comes.
+struct Told(Box<str>);
+
+impl Told {
+    fn of(client: &Value) -> Self {
+        Self(client.to_string().into())
+    }
+
+    /// `None`: it cannot be read any more, so nothing is known.
+    fn read(&self) -> Option<Value> {
+        serde_json::from_str(&self.0).ok()
+    }
+}
+
+/// A list of clients, page by page.
+pub(super) struct ClientList {
+    asked: Instant,
+    /// By client id: the id, and all else.
+    clients: HashMap<String, (String, Told)>,
+    ids: HashSet<String>,
+}
+
+impl ClientList {
+    /// One that is asked for now.
+    pub(super) fn new(asked: Instant) -> Self {
+        Self {
+            asked,
+            clients: HashMap::new(),
+            ids: HashSet::new(),
+        }
+    }
+
+    /// Adds a page. Whether it brought anything new.
+    pub(super) fn add(&mut self, page: &[Value]) -> bool {
+        let before = self.ids.len();
+        for client in page {
+            let id = text(client, "id").unwrap_or_default();
+            let client_id = text(client, "clientId").filter(|_| self.ids.insert(id.to_owned()));
+            if let Some(client_id) = client_id {
+                let told = (id.to_owned(), Told::of(client));
+                self.clients.insert(client_id.to_owned(), told);
+            }
+        }
+        self.ids.len() > before
+    }
+}
 
 /// What is known of the realm's clients, by client id. Holds their secrets: never printed.
 #[derive(Default)]
 pub(super) struct Clients {
-    single: HashMap<String, (Instant, Known)>,
-    list: Option<(Instant, HashMap<String, Arc<Value>>)>,
+    single: HashMap<String, (Instant, Option<Told>)>,
+    list: Option<(Instant, HashMap<String, Told>)>,
     written: HashMap<String, Instant>,
     all_written: Option<Instant>,
     /// Which client an id stands for, so that a write by id can be noted.
@@ -43,11 +91,14 @@ impl Clients {
     pub(super) fn recall(&self, client_id: &str, since: Option<Instant>) -> Option<Known> {
         let valid = |asked: Instant| Some(asked) >= since && !self.is_outdated(client_id, asked);
         if let Some((_, known)) = self.single.get(client_id).filter(|(asked, _)| valid(*asked)) {
-            return Some(known.clone());
+            return match known {
+                Some(told) => told.read().map(Some),
+                None => Some(None),
+            };
         }
         // A list read in pages may miss a client while others are deleted, so it only tells what there is.
         let (_, clients) = self.list.as_ref().filter(|(asked, _)| valid(*asked))?;
-        clients.get(client_id).map(|client| Some(Arc::clone(client)))
+        clients.get(client_id)?.read().map(Some)
     }
 
     /// Whether there is a list.
@@ -56,31 +107,32 @@ impl Clients {
     }
 
     /// Keeps the answer to a question about one client.
-    pub(super) fn keep(&mut self, client_id: &str, asked: Instant, known: Known) {
-        self.note_id(client_id, known.as_deref());
+    pub(super) fn keep(&mut self, client_id: &str, asked: Instant, client: Option<&Value>) {
+        self.note_id(client_id, client.and_then(|client| text(client, "id")));
         // Not every id that is asked about is ours, and without one of ours no list comes.
-        if known.is_none() {
+        if client.is_none() {
             self.single
                 .retain(|_, (then, known)| known.is_some() || asked.duration_since(*then) < KEEP);
         }
-        self.single.insert(client_id.to_owned(), (asked, known));
+        self.single
+            .insert(client_id.to_owned(), (asked, client.map(Told::of)));
     }
 
     /// Keeps a list of clients.
-    pub(super) fn keep_list(&mut self, asked: Instant, clients: Vec<Value>) {
+    pub(super) fn keep_list(&mut self, list: ClientList) {
+        let asked = list.asked;
         let recent = |then: &Instant| asked.duration_since(*then) < KEEP;
         self.written.retain(|_, then| recent(then));
-        let mut list = HashMap::with_capacity(clients.len());
-        for client in clients {
-            if let Some(client_id) = text(&client, "clientId").map(str::to_owned) {
-                self.note_id(&client_id, Some(&client));
-                list.insert(client_id, Arc::new(client));
-            }
+        let mut clients = HashMap::with_capacity(list.clients.len());
+        for (client_id, (id, told)) in list.clients {
+            self.note_id(&client_id, Some(&id));
+            clients.insert(client_id, told);
         }
         // What the list tells is not kept twice.
-        self.single
-            .retain(|client_id, (then, _)| recent(then) && (*then > asked || !list.contains_key(client_id)));
-        self.list = Some((asked, list));
+        self.single.retain(|client_id, (then, _)| {
+            recent(then) && (*then > asked || !clients.contains_key(client_id))
+        });
+        self.list = Some((asked, clients));
     }
 
     /// Notes that a client was written to, or may have been.
@@ -112,8 +164,7 @@ impl Clients {
         self.renamed.get(client_id).cloned()
     }
 
-    fn note_id(&mut self, client_id: &str, client: Option<&Value>) {
-        let id = client.and_then(|client| text(client, "id"));
+    fn note_id(&mut self, client_id: &str, id: Option<&str>) {
         let before = match id {
             Some(id) => {
                 self.by_id.insert(id.to_owned(), client_id.to_owned());

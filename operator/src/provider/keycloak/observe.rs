@@ -1,11 +1,7 @@
 //! Reading, with the least work: what many ask for is read once for all, and what was read a moment ago is not read
 //! again.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -14,7 +10,7 @@ use super::{
     Keycloak,
     admin::{Get, ROLE},
     mark::{client_holder, text},
-    memory::{Known, Recall},
+    memory::{ClientList, Known, Recall},
     overlap,
     render::{AUTHENTICATOR, BY_SECRET},
 };
@@ -72,9 +68,7 @@ impl Keycloak {
     }
 
     async fn list_clients(&self) -> Result<(), ProviderError> {
-        let asked = Instant::now();
-        let mut clients = Vec::new();
-        let mut known = HashSet::new();
+        let mut list = ClientList::new(Instant::now());
         for page in 0..MOST_PAGES {
             let first = (page * PAGE).to_string();
             let found = self
@@ -88,15 +82,10 @@ impl Keycloak {
                     ],
                 )
                 .await?;
-            let full = found.len() >= PAGE;
-            let before = clients.len();
-            clients.extend(found.into_iter().filter(|client| {
-                let id = text(client, "id").unwrap_or_default();
-                known.insert(id.to_owned())
-            }));
             // A page that brings nothing new is one of a server that does not know of pages.
-            if !full || clients.len() == before {
-                self.clients().keep_list(asked, clients);
+            let is_last = !list.add(&found) || found.len() < PAGE;
+            if is_last {
+                self.clients().keep_list(list);
                 return Ok(());
             }
         }
@@ -126,9 +115,8 @@ impl Keycloak {
             }
             found = self.find_client(client_id).await?;
         }
-        let known: Known = found.map(Arc::new);
-        self.clients().keep(client_id, asked, known.clone());
-        Ok(known)
+        self.clients().keep(client_id, asked, found.as_ref());
+        Ok(found)
     }
 
     /// The client with exactly this client id.
@@ -290,7 +278,7 @@ impl Keycloak {
             is_public: raw["publicClient"] == true,
             secret_expires: overlap::expires(&raw),
             keys: overlap::keys(&raw),
-            raw: Some(Value::clone(&raw)),
+            raw: Some(raw),
             limits: ObservedLimits::Unmarked,
         }
     }

@@ -1,11 +1,11 @@
 //! What memory may answer, and when it has to ask.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::super::memory::{Clients, Known, Recall, Scopes};
+use super::super::memory::{ClientList, Clients, Known, Recall, Scopes};
 
 const AGE: Duration = Duration::from_secs(60);
 
@@ -14,7 +14,13 @@ fn client(id: &str, client_id: &str, name: &str) -> Value {
 }
 
 fn known(id: &str, client_id: &str, name: &str) -> Known {
-    Some(Arc::new(client(id, client_id, name)))
+    Some(client(id, client_id, name))
+}
+
+fn list(asked: Instant, clients: &[Value]) -> ClientList {
+    let mut list = ClientList::new(asked);
+    list.add(clients);
+    list
 }
 
 fn name(recalled: Option<Known>) -> Option<Option<String>> {
@@ -34,7 +40,7 @@ fn seconds(seconds: u64) -> Duration {
 fn an_answer_is_good_for_as_long_as_one_allows() {
     let (start, mut clients) = (Instant::now(), Clients::default());
     assert_eq!(clients.recall("a", since(start, AGE)), None);
-    clients.keep("a", start, known("1", "a", "A"));
+    clients.keep("a", start, known("1", "a", "A").as_ref());
     clients.keep("b", start, None);
     let (within, past) = (start + AGE, start + AGE + seconds(1));
     assert_eq!(
@@ -57,7 +63,7 @@ fn an_answer_is_good_for_as_long_as_one_allows() {
 #[test]
 fn what_there_is_not_is_forgotten_also_without_a_list() {
     let (start, mut clients) = (Instant::now(), Clients::default());
-    clients.keep("a", start, known("1", "a", "A"));
+    clients.keep("a", start, known("1", "a", "A").as_ref());
     clients.keep("b", start, None);
     clients.keep("c", start + seconds(599), None);
     assert_eq!(name(clients.recall("b", None)), Some(None));
@@ -71,7 +77,7 @@ fn what_there_is_not_is_forgotten_also_without_a_list() {
 fn a_list_tells_what_there_is_but_not_what_there_is_not() {
     let (start, mut clients) = (Instant::now(), Clients::default());
     assert!(!clients.has_list(since(start, AGE)));
-    clients.keep_list(start, vec![client("1", "a", "A")]);
+    clients.keep_list(list(start, &[client("1", "a", "A")]));
     assert!(
         clients.has_list(since(start + AGE, AGE)) && !clients.has_list(since(start + AGE + seconds(1), AGE))
     );
@@ -85,25 +91,25 @@ fn a_list_tells_what_there_is_but_not_what_there_is_not() {
 #[test]
 fn what_was_asked_before_a_write_does_not_count_after_it() {
     let (start, mut clients) = (Instant::now(), Clients::default());
-    clients.keep_list(start, vec![client("1", "a", "old"), client("2", "b", "old")]);
+    clients.keep_list(list(start, &[client("1", "a", "old"), client("2", "b", "old")]));
     clients.wrote("a", start + seconds(2));
     assert_eq!(clients.recall("a", since(start + seconds(3), AGE)), None);
     assert!(clients.recall("b", since(start + seconds(3), AGE)).is_some());
     // A list that was asked for before the write may arrive after it.
-    clients.keep_list(start + seconds(1), vec![client("1", "a", "old")]);
+    clients.keep_list(list(start + seconds(1), &[client("1", "a", "old")]));
     assert_eq!(clients.recall("a", since(start + seconds(3), AGE)), None);
-    clients.keep("a", start + seconds(2), known("1", "a", "old"));
+    clients.keep("a", start + seconds(2), known("1", "a", "old").as_ref());
     assert_eq!(
         clients.recall("a", since(start + seconds(3), AGE)),
         None,
         "asked in the same moment"
     );
-    clients.keep("a", start + seconds(3), known("1", "a", "new"));
+    clients.keep("a", start + seconds(3), known("1", "a", "new").as_ref());
     assert_eq!(
         name(clients.recall("a", since(start + seconds(3), AGE))),
         Some(Some("new".into()))
     );
-    clients.keep_list(start + seconds(4), vec![client("1", "a", "newer")]);
+    clients.keep_list(list(start + seconds(4), &[client("1", "a", "newer")]));
     clients.wrote("b", start + seconds(5));
     assert_eq!(
         name(clients.recall("a", since(start + seconds(6), seconds(2)))),
@@ -114,7 +120,7 @@ fn what_was_asked_before_a_write_does_not_count_after_it() {
 #[test]
 fn a_write_by_id_is_one_to_the_client_of_that_id_or_to_all() {
     let (start, mut clients) = (Instant::now(), Clients::default());
-    clients.keep_list(start, vec![client("1", "a", "A"), client("2", "b", "B")]);
+    clients.keep_list(list(start, &[client("1", "a", "A"), client("2", "b", "B")]));
     clients.wrote_id("1", start + seconds(1));
     assert_eq!(clients.recall("a", since(start + seconds(2), AGE)), None);
     assert!(clients.recall("b", since(start + seconds(2), AGE)).is_some());
@@ -129,8 +135,8 @@ fn a_renamed_client_is_looked_for_by_its_id_until_it_is_found() {
     assert_eq!(clients.renamed("a").as_deref(), Some("1"));
     clients.keep("a", Instant::now(), None);
     assert_eq!(clients.renamed("a").as_deref(), Some("1"));
-    clients.keep("a", Instant::now(), known("1", "elsewhere", "A"));
-    clients.keep("a", Instant::now(), known("1", "a", "A"));
+    clients.keep("a", Instant::now(), known("1", "elsewhere", "A").as_ref());
+    clients.keep("a", Instant::now(), known("1", "a", "A").as_ref());
     assert_eq!(clients.renamed("a"), None);
 }
 

@@ -38,6 +38,8 @@ pub enum Read {
     Fresh,
     /// An answer of at most this age will do. Realm-wide lists are read once for all who ask.
     Within(Duration),
+    /// The same for something new, which no list is likely to have: without an answer from memory, it alone is asked for.
+    Alone(Duration),
 }
 
 /// Something that not every authorization server can do.

@@ -53,7 +53,7 @@ struct State {
     scopes: BTreeMap<String, Holder>,
     proofs: Vec<String>,
     /// What was asked for as it is at that moment.
-    fresh: Vec<&'static str>,
+    reads: Vec<(&'static str, Read)>,
     trusts: Option<String>,
     refuses_proofs: bool,
     drops_previous: bool,
@@ -101,13 +101,20 @@ impl FakeServer {
 
     /// What was asked for as it is at that moment, since this was asked last.
     pub(crate) fn fresh_reads(&self) -> Vec<&'static str> {
-        std::mem::take(&mut self.lock().fresh)
+        let reads = self.reads().into_iter();
+        reads
+            .filter(|(_, read)| *read == Read::Fresh)
+            .map(|(what, _)| what)
+            .collect()
+    }
+
+    /// What was asked for, and how, since this was asked last.
+    pub(crate) fn reads(&self) -> Vec<(&'static str, Read)> {
+        std::mem::take(&mut self.lock().reads)
     }
 
     fn note(&self, what: &'static str, read: Read) {
-        if read == Read::Fresh {
-            self.lock().fresh.push(what);
-        }
+        self.lock().reads.push((what, read));
     }
 
     /// Which clients were proved, in order.

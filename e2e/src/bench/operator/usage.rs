@@ -10,7 +10,7 @@ use crate::{
     wait::{Seen, wait_for},
 };
 
-/// After so long without a pass none is under way.
+/// After so long without the end of a pass or a call none is under way.
 const QUIET: Duration = Duration::from_millis(1500);
 
 /// Processor time and memory of an operator from a moment on.
@@ -72,11 +72,17 @@ pub(super) async fn passes(operator: &Operator, kind: &str) -> anyhow::Result<f6
         .await
 }
 
-/// Waits until no pass is made any more: the last changes wake some.
+/// Waits until no pass is made any more: the last changes wake some. Those that wait until all clients are listed end only
+/// with the list, page after page.
 pub(super) async fn quiet(operator: &Operator) -> anyhow::Result<()> {
     let mut seen = f64::NAN;
     loop {
-        let now = operator.metric("mcp_auth_operator_reconciles_total", &[]).await?;
+        let mut now = 0.0;
+        for what in ["reconciles", "authorization_server_calls"] {
+            now += operator
+                .metric(&format!("mcp_auth_operator_{what}_total"), &[])
+                .await?;
+        }
         if (now - seen).abs() < 0.5 {
             return Ok(());
         }

@@ -107,13 +107,7 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
     let connection = home::connection(ctx, &server)?;
     let provider = &*connection.provider;
 
-    let observed = observe::observe(
-        client,
-        &connection,
-        Read::Within(ctx.config.resync_interval / 2),
-        ctx,
-    )
-    .await?;
+    let observed = observe::observe(client, &connection, ctx.config.resync_interval / 2, ctx).await?;
     let access = desired::access(client, tenant, &server, &observed, &ctx.installation);
     let want = desired::client(client, managed, &access, &server, &ctx.installation);
     let plan = provider.plan_client(&want, &observed.client, &observed.scopes, None, ctx.now());

@@ -1,6 +1,6 @@
 //! What is the case: reads only.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt as _};
@@ -46,14 +46,14 @@ impl Observed {
 pub(super) async fn observe(
     client: &McpClient,
     connection: &Connection,
-    read: Read,
+    age: Duration,
     ctx: &Context,
 ) -> Result<Observed, Halt> {
     let provider = &*connection.provider;
     let client_id = desired::client_id(client, &ctx.installation);
     let (observed, scopes) = futures::try_join!(
-        provider.observe_client(&client_id, read),
-        provider.observe_scopes(read)
+        provider.observe_client(&client_id, how(client, age)),
+        provider.observe_scopes(Read::Within(age))
     )?;
     let journal = flow::read(ctx, &home::mark(client, &ctx.installation)).await?;
     let is_lost = journal.as_ref().is_none_or(Journal::is_empty);
@@ -69,6 +69,19 @@ pub(super) async fn observe(
         servers: servers(client, ctx)?,
         journal,
     })
+}
+
+/// One that never came as far as to have a client id does not wait until all others are listed.
+fn how(client: &McpClient, age: Duration) -> Read {
+    let id = client
+        .status
+        .as_ref()
+        .and_then(|status| status.client_id.as_ref());
+    if id.is_none() {
+        Read::Alone(age)
+    } else {
+        Read::Within(age)
+    }
 }
 
 /// Each entry of `access` with the McpServer it names, if there is one.

@@ -33,7 +33,7 @@ pub(super) fn since(read: Read) -> Option<Instant> {
     match read {
         Read::Fresh => Some(Instant::now()),
         // Further back than the clock reaches.
-        Read::Within(age) => Instant::now().checked_sub(age),
+        Read::Within(age) | Read::Alone(age) => Instant::now().checked_sub(age),
     }
 }
 
@@ -41,7 +41,7 @@ impl Keycloak {
     pub(super) async fn client(&self, client_id: &str, read: Read) -> Result<ObservedClient, ProviderError> {
         let known = match read {
             Read::Fresh => self.ask_for_client(client_id, Duration::ZERO).await?,
-            Read::Within(_) => match self.recall_client(client_id, since(read)).await? {
+            Read::Within(_) | Read::Alone(_) => match self.recall_client(client_id, read).await? {
                 Some(known) => known,
                 None => self.ask_for_client(client_id, SIGHT).await?,
             },
@@ -49,15 +49,14 @@ impl Keycloak {
         Ok(self.observed(known))
     }
 
-    /// From memory; the list of our clients is renewed for that if it is too old.
-    async fn recall_client(
-        &self,
-        client_id: &str,
-        since: Option<Instant>,
-    ) -> Result<Option<Known>, ProviderError> {
+    /// From memory; the list of our clients is renewed for that if it is too old, which takes seconds where there are
+    /// thousands.
+    async fn recall_client(&self, client_id: &str, read: Read) -> Result<Option<Known>, ProviderError> {
+        let since = since(read);
         let recall = || self.clients().recall(client_id, since);
         let known = recall();
-        if known.is_some() || !client_id.starts_with(&self.client_ids) {
+        let may_be_listed = client_id.starts_with(&self.client_ids) && !matches!(read, Read::Alone(_));
+        if known.is_some() || !may_be_listed {
             return Ok(known);
         }
         let _one_at_a_time = self.listing_clients.lock().await;

@@ -1,6 +1,7 @@
 //! What a pass costs that has nothing to do.
 
 use super::*;
+use crate::provider::Read;
 
 /// Passes until nothing is written, in a process that has just started and whose caches then catch up.
 async fn rested(stage: &mut Stage) {
@@ -149,4 +150,23 @@ async fn a_pass_that_comes_at_once_writes_no_secret_again() {
         run(Arc::new(client), Arc::clone(&stage.ctx)).await.unwrap();
         assert_eq!(stage.cluster.get(SECRET).unwrap(), before, "{caches}");
     }
+}
+
+#[tokio::test]
+async fn only_a_new_one_is_asked_for_without_the_others() {
+    let stage = at_work().await;
+    let mut how = Vec::new();
+    for _ in 0..2 {
+        stage.server.reads();
+        assert!(stage.pass().await);
+        how.push(
+            stage
+                .server
+                .reads()
+                .iter()
+                .any(|(_, read)| matches!(read, Read::Alone(_))),
+        );
+        stage.settle().await;
+    }
+    assert_eq!(how, [true, false]);
 }

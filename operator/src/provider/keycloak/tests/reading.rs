@@ -95,6 +95,23 @@ async fn a_server_that_gives_the_same_page_for_ever_is_not_asked_for_ever() {
     assert_ne!(client.presence, Presence::Absent);
 }
 
+/// Thousands of clients take seconds to list.
+#[tokio::test]
+async fn a_new_client_is_asked_for_alone() {
+    let server = MockServer::start().await;
+    sign_in(&server, 300).await;
+    exact(&server, "prod.team.new", json!([])).await;
+    exact(&server, "op", own(true)).await;
+    let keycloak = keycloak(&server);
+    let alone = Read::Alone(Duration::from_secs(3600));
+    for _ in 0..2 {
+        let observed = keycloak.observe_client("prod.team.new", alone).await.unwrap();
+        assert_eq!(observed.presence, Presence::Absent);
+    }
+    // The client, and whether the operator sees clients at all; then from memory.
+    assert_eq!(calls(&server, "GET /admin/realms/r/clients").await, 2);
+}
+
 #[tokio::test]
 async fn our_clients_are_listed_once_for_all_and_in_pages() {
     let server = MockServer::start().await;

@@ -14,7 +14,7 @@ use super::{
     overlap,
     token::{self, Token},
 };
-use crate::provider::{Call, Change, ProviderError, Verb};
+use crate::provider::{Call, Change, ProviderError, SignIn, Verb};
 
 /// So many seconds before our own token older ones end. The clocks of the servers of one realm may differ by as much; who
 /// led before us was last sure of it a third of the lease before we began, which is longer.
@@ -23,14 +23,15 @@ const SLACK: i64 = 1;
 impl Keycloak {
     /// See [`crate::provider::Provider::take_over`].
     pub(super) async fn end_older_tokens(&self) -> Result<(), ProviderError> {
-        let own = &self.admin.tokens.identity.client_id;
+        let identity = &self.admin.tokens.identity;
+        let own = &identity.client_id;
         let mut done = self.admin.http.limits.taken_over.lock().await;
         if done.contains(own) {
             return Ok(());
         }
         let token = self.admin.tokens.current(&self.admin.http).await?;
         let client = self.find_client(own).await?;
-        match client.map(|client| ending(&client, &token)) {
+        match client.map(|client| ending(&client, &identity.sign_in, &token)) {
             Some(Ok(Some(call))) => match self.admin.write(&call).await {
                 Ok(()) => tracing::debug!(realm = self.realm, "what was sent before this replica led ends"),
                 // What it is not told it cannot do, and everything else works without.
@@ -63,9 +64,9 @@ fn is_final(error: &ProviderError) -> bool {
 }
 
 /// The call that ends the tokens that were issued before this one to the operator's own client. `None`: they have ended.
-fn ending(own: &Value, token: &Token) -> Result<Option<Call>, &'static str> {
-    if overlap::expires(own).is_some() {
-        // A change of its client may replace a secret that is near its end, and nobody would know the new one.
+fn ending(own: &Value, sign_in: &SignIn, token: &Token) -> Result<Option<Call>, &'static str> {
+    if matches!(sign_in, SignIn::Secret(_)) && overlap::expires(own).is_some() {
+        // A change of its client may replace a secret that is past its end, and nobody would know the new one.
         return Err("a client policy lets the secret of the operator's client expire");
     }
     let id = text(own, "id").ok_or("the operator's client has no id")?;

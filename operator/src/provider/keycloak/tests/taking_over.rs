@@ -8,7 +8,7 @@ use wiremock::{
 };
 
 use super::server::{calls, exact, keycloak, keycloak_of};
-use crate::provider::{LimitSettings, Provider as _, ProviderError, RealmRegistry};
+use crate::provider::{LimitSettings, Provider as _, ProviderError, RealmRegistry, SignIn, key};
 
 const OWN: &str = "PUT /admin/realms/r/clients/0";
 
@@ -93,6 +93,21 @@ async fn where_it_cannot_be_done_the_rest_goes_on() {
         }
         assert_eq!(calls(&server, OWN).await, told_times, "{what}");
     }
+}
+
+/// A client that had a secret before keeps the time at which Keycloak would end that.
+#[tokio::test]
+async fn a_secret_that_ends_is_nothing_to_who_signs_in_otherwise() {
+    let expires = json!({"attributes": {"client.secret.expiration.time": "4000"}});
+    let server = serving(&issued(1_000), own(&expires), 204).await;
+    let mut keycloak = keycloak(&server);
+    keycloak.admin.tokens.identity.sign_in = SignIn::Key(key::make().unwrap());
+    keycloak.take_over().await.unwrap();
+    let origins = json!(["https://a.example"]);
+    assert_eq!(
+        told(&server).await,
+        [json!({"notBefore": 999, "webOrigins": origins})]
+    );
 }
 
 #[tokio::test]

@@ -139,25 +139,16 @@ fn by_secret(env: &StoryEnv) -> (OAuthClient, Vec<Value>) {
     (own, vec![env.authorization_server("main")])
 }
 
-/// In a realm that lets secrets expire: a key is none.
+/// The client has a secret as well, which nobody uses, and which expires.
 async fn by_key(env: &StoryEnv) -> anyhow::Result<(OAuthClient, Vec<Value>)> {
-    let with_keys = json!([{ "key": "use.jwks.string", "value": "true" }]).to_string();
-    policy(
-        env,
-        &expiring_secrets(),
-        &json!({ "condition": "client-attributes", "configuration": { "attributes": with_keys } }),
-    )
-    .await?;
+    policy(env, &expiring_secrets(), &attribute("use.jwks.string", "true")).await?;
     let pem = keyed(env).await?;
     let own = OAuthClient::signing(KEYED, &SecretString::from(pem.clone()), env.realm().issuer())?;
-    let found = env.realm().find_client(KEYED).await?.unwrap_or_default();
-    ensure!(
-        found["attributes"][EXPIRES].is_string(),
-        "its secret does not expire"
-    );
+    ensure!(expires(env, KEYED).await?, "its secret does not expire");
     Ok((own, vec![key_secret(env, &pem), home_by_key(env)]))
 }
 
+/// The client has a secret as well, which nobody uses, and which expires as soon as the client is changed.
 async fn by_token(
     env: &StoryEnv,
     options: &mut OperatorOptions,
@@ -168,6 +159,9 @@ async fn by_token(
     let file = env.authority_file()?.with_file_name("token");
     let token = put_token(env, &file, env.realm().issuer()).await?;
     read_tokens(env, options, &file);
+    let trusting = attribute("jwt.credential.issuer", "cluster");
+    policy(env, &expiring_secrets(), &trusting).await?;
+    ensure!(!expires(env, POD).await?, "its secret expires already");
     let objects = vec![env.ca_config_map(own), home_by_token(env)];
     Ok((OAuthClient::asserting(POD, token), objects))
 }
@@ -177,6 +171,18 @@ fn expiring_secrets() -> Value {
     json!({ "executor": "secret-rotation", "configuration": {
         "expiration-period": 86_400, "rotated-expiration-period": 3600, "remaining-rotation-period": 3600,
     } })
+}
+
+/// Whether Keycloak ends the secret of a client.
+async fn expires(env: &StoryEnv, id: &str) -> anyhow::Result<bool> {
+    let client = env.realm().find_client(id).await?.context("no such client")?;
+    Ok(client["attributes"][EXPIRES].is_string())
+}
+
+/// Clients with this attribute.
+fn attribute(key: &str, value: &str) -> Value {
+    let attributes = json!([{ "key": key, "value": value }]).to_string();
+    json!({ "condition": "client-attributes", "configuration": { "attributes": attributes } })
 }
 
 fn any_client() -> Value {
@@ -272,6 +278,10 @@ fn only_not_before_differs(before: &Value, after: &Value) -> anyhow::Result<()> 
     let [from, to] =
         [&mut was, &mut is].map(|client| client["notBefore"].take().as_i64().unwrap_or_default());
     ensure!(from == 0 && to > 0, "notBefore went from {from} to {to}");
+    // When a secret ends that is not in use is Keycloak's own matter.
+    for client in [&mut was, &mut is] {
+        client["attributes"][EXPIRES].take();
+    }
     ensure_same(&was, &is)
 }
 
@@ -331,7 +341,30 @@ pub(super) async fn where_it_is_refused(world: Arc<World>) -> anyhow::Result<()>
     warns(&operator, "invalid_registration").await?;
     ensure!(scene.accepted(&held).await? > 0, "the warning is wrong");
     ready(env, home, SOON).await?;
-    operator.stop().await
+    operator.stop().await?;
+    its_secret_expires(&scene).await
+}
+
+/// Keycloak fails where the change would let the secret of the operator's client expire; nor is it changed when that
+/// expires, because Keycloak replaces a secret that is past its end, and nobody would know the new one.
+async fn its_secret_expires(scene: &Scene) -> anyhow::Result<()> {
+    let env = &scene.env;
+    let home = ("AuthorizationServer", env.namespace(), "main");
+    policy(env, &expiring_secrets(), &any_client()).await?;
+    ensure!(!expires(env, scene.own.id()).await?, "its secret expires already");
+    for why in ["HTTP 500", "lets the secret of the operator's client expire"] {
+        let before = scene.own_client().await?;
+        let operator = env.start_operator_with(&scene.options).await?;
+        warns(&operator, why).await?;
+        ready(env, home, SOON).await?;
+        ensure_same(&before, &scene.own_client().await?)?;
+        operator.stop().await?;
+        // Its administrator changes it.
+        let path = format!("/clients/{}", before["id"].as_str().unwrap_or_default());
+        env.realm().admin().put(&path, &before).await?;
+        ensure!(expires(env, scene.own.id()).await?, "its secret does not expire");
+    }
+    Ok(())
 }
 
 /// Waits until it warns for this reason.

@@ -50,7 +50,12 @@ impl Backoff {
 /// The pause after so many failures in a row, at most `cap`. `jitter` is between 0 and 1; the pause is between half
 /// and all of what it would be without, so that objects which failed together do not come back together.
 pub fn pause(failures: u32, cap: Duration, jitter: f64) -> Duration {
-    let doubled = FIRST
+    doubled(FIRST, failures, cap, jitter)
+}
+
+/// The same where the pause after the first failure is another.
+pub fn doubled(first: Duration, failures: u32, cap: Duration, jitter: f64) -> Duration {
+    let doubled = first
         .saturating_mul(1 << failures.saturating_sub(1).min(20))
         .min(cap);
     doubled.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)

@@ -23,7 +23,7 @@ use crate::{
     cluster::Cluster,
     config::Config,
     connections::Connections,
-    controllers::{applied::Applied, mcp_server::Probes},
+    controllers::{applied::Applied, mcp_client::Refusals, mcp_server::Probes},
     credential::pace::Pace,
     egress::Egress,
     events::Recorder,
@@ -65,6 +65,8 @@ pub struct Context {
     pub applied: Applied,
     /// What is known of objects whose content is not cached.
     pub memory: Memory,
+    /// Credentials of others that were refused.
+    pub refusals: Refusals,
     /// What unauthenticated requests to servers were answered.
     pub probes: Probes,
     /// The fence of writes at authorization servers.

@@ -19,6 +19,7 @@ use kube::{Api, Client, Resource, runtime::watcher};
 mod controller;
 mod feed;
 mod guard;
+mod hub;
 mod merge;
 mod state;
 #[cfg(test)]
@@ -37,6 +38,22 @@ pub struct Touch<K> {
     pub object: Arc<K>,
     /// Whether it is gone (or no longer matches the selector of the watch).
     pub deleted: bool,
+}
+
+impl<K> Touch<K> {
+    const fn there(object: Arc<K>) -> Self {
+        Self {
+            object,
+            deleted: false,
+        }
+    }
+
+    const fn gone(object: Arc<K>) -> Self {
+        Self {
+            object,
+            deleted: true,
+        }
+    }
 }
 
 // Derived, this would ask for `K: Clone`.

@@ -3,6 +3,7 @@
 mod frozen;
 mod method;
 mod scene;
+mod shut_out;
 mod steps;
 mod trials;
 
@@ -43,6 +44,14 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "crashes::frozen_in_a_creation_that_another_finishes_and_undoes",
             frozen::in_a_creation,
+        ),
+        Story::new(
+            "crashes::whoever_led_before_is_shut_out_however_the_operator_signs_in",
+            shut_out::however_it_signs_in,
+        ),
+        Story::new(
+            "crashes::where_nobody_can_be_shut_out_a_warning_says_so",
+            shut_out::where_it_is_refused,
         ),
     ]
 }

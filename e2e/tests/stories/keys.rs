@@ -1,6 +1,7 @@
 //! Clients that authenticate with something else than a secret.
 
 mod accounts;
+pub(crate) mod credentials;
 mod own;
 mod rotating;
 

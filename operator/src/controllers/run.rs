@@ -189,6 +189,7 @@ fn context(parts: Parts) -> Context {
         pace: crate::credential::pace::Pace::default(),
         applied: super::applied::Applied::default(),
         memory: Memory::default(),
+        refusals: mcp_client::Refusals::default(),
         probes: mcp_server::Probes::patient(),
         config,
         installation,

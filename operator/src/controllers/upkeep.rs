@@ -96,6 +96,8 @@ fn sweep(ctx: &Context) {
     let exists = |kind: &'static str, object: &str| known.contains(&(kind, object.to_owned()));
     ctx.applied.retain(|kind, object| exists(kind.as_str(), object));
     ctx.backoff.retain(exists);
+    ctx.refusals
+        .retain(|object| exists(Kind::McpClient.as_str(), object));
     let journals = known.iter().filter_map(|(kind, object)| {
         let (namespace, name) = object.split_once('/')?;
         Some(journal::name(kind, namespace, name))

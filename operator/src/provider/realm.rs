@@ -8,7 +8,7 @@ mod breaker;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -106,6 +106,15 @@ impl Clock for TokioClock {
     }
 }
 
+/// How far a replica got with ending what was sent before it led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TakeOver {
+    /// The server failed at it so often in a row.
+    Failed(u32),
+    /// It has ended, or cannot be ended.
+    Over,
+}
+
 /// The limits of one realm.
 #[derive(Debug)]
 pub(crate) struct RealmLimits {
@@ -115,8 +124,8 @@ pub(crate) struct RealmLimits {
     breaker: Breaker,
     /// Taken by whoever reads, changes and writes a document of the realm that has no version.
     pub(crate) documents: tokio::sync::Mutex<()>,
-    /// The operator's clients of which no call is accepted any more that was sent before this replica led.
-    pub(crate) taken_over: tokio::sync::Mutex<BTreeSet<String>>,
+    /// By client of the operator, how far this replica got with ending what was sent before it led.
+    pub(crate) taken_over: tokio::sync::Mutex<BTreeMap<String, TakeOver>>,
     /// The client ids by which the operator signs in there, for whichever AuthorizationServer.
     operators: Mutex<BTreeSet<String>>,
 }

@@ -1,9 +1,8 @@
 //! The task behind one watched kind: it keeps the cache and tells the subscribers.
 
 use std::{
-    collections::HashMap,
     fmt::{self, Debug},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use futures::{
@@ -14,23 +13,23 @@ use kube::{
     Resource,
     runtime::{
         WatchStreamExt,
-        reflector::{ObjectRef, Store, store::Writer},
+        reflector::{ObjectRef, Store},
         watcher as watch,
         watcher::{self, Event},
     },
 };
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::{sync::watch as signal, task::JoinHandle, time::Instant};
+use tokio::{sync::watch as signal, task::JoinHandle};
 
 use super::{
-    Scope, Touch,
+    Scope,
     guard::Guarded,
-    merge::{Change, Merger, Seen},
+    hub::{Hub, kind, lock},
+    merge::{Merger, Seen},
     state::States,
-    touches::{Subscriber, Touches, queue},
+    touches::Touches,
 };
-use crate::telemetry::in_one_line;
 
 /// The feed's task is gone, so its cache will not change any more.
 #[derive(Debug, Error)]
@@ -58,17 +57,6 @@ impl Drop for Task {
     }
 }
 
-/// The cache and who wants to know of its changes: behind one lock, so that a new subscriber misses nothing.
-struct Hub<K: Resource<DynamicType = ()> + Clone + 'static> {
-    writer: Writer<K>,
-    store: Store<K>,
-    filled: bool,
-    subscribers: Vec<Subscriber<K>>,
-    unreadable: HashMap<ObjectRef<K>, String>,
-    states: States,
-    stopped: bool,
-}
-
 impl<K> Feed<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -83,7 +71,7 @@ where
     pub fn start_unless(scopes: Vec<Scope<K>>, absent: impl Fn(&str) -> bool + Send + 'static) -> Self {
         let count = scopes.len();
         let hub = Hub::new(States::new(scopes.iter().map(|scope| scope.name.clone())));
-        let store = hub.store.clone();
+        let store = hub.store();
         let hub = Arc::new(Mutex::new(hub));
         let watches = scopes.into_iter().enumerate().map(|(number, scope)| {
             watch(scope.api, scope.config)
@@ -114,23 +102,7 @@ where
 
     /// Every object that there is, then every object that is touched, deletions included.
     pub fn subscribe(&self) -> Touches<K> {
-        let (subscriber, touches) = queue();
-        let mut hub = lock(&self.hub);
-        if hub.filled {
-            for object in hub.store.state() {
-                subscriber.push(
-                    &ObjectRef::from_obj(&*object),
-                    &Touch {
-                        object,
-                        deleted: false,
-                    },
-                );
-            }
-        }
-        if !hub.stopped {
-            hub.subscribers.push(subscriber);
-        }
-        touches
+        lock(&self.hub).subscribe()
     }
 
     /// Waits until the cache holds everything that every watch listed.
@@ -168,12 +140,7 @@ where
         is_going: impl Fn(&K) -> bool + Clone + Send + Sync + 'static,
     ) -> impl Fn(&str) -> bool + Clone + Send + Sync + 'static {
         let hub = Arc::clone(&self.hub);
-        move |name| {
-            let (hub, object) = (lock(&hub), ObjectRef::new(name));
-            hub.missing().is_none()
-                && !hub.unreadable.contains_key(&object)
-                && hub.store.get(&object).is_none_or(|object| is_going(&object))
-        }
+        move |name| lock(&hub).lacks(&ObjectRef::new(name), &is_going)
     }
 
     /// Whether the cache is complete and kept up to date.
@@ -192,14 +159,12 @@ where
     ///
     /// Who finds an object missing from the cache and would take something away for it should ask this first.
     pub fn unreadable(&self, object: &ObjectRef<K>) -> Option<String> {
-        lock(&self.hub).unreadable.get(object).cloned()
+        lock(&self.hub).unreadable(object)
     }
 
     /// The objects that exist and are not in the cache, because they could not be read.
     pub fn unread(&self) -> Vec<ObjectRef<K>> {
-        let hub = lock(&self.hub);
-        let unknown = |object: &&ObjectRef<K>| hub.store.get(object).is_none();
-        hub.unreadable.keys().filter(unknown).cloned().collect()
+        lock(&self.hub).unread()
     }
 }
 
@@ -253,130 +218,8 @@ struct StopOnDrop<K: Resource<DynamicType = ()> + Clone + 'static>(
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Drop for StopOnDrop<K> {
     fn drop(&mut self) {
-        let mut hub = lock(&self.0);
-        hub.stopped = true;
-        hub.subscribers.clear();
-        // Wakes those who wait for a cache that will never be complete.
-        hub.writer = Writer::default();
+        lock(&self.0).stop();
     }
-}
-
-impl<K> Hub<K>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    fn new(states: States) -> Self {
-        let writer = Writer::default();
-        Self {
-            store: writer.as_reader(),
-            writer,
-            filled: false,
-            subscribers: Vec::new(),
-            unreadable: HashMap::new(),
-            states,
-            stopped: false,
-        }
-    }
-
-    fn failed(&mut self, scope: usize, error: &watcher::Error) {
-        let problem = in_one_line(error);
-        if self.states.failed(scope, problem.clone(), Instant::now()) {
-            let (kind, namespace) = (kind::<K>(), self.states.name(scope).unwrap_or("*"));
-            tracing::warn!(
-                kind,
-                namespace,
-                problem,
-                "a watch was interrupted and will be resumed"
-            );
-        }
-    }
-
-    fn apply(&mut self, changes: Vec<Change<K>>) {
-        for change in changes {
-            match change {
-                Change::Filled(objects) => self.fill(objects),
-                Change::Applied(object) => self.applied(object),
-                Change::Gone(object, last) => self.gone(&object, last),
-                Change::Unreadable(object, why) => {
-                    // Our own kinds hold no secrets, and of Secrets only metadata is read: `why` can be shown.
-                    tracing::warn!(kind = kind::<K>(), %object, why, "an object cannot be read; what was known of it stays");
-                    self.unreadable.insert(object, why);
-                }
-            }
-        }
-    }
-
-    fn fill(&mut self, objects: Vec<K>) {
-        self.writer.apply_watcher_event(&Event::Init);
-        for object in objects {
-            self.unreadable.remove(&ObjectRef::from_obj(&object));
-            self.writer.apply_watcher_event(&Event::InitApply(object));
-        }
-        self.writer.apply_watcher_event(&Event::InitDone);
-        self.filled = true;
-        for object in self.store.state() {
-            self.tell(
-                &ObjectRef::from_obj(&*object),
-                &Touch {
-                    object,
-                    deleted: false,
-                },
-            );
-        }
-    }
-
-    fn applied(&mut self, object: K) {
-        let reference = ObjectRef::from_obj(&object);
-        self.unreadable.remove(&reference);
-        self.writer.apply_watcher_event(&Event::Apply(object));
-        if let Some(object) = self.store.get(&reference) {
-            self.tell(
-                &reference,
-                &Touch {
-                    object,
-                    deleted: false,
-                },
-            );
-        }
-    }
-
-    fn gone(&mut self, reference: &ObjectRef<K>, last: Option<K>) {
-        self.unreadable.remove(reference);
-        let Some(object) = last.map(Arc::new).or_else(|| self.store.get(reference)) else {
-            return;
-        };
-        self.writer.apply_watcher_event(&Event::Delete((*object).clone()));
-        self.tell(
-            reference,
-            &Touch {
-                object,
-                deleted: true,
-            },
-        );
-    }
-
-    fn tell(&mut self, object: &ObjectRef<K>, touch: &Touch<K>) {
-        self.subscribers
-            .retain(|subscriber| subscriber.push(object, touch));
-    }
-
-    fn missing(&self) -> Option<String> {
-        let kind = kind::<K>();
-        if self.stopped {
-            return Some(format!("the watch of {kind} ended"));
-        }
-        self.states.missing(&kind, Instant::now())
-    }
-}
-
-/// The plural name of a kind, for people.
-fn kind<K: Resource<DynamicType = ()>>() -> String {
-    K::plural(&()).into_owned()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The cache is whole after each event; a panic between two of them leaves nothing half-done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Feed<K> {

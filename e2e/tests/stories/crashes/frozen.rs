@@ -28,7 +28,7 @@ use crate::{fixtures::SOON, inventory::Realm, rotation::workload};
 const CLIENT: &str = "reader";
 
 /// Long enough for a busy machine to renew it, short enough to wait for its end.
-const LEASE: &str = "6s";
+pub(super) const LEASE: &str = "6s";
 
 /// So many places are tried, besides those at which a credential is put in force, unless all are.
 const SAMPLE: usize = 1;
@@ -229,15 +229,20 @@ async fn taken_over(scene: &Scene, standby: &Operator, place: Place) -> anyhow::
 async fn frozen(scene: &Scene, standby: &Operator) -> anyhow::Result<Operator> {
     let leader = scene.take_operator().await?;
     leader.process().freeze();
+    leads(standby).await?;
+    Ok(leader)
+}
+
+/// Waits until this one leads.
+pub(super) async fn leads(operator: &Operator) -> anyhow::Result<()> {
     wait_for("the other to lead", SOON, async || {
-        Ok(if standby.metric("mcp_auth_operator_leader", &[]).await? > 0.0 {
+        Ok(if operator.metric("mcp_auth_operator_leader", &[]).await? > 0.0 {
             Seen::Done(())
         } else {
             Seen::NotYet("it does not lead".to_owned())
         })
     })
-    .await?;
-    Ok(leader)
+    .await
 }
 
 /// The call that was on its way arrives, and a little later who made it goes on.

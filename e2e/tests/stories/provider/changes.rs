@@ -30,6 +30,10 @@ pub(super) fn stories() -> Vec<Story> {
         Story::new("provider::every_kind_of_client_is_kept_as_it_was_written", kinds),
         Story::new("provider::scopes_and_exchange_come_and_go", scopes),
         Story::new("provider::suspension_ends_sessions_for_good", suspension),
+        Story::new(
+            "provider::suspension_goes_through_where_secrets_expire",
+            suspension_where_secrets_expire,
+        ),
         Story::new("provider::what_is_ours_is_removed_even_twice", removal),
         Story::new(
             "provider::what_is_not_ours_is_neither_changed_nor_removed",
@@ -280,6 +284,34 @@ async fn suspension(world: Arc<World>) -> anyhow::Result<()> {
         refused.error == "invalid_grant",
         "a session from before is back: {refused}"
     );
+    Ok(())
+}
+
+/// Of a client from before the policy by which they do: Keycloak fails at a change of it that has no attributes.
+async fn suspension_where_secrets_expire(world: Arc<World>) -> anyhow::Result<()> {
+    let scene = Scene::new(&world, "provider-expiring").await?;
+    scene.put_resource(&orders(), REMEMBERED).await?;
+    scene.put_client(&agent(), REMEMBERED).await?;
+    let admin = scene.env.realm().admin();
+    let expiring = json!({ "executor": "secret-rotation", "configuration": {
+        "expiration-period": 86_400, "rotated-expiration-period": 3600, "remaining-rotation-period": 3600,
+    } });
+    let profile = json!({ "name": "theirs", "description": "", "executors": [expiring] });
+    let policy = json!({ "name": "theirs", "description": "", "enabled": true, "profiles": ["theirs"],
+        "conditions": [{ "condition": "any-client", "configuration": {} }] });
+    admin
+        .put("/client-policies/profiles", &json!({ "profiles": [profile] }))
+        .await?;
+    admin
+        .put("/client-policies/policies", &json!({ "policies": [policy] }))
+        .await?;
+    for enabled in [false, true, false] {
+        let wanted = ClientSpec { enabled, ..agent() };
+        scene.put_client(&wanted, REMEMBERED).await?;
+        scene.settled(&orders(), &wanted).await?;
+        let found = scene.env.realm().find_client(&wanted.client_id).await?;
+        ensure!(found.is_some_and(|client| client["enabled"] == json!(enabled)));
+    }
     Ok(())
 }
 

@@ -37,6 +37,7 @@ use crate::{
     provider::{Presence, Read},
 };
 
+pub use self::existing::Refusals;
 pub(super) use self::{
     accounts::{contend, is_used as has_account},
     desired::{map_name, secret_name},

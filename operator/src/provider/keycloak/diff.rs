@@ -89,6 +89,8 @@ pub(super) fn revocation(want: &Desired, observed: &Value, not_before: i64) -> O
     // Where it is not said, Keycloak makes up origins from the redirect URIs.
     body.entry(WEB_ORIGINS)
         .or_insert_with(|| kept(WEB_ORIGINS, want, observed));
+    // Where a client policy lets secrets expire, Keycloak 26.7 fails at a change without any.
+    body.entry("attributes").or_insert_with(|| json!({}));
     Some((Value::Object(body), names))
 }
 

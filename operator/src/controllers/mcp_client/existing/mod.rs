@@ -3,14 +3,16 @@
 
 mod claim;
 mod proof;
+mod refusals;
 mod status;
 
 use std::time::Duration;
 
-use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt as _};
 use mcp_auth_crds::v1alpha1::{ExistingClient, McpClient};
 
+pub use self::refusals::Refusals;
 use self::{claim::Claim, proof::Question, status::Progress};
 use super::{
     desired,
@@ -22,12 +24,12 @@ use crate::{
     controllers::{
         halt::Halt,
         home,
-        pass::{self, Next},
+        pass::{self, Next, key},
     },
     error::Error,
     metrics::Kind,
     policy::grants::{self, Tenant},
-    provider::{Presence, ProviderError, Read},
+    provider::{Presence, Proof, ProviderError, Read},
 };
 
 /// When to look again at what somebody has to set right at the authorization server, where no watch shows it.
@@ -41,11 +43,11 @@ pub(super) async fn reconcile(
 ) -> Result<Next, Error> {
     let mut progress = Progress::from(client);
     let result = advance(client, existing, ctx, &mut progress).await;
-    let (now, is_awaited) = (ctx.now(), progress.is_awaited());
+    let (now, awaited) = (ctx.now(), progress.awaited());
     let build = |halt: Option<&Halt>| status::status(client, existing, progress, halt, now);
     let old = client.status.as_ref();
     let next = pass::report(Kind::McpClient, client, old, result, build, ctx).await?;
-    Ok(if is_awaited { Next::After(AGAIN) } else { next })
+    Ok(awaited.map_or(next, Next::After))
 }
 
 /// Looks how far the client gets, and notes it in `progress`.
@@ -92,12 +94,12 @@ async fn advance(
     }
     progress.accepted();
     if *presence == Presence::Absent {
-        progress.refuted();
+        progress.refuted(AGAIN);
         return Err(claim.unregistered());
     }
     progress.registered(&claim);
     if observed.client.is_public {
-        progress.refuted();
+        progress.refuted(AGAIN);
         return Err(claim.unprovable());
     }
     let question = Question {
@@ -107,7 +109,7 @@ async fn advance(
         at_server: observed.client.secret.as_ref(),
         access: &access,
     };
-    ask(&question, &connection, ctx.now(), progress).await?;
+    ask(&question, &connection, ctx, progress).await?;
     if client.spec.suspended == Some(true) {
         return Err(Halt::refused("Suspended", status::SUSPENDED));
     }
@@ -146,7 +148,7 @@ async fn observe(
 async fn ask(
     question: &Question<'_>,
     connection: &Connection,
-    now: Timestamp,
+    ctx: &Context,
     progress: &mut Progress,
 ) -> Result<(), Halt> {
     let Some(proof) = question.proof() else {
@@ -155,18 +157,45 @@ async fn ask(
     let proved = if question.is_answered() {
         Ok(())
     } else {
-        connection.provider.prove(&proof, now).await
+        prove(question, &proof, connection, ctx).await
     };
+    let again = || ctx.refusals.pause(&key(question.client), ctx.clock.instant());
     let lacks = match proved {
         Ok(()) => None,
         Err(ProviderError::Ungranted { why }) => Some(why),
         Err(ProviderError::Unproved { why }) => {
-            progress.refuted();
+            progress.refuted(again());
             return Err(question.claim.refused(&why));
         }
         Err(error) => return Err(error.into()),
     };
     progress.proved(question.claim);
-    progress.assigned(question, lacks.as_deref());
+    progress.assigned(question, lacks.as_deref().map(|why| (why, again())));
     Ok(())
+}
+
+/// Asks the authorization server, unless it refused the very same not long ago.
+async fn prove(
+    question: &Question<'_>,
+    proof: &Proof,
+    connection: &Connection,
+    ctx: &Context,
+) -> Result<(), ProviderError> {
+    let client = key(question.client);
+    let fingerprint = question.fingerprint(&connection.made_from);
+    if let Some(why) = ctx.refusals.known(&client, &fingerprint, ctx.clock.instant()) {
+        return Err(why);
+    }
+    let proved = connection.provider.prove(proof, ctx.now()).await;
+    match &proved {
+        Ok(()) => ctx.refusals.forget(&client),
+        Err(why @ (ProviderError::Unproved { .. } | ProviderError::Ungranted { .. })) => {
+            let pace = (ctx.config.resync_interval, rand::random());
+            ctx.refusals
+                .note(&client, fingerprint, why.clone(), ctx.clock.instant(), pace);
+        }
+        // That says nothing about the credential.
+        Err(_) => {}
+    }
+    proved
 }

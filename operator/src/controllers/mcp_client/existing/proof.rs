@@ -1,5 +1,7 @@
 //! What is to be proved of a client that somebody else registers, and what is known from before. Pure.
 
+use std::collections::BTreeSet;
+
 use mcp_auth_crds::{
     condition::{self, Status, types},
     v1alpha1::{ExistingClient, GrantType, McpClient},
@@ -10,7 +12,10 @@ use super::{
     claim::Claim,
     status::granted,
 };
-use crate::provider::{Credential, Proof};
+use crate::{
+    policy::names,
+    provider::{Credential, Proof},
+};
 
 /// What a pass wants to know at the token endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +67,22 @@ impl Question<'_> {
             })
         };
         self.is_known() && (!self.shows_access() || was_assigned())
+    }
+
+    /// What the answer depends on, as far as it is known. It tells nothing of the secrets. `connection` is what the
+    /// connection was made from.
+    pub(super) fn fingerprint(&self, connection: &str) -> String {
+        let list = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join(" ");
+        let parts = [
+            connection,
+            &self.claim.version,
+            self.at_server.map(Credential::expose).unwrap_or_default(),
+            self.existing.redirect_uri.as_deref().unwrap_or_default(),
+            if self.gets_tokens() { "tokens" } else { "" },
+            &list(self.access.scopes()),
+            &list(self.access.audiences()),
+        ];
+        names::hash(parts.join("\n").as_bytes(), 16)
     }
 
     fn gets_tokens(&self) -> bool {

@@ -1,5 +1,7 @@
 //! How far a pass over a client that somebody else registers got, and the status that follows from it. Pure.
 
+use std::time::Duration;
+
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::{
     condition::{self, Report, Status, types},
@@ -41,7 +43,8 @@ pub(super) struct Progress {
     granted: Vec<GrantedAccess>,
     /// Whether a token showed that `granted` is assigned.
     shown: bool,
-    awaited: bool,
+    /// When to look again at what no watch shows.
+    awaited: Option<Duration>,
 }
 
 impl Progress {
@@ -56,7 +59,7 @@ impl Progress {
             client_id: before.client_id,
             version: before.secret_hash,
             granted: before.granted,
-            awaited: false,
+            awaited: None,
         }
     }
 
@@ -111,10 +114,11 @@ impl Progress {
             .push(Report::yes(types::REGISTERED, NOT_MANAGED, message));
     }
 
-    /// The credential does not work, or there is no such client: somebody has to set that right.
-    pub(super) fn refuted(&mut self) {
+    /// The credential does not work, or there is no such client: it speaks for none until somebody has set that right,
+    /// which is looked at after this time.
+    pub(super) fn refuted(&mut self, again: Duration) {
         self.disproved();
-        self.awaited = true;
+        self.awaited = Some(again);
     }
 
     /// It speaks for no client.
@@ -127,8 +131,8 @@ impl Progress {
         self.client_id = Some(claim.client_id.clone());
     }
 
-    /// What is known of the access, given what the token `lacks`.
-    pub(super) fn assigned(&mut self, question: &Question<'_>, lacks: Option<&str>) {
+    /// What is known of the access, given what the token `lacks`, and when to ask for another one then.
+    pub(super) fn assigned(&mut self, question: &Question<'_>, lacks: Option<(&str, Duration)>) {
         let allowed = access_report(question.access);
         let is_open = allowed.status == Status::True && !question.access.decisions.is_empty();
         let scopes = || {
@@ -141,8 +145,8 @@ impl Progress {
         };
         self.reports.push(match lacks {
             _ if !is_open => allowed,
-            Some(why) => {
-                self.awaited = true;
+            Some((why, again)) => {
+                self.awaited = Some(again);
                 let message = format!(
                     "The servers allow it, but {why}: let whoever registers the client assign exactly the scopes {} there",
                     scopes()
@@ -177,8 +181,8 @@ impl Progress {
         reports
     }
 
-    /// Whether something is awaited that no watch shows.
-    pub(super) const fn is_awaited(&self) -> bool {
+    /// When to look again, if something is awaited that no watch shows.
+    pub(super) const fn awaited(&self) -> Option<Duration> {
         self.awaited
     }
 }

@@ -1,5 +1,7 @@
 //! Clients that somebody else registers.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{CLIENT, at_work, mark};
@@ -202,6 +204,8 @@ async fn what_is_not_assigned_is_told_and_looked_at_again() {
     stage.is_said("CredentialsReady=True Proved").await;
     assert_eq!(stage.client_id().as_deref(), Some("app"));
     stage.server.put_client("app", registered(None, &["orders:read"]));
+    stage.is_said("AccessGranted=False NotAssigned").await;
+    stage.clock.advance(Duration::from_mins(1));
     stage.is_said("Ready=True Ready").await;
 
     let code = json!({"secretRef": {"name": "theirs", "keys": {"client-id": "ID"}},
@@ -212,6 +216,44 @@ async fn what_is_not_assigned_is_told_and_looked_at_again() {
     let more = json!({"access": [{"server": {"name": "orders"}, "scopes": ["orders:write"]}]});
     let stage = at_hand(&more, &[]).await;
     stage.is_said("AccessGranted=False ScopesRefused").await;
+}
+
+/// Whatever wakes the operator: each question is a sign-in that fails, and somebody may count those.
+#[tokio::test]
+async fn what_is_refused_is_asked_once_and_then_ever_less_often() {
+    for (wrong, scopes, refusal) in [
+        (
+            "wrong",
+            &["orders:read"][..],
+            "CredentialsReady=False CredentialRefused",
+        ),
+        ("works", &[], "AccessGranted=False NotAssigned"),
+    ] {
+        let stage = at_hand(&json!({}), scopes).await;
+        stage.cluster.put(secret("app", wrong));
+        stage.is_said(refusal).await;
+        stage.is_said(refusal).await;
+        assert_eq!(stage.server.proofs(), ["app"], "once: {refusal}");
+        let mut asked = Vec::new();
+        for minute in 1..=30 {
+            stage.clock.advance(Duration::from_mins(1));
+            let before = stage.server.proofs().len();
+            stage.is_said(refusal).await;
+            if stage.server.proofs().len() > before {
+                asked.push(minute);
+            }
+        }
+        // At most after half, at least after all of a minute, two, four and eight; then at each comparison.
+        assert!((4..=8).contains(&asked.len()), "{refusal}: {asked:?}");
+        assert!(asked[0] == 1 && asked[3] >= 5, "{refusal}: {asked:?}");
+
+        // What somebody does about it is tried at once.
+        let before = stage.server.proofs().len();
+        stage.server.put_client("app", registered(None, &["orders:read"]));
+        stage.cluster.put(secret("app", "works"));
+        stage.is_said("Ready=True Ready").await;
+        assert_eq!(stage.server.proofs().len(), before + 1, "{refusal}");
+    }
 }
 
 #[tokio::test]

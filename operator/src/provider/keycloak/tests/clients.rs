@@ -168,6 +168,10 @@ fn suspending_ends_sessions_once() {
         at.as_second() + 1,
         "tokens of the running second are ended too"
     );
+    assert!(
+        body(&plan.calls[0])["attributes"].is_object(),
+        "Keycloak fails without any where a client policy lets secrets expire"
+    );
     realm.apply(&plan.calls);
     assert!(plan_client(&realm, &suspended).is_empty());
     let plan = plan_client(&realm, &agent());

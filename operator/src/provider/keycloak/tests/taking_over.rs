@@ -8,7 +8,7 @@ use wiremock::{
 };
 
 use super::server::{calls, exact, keycloak, keycloak_of};
-use crate::provider::{LimitSettings, Provider as _, ProviderError, RealmRegistry};
+use crate::provider::{LimitSettings, Provider as _, ProviderError, RealmRegistry, SignIn, key};
 
 const OWN: &str = "PUT /admin/realms/r/clients/0";
 
@@ -93,6 +93,40 @@ async fn where_it_cannot_be_done_the_rest_goes_on() {
         }
         assert_eq!(calls(&server, OWN).await, told_times, "{what}");
     }
+}
+
+/// A client that had a secret before keeps the time at which Keycloak would end that.
+#[tokio::test]
+async fn a_secret_that_ends_is_nothing_to_who_signs_in_otherwise() {
+    let expires = json!({"attributes": {"client.secret.expiration.time": "4000"}});
+    let server = serving(&issued(1_000), own(&expires), 204).await;
+    let mut keycloak = keycloak(&server);
+    keycloak.admin.tokens.identity.sign_in = SignIn::Key(key::make().unwrap());
+    keycloak.take_over().await.unwrap();
+    let origins = json!(["https://a.example"]);
+    assert_eq!(
+        told(&server).await,
+        [json!({"notBefore": 999, "webOrigins": origins, "attributes": {}})]
+    );
+}
+
+/// As Keycloak does where a client policy fails at the change.
+#[tokio::test]
+async fn a_server_that_fails_whenever_it_is_told_is_not_told_for_ever() {
+    let server = serving(&issued(1_000), own(&json!({})), 500).await;
+    let keycloak = keycloak(&server);
+    for _ in 0..2 {
+        let failed = keycloak.take_over().await.unwrap_err();
+        assert!(
+            matches!(failed, ProviderError::Unavailable { status: 500, .. }),
+            "{failed}"
+        );
+        keycloak.admin.http.limits.try_again_now();
+    }
+    assert_eq!(keycloak.take_over().await, Ok(()));
+    let times = calls(&server, OWN).await;
+    keycloak.take_over().await.unwrap();
+    assert_eq!(calls(&server, OWN).await, times);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  namespace a ── watcher ──┐                                   ┌─▶ Store<K>    (the cache)
-//!  namespace b ── watcher ──┼─▶ Merger (pure) ─▶ Feed's task ───┤
+//!  namespace b ── watcher ──┼─▶ Merger (pure) ─▶ Feed's task ───┼─▶ Index<K, Q> (the objects by what they name)
 //!  namespace c ── watcher ──┘                                   └─▶ Touches<K>  (one per subscriber)
 //! ```
 //!
@@ -20,6 +20,7 @@ mod controller;
 mod feed;
 mod guard;
 mod hub;
+mod index;
 mod merge;
 mod state;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod touches;
 pub use controller::{ControllerError, Work, run_controller};
 pub use feed::{Feed, FeedStopped};
 pub use guard::Guarded;
+pub use index::Index;
 pub use touches::Touches;
 
 /// An object that appeared, changed or went away.

@@ -121,6 +121,13 @@ async fn proved_and_left_alone(world: Arc<World>) -> anyhow::Result<()> {
         ("CredentialsReady", "False", "CredentialRefused"),
     )
     .await?;
+    // The new status wakes the operator, too.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ensure!(
+        proofs(&env) == 1,
+        "asked {} times about a wrong secret",
+        proofs(&env)
+    );
     fill(&env, ID, first.expose_secret()).await?;
     ready(&env, named(&env), SOON).await?;
     let status = env.get("McpClient", env.namespace(), "warehouse").await?;

@@ -1,7 +1,7 @@
 //! Who wakes whom: a change of one object is looked at by everything that refers to it, at once rather than at the
 //! next resync.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use futures::{
     Stream, StreamExt as _,
@@ -14,21 +14,21 @@ use mcp_auth_crds::v1alpha1::{
 };
 
 use self::{
-    gates::uses,
     gathered::gathered,
     homes::Homes,
+    keys::Name,
     relations::{contend, exchanges, holds, is_of_the_same_server, names},
 };
 use super::mcp_client;
 use crate::{
     context::Context,
-    policy::names::{server_auth, server_metadata},
-    watch::{Feed, Touch},
+    watch::{Feed, Index, Touch},
 };
 
 mod gates;
 mod gathered;
 mod homes;
+mod keys;
 mod relations;
 #[cfg(test)]
 mod tests;
@@ -87,11 +87,7 @@ fn owner<T: Resource, K: Resource<DynamicType = ()>>(object: &T) -> Option<Objec
 
 /// Whose the touched part is: the owner that it names. Where it names none, or is no more, also those that want something
 /// of its name: it stood in their way.
-fn by_owner_or_name<T, K>(
-    feed: &Feed<K>,
-    touch: &Touch<T>,
-    wants: impl Fn(&K, &str) -> bool,
-) -> Vec<ObjectRef<K>>
+fn by_owner_or_name<T, K>(wanted: &Index<K, Name>, touch: &Touch<T>) -> Vec<ObjectRef<K>>
 where
     T: Resource,
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
@@ -100,11 +96,7 @@ where
     if let (Some(owner), false) = (&owner, touch.deleted) {
         return vec![owner.clone()];
     }
-    let meta = touch.object.meta();
-    let name = meta.name.as_deref().unwrap_or_default();
-    let wanted = all(feed, |object| {
-        object.meta().namespace == meta.namespace && wants(object, name)
-    });
+    let wanted = wanted.get(&keys::name(&*touch.object));
     owner.into_iter().chain(wanted).collect()
 }
 
@@ -192,13 +184,10 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
         feeds.servers.clone(),
         feeds.servers.clone(),
     );
-    let (by_secret, by_map, by_policy, by_name) = (
-        feeds.servers.clone(),
-        feeds.servers.clone(),
-        feeds.servers.clone(),
-        feeds.servers.clone(),
-    );
-    let policies = feeds.policies.clone();
+    let (by_policy, by_name) = (feeds.servers.clone(), feeds.servers.clone());
+    let by_secret = feeds.servers.index(keys::parts);
+    let by_map = by_secret.clone();
+    let (by_target, policies) = (feeds.policies.index(keys::target), feeds.policies.store());
     stream::select_all([
         own(&feeds.servers),
         ctx.probes.subscribe().boxed(),
@@ -231,33 +220,16 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
         }),
         // A target that changes changes what its callers may exchange for.
         on(&feeds.servers, move |touch| {
-            let targets = |policy: &TokenExchangePolicy| {
-                policy
-                    .spec
-                    .mcp_server_ref
-                    .as_ref()
-                    .is_some_and(|target| names(target, policy, &*touch.object))
+            let callers = by_target.get(&keys::name(&*touch.object)).into_iter();
+            let caller = |policy: Arc<TokenExchangePolicy>| {
+                Some(ObjectRef::new(&policy.spec.server_ref.name).within(&policy.namespace()?))
             };
-            let callers = policies.store().state();
             callers
-                .iter()
-                .filter(|policy| targets(policy))
-                .filter_map(|policy| {
-                    Some(ObjectRef::new(&policy.spec.server_ref.name).within(&policy.namespace()?))
-                })
+                .filter_map(|policy| caller(policies.get(&policy)?))
                 .collect::<Vec<_>>()
         }),
-        on(&feeds.secrets, move |touch| {
-            by_owner_or_name(&by_secret, touch, |server, name| {
-                server_auth(&server.name_any()) == name || uses(server, name)
-            })
-        }),
-        on(&feeds.config_maps, move |touch| {
-            by_owner_or_name(&by_map, touch, |server, name| {
-                let own = server.name_any();
-                server_auth(&own) == name || server_metadata(&own) == name || uses(server, name)
-            })
-        }),
+        on(&feeds.secrets, move |touch| by_owner_or_name(&by_secret, touch)),
+        on(&feeds.config_maps, move |touch| by_owner_or_name(&by_map, touch)),
         on(&feeds.namespaces, move |touch| {
             all(&by_namespace, |server| {
                 server.metadata.namespace == touch.object.metadata.name
@@ -271,23 +243,26 @@ pub fn servers(ctx: &Arc<Context>) -> Queue<McpServer> {
 pub fn clients(ctx: &Arc<Context>) -> Queue<McpClient> {
     let feeds = &ctx.feeds;
     let (by_home, by_connection) = (feeds.clients.clone(), feeds.clients.clone());
-    let (by_server, by_secret, by_namespace) = (
-        feeds.clients.clone(),
-        feeds.clients.clone(),
-        feeds.clients.clone(),
-    );
-    let (by_account, by_map) = (feeds.clients.clone(), feeds.clients.clone());
+    let by_namespace = feeds.clients.clone();
+    let by_server = feeds.clients.index(keys::wanted_servers);
+    let by_secret = feeds.clients.index(keys::wanted_secret);
+    let by_map = feeds.clients.index(keys::wanted_map);
+    let (by_account, clients) = (feeds.clients.index(keys::accounts), feeds.clients.store());
     stream::select_all([
         own(&feeds.clients),
         // A ServiceAccount that one leaves, another can have; one that it takes, another loses.
         on(&feeds.clients, move |touch| {
-            all(&by_account, |client| mcp_client::contend(client, &touch.object))
+            let namespace = touch.object.namespace().unwrap_or_default();
+            let account = mcp_client::account(&touch.object).map(str::to_owned);
+            let named = account.into_iter().chain([String::new()]);
+            let nearby = named.flat_map(|account| by_account.get(&(namespace.clone(), account)));
+            let contends = |client: &ObjectRef<McpClient>| {
+                let client = clients.get(client);
+                client.is_some_and(|client| mcp_client::contend(&client, &touch.object))
+            };
+            nearby.filter(contends).collect::<HashSet<_>>()
         }),
-        on(&feeds.config_maps, move |touch| {
-            by_owner_or_name(&by_map, touch, |client, name| {
-                mcp_client::map_name(client) == name && mcp_client::has_account(client)
-            })
-        }),
+        on(&feeds.config_maps, move |touch| by_owner_or_name(&by_map, touch)),
         on_home(&feeds.authorization_servers, move |home| {
             all(&by_home, |client| {
                 names(&client.spec.authorization_server_ref, client, home)
@@ -303,19 +278,9 @@ pub fn clients(ctx: &Arc<Context>) -> Queue<McpClient> {
             ctx,
         ),
         on(&feeds.servers, move |touch| {
-            all(&by_server, |client| {
-                client
-                    .spec
-                    .access
-                    .iter()
-                    .any(|entry| names(&entry.server, client, &*touch.object))
-            })
+            by_server.get(&keys::name(&*touch.object))
         }),
-        on(&feeds.secrets, move |touch| {
-            by_owner_or_name(&by_secret, touch, |client, name| {
-                mcp_client::secret_name(client) == name
-            })
-        }),
+        on(&feeds.secrets, move |touch| by_owner_or_name(&by_secret, touch)),
         on(&feeds.namespaces, move |touch| {
             all(&by_namespace, |client| {
                 client.metadata.namespace == touch.object.metadata.name
@@ -327,11 +292,8 @@ pub fn clients(ctx: &Arc<Context>) -> Queue<McpClient> {
 /// What wakes a TokenExchangePolicy.
 pub fn policies(ctx: &Arc<Context>) -> Queue<TokenExchangePolicy> {
     let feeds = &ctx.feeds;
-    let (by_server, by_home, by_namespace) = (
-        feeds.policies.clone(),
-        feeds.policies.clone(),
-        feeds.policies.clone(),
-    );
+    let (by_home, by_namespace) = (feeds.policies.clone(), feeds.policies.clone());
+    let by_server = feeds.policies.index(keys::parties);
     let (by_connection, by_policy) = (feeds.policies.clone(), feeds.policies.clone());
     stream::select_all([
         own(&feeds.policies),
@@ -350,15 +312,7 @@ pub fn policies(ctx: &Arc<Context>) -> Queue<TokenExchangePolicy> {
             ctx,
         ),
         on(&feeds.servers, move |touch| {
-            let server = &*touch.object;
-            all(&by_server, |policy| {
-                exchanges(policy, server)
-                    || policy
-                        .spec
-                        .mcp_server_ref
-                        .as_ref()
-                        .is_some_and(|target| names(target, policy, server))
-            })
+            by_server.get(&keys::name(&*touch.object))
         }),
         // The AuthorizationServer is the exchanging server's: which one that is, the pass finds out.
         on_home(&feeds.authorization_servers, move |_| {

@@ -208,7 +208,12 @@ fn a_scope_counts_only_when_the_mark_there_is_this_servers() {
     let entry: Access =
         serde_json::from_value(json!({"server": {"name": "s"}, "scopes": ["write", "delete"]})).unwrap();
     for (name, owner, granted) in cases {
-        let scopes: ObservedScopes = Arc::new(owner.into_iter().map(|o| ("write".to_owned(), o)).collect());
+        let scopes: ObservedScopes = Arc::new(
+            owner
+                .into_iter()
+                .map(|o| ("write".to_owned(), Arc::new(o)))
+                .collect(),
+        );
         let decision = decide(&entry, &server(json!(null)), caller, "i", &scopes);
         assert_eq!(
             decision.granted,

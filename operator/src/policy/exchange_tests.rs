@@ -248,13 +248,8 @@ fn scopes_are_attached_only_where_the_mark_there_is_the_targets() {
             holder
                 .into_iter()
                 .map(|holder| {
-                    (
-                        scope.to_owned(),
-                        ScopeOwner {
-                            holder,
-                            raw: json!({}),
-                        },
-                    )
+                    let raw = json!({});
+                    (scope.to_owned(), Arc::new(ScopeOwner { holder, raw }))
                 })
                 .collect(),
         );

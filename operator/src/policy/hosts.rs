@@ -6,9 +6,14 @@ use mcp_auth_crds::{
 };
 use url::Url;
 
+/// Scheme, host and port of a server.
+pub fn origin(server: &McpServer) -> Option<String> {
+    let url = Url::parse(&server.spec.resource).ok()?;
+    Some(url.origin().ascii_serialization())
+}
+
 /// Whether two servers are at the same scheme, host and port.
-pub fn share(one: &McpServer, other: &McpServer) -> bool {
-    let origin = |server: &McpServer| Url::parse(&server.spec.resource).ok().map(|url| url.origin());
+fn share(one: &McpServer, other: &McpServer) -> bool {
     origin(one).is_some_and(|one| Some(one) == origin(other))
 }
 

@@ -6,6 +6,7 @@ mod subjects;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
     time::Duration,
 };
 
@@ -207,8 +208,8 @@ impl fmt::Debug for ScopeOwner {
     }
 }
 
-/// All scopes of a realm by name.
-pub type ObservedScopes = std::sync::Arc<BTreeMap<String, ScopeOwner>>;
+/// All scopes of a realm by name. Each change of one makes another map, with the others in it.
+pub type ObservedScopes = Arc<BTreeMap<String, Arc<ScopeOwner>>>;
 
 /// What is to be shown at the token endpoint.
 #[derive(Clone, Debug)]

@@ -262,13 +262,8 @@ impl Provider for FakeServer {
             scopes
                 .into_iter()
                 .map(|(name, holder)| {
-                    (
-                        name,
-                        ScopeOwner {
-                            holder,
-                            raw: Value::Null,
-                        },
-                    )
+                    let raw = Value::Null;
+                    (name, Arc::new(ScopeOwner { holder, raw }))
                 })
                 .collect(),
         ))

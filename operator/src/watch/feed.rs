@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Debug},
+    hash::Hash,
     sync::{Arc, Mutex},
 };
 
@@ -26,6 +27,7 @@ use super::{
     Scope,
     guard::Guarded,
     hub::{Hub, kind, lock},
+    index::Index,
     merge::{Merger, Seen},
     state::States,
     touches::Touches,
@@ -103,6 +105,17 @@ where
     /// Every object that there is, then every object that is touched, deletions included.
     pub fn subscribe(&self) -> Touches<K> {
         lock(&self.hub).subscribe()
+    }
+
+    /// The objects by `keys` of theirs. It follows the feed for as long as that runs.
+    pub fn index<Q, I>(&self, keys: impl Fn(&K) -> I + Send + 'static) -> Index<K, Q>
+    where
+        Q: Clone + Eq + Hash + Send + Sync + 'static,
+        I: IntoIterator<Item = Q>,
+    {
+        let (index, follower) = Index::new(keys);
+        lock(&self.hub).follow(follower);
+        index
     }
 
     /// Waits until the cache holds everything that every watch listed.

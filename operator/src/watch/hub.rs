@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     Touch,
+    index::Follower,
     merge::Change,
     state::States,
     touches::{Subscriber, Touches, queue},
@@ -28,6 +29,7 @@ pub(super) struct Hub<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
     filled: bool,
     subscribers: Vec<Subscriber<K>>,
+    followers: Vec<Follower<K>>,
     unreadable: HashMap<ObjectRef<K>, String>,
     /// How each watch is.
     pub(super) states: States,
@@ -46,6 +48,7 @@ where
             writer,
             filled: false,
             subscribers: Vec::new(),
+            followers: Vec::new(),
             unreadable: HashMap::new(),
             states,
             stopped: false,
@@ -69,6 +72,14 @@ where
             self.subscribers.push(subscriber);
         }
         touches
+    }
+
+    /// See [`super::Feed::index`].
+    pub(super) fn follow(&mut self, follower: Follower<K>) {
+        for object in self.store.state() {
+            follower(&ObjectRef::from_obj(&*object), Some(&object));
+        }
+        self.followers.push(follower);
     }
 
     /// Whether it is certain that there is no such object, or that what there is `is_going`.
@@ -151,6 +162,10 @@ where
     }
 
     fn tell(&mut self, object: &ObjectRef<K>, touch: &Touch<K>) {
+        let there = (!touch.deleted).then_some(&*touch.object);
+        for follower in &self.followers {
+            follower(object, there);
+        }
         self.subscribers
             .retain(|subscriber| subscriber.push(object, touch));
     }

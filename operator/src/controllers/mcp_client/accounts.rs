@@ -17,11 +17,18 @@ use crate::{
 const TAKEN: &str = "ServiceAccountTaken";
 
 /// The ServiceAccount whose tokens are to stand for the client.
-pub(super) fn of(client: &McpClient) -> Option<&str> {
+pub(in crate::controllers) fn of(client: &McpClient) -> Option<&str> {
     let managed = client.spec.managed.as_ref()?;
     let account = managed.authentication.as_ref()?.service_account.as_ref()?;
     let by_token = desired::method(managed) == AuthenticationMethod::ServiceAccountToken;
     by_token.then_some(account.name.as_str())
+}
+
+/// Whether the client could not have its ServiceAccount, because it stands for another.
+pub(in crate::controllers) fn is_refused(client: &McpClient) -> bool {
+    let conditions = client.status.iter().flat_map(|status| &status.conditions);
+    let mut accepted = conditions.filter(|condition| condition.type_ == types::ACCEPTED);
+    accepted.any(|accepted| accepted.reason == TAKEN)
 }
 
 /// Whether tokens of a ServiceAccount are to stand for the client.
@@ -32,14 +39,9 @@ pub(in crate::controllers) fn is_used(client: &McpClient) -> bool {
 /// Whether the client has to look again when `other` has changed: both want the same ServiceAccount, or it could not have
 /// its own, which `other` may have left.
 pub(in crate::controllers) fn contend(client: &McpClient, other: &McpClient) -> bool {
-    let conditions = client.status.iter().flat_map(|status| &status.conditions);
-    let refused = || {
-        let mut conditions = conditions.filter(|condition| condition.type_ == types::ACCEPTED);
-        conditions.any(|accepted| accepted.reason == TAKEN)
-    };
     client.metadata.namespace == other.metadata.namespace
         && client.metadata.name != other.metadata.name
-        && of(client).is_some_and(|account| of(other) == Some(account) || refused())
+        && of(client).is_some_and(|account| of(other) == Some(account) || is_refused(client))
 }
 
 /// Refuses a ServiceAccount that stands for another client of the realm: the authorization server would find either by its
@@ -51,7 +53,8 @@ pub(super) fn free(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
     let clients = ctx.feeds.clients.store().state();
     let own = realm(client, ctx);
     let nearby = clients.iter().map(AsRef::as_ref);
-    match holder(client, account, nearby.filter(|other| realm(other, ctx) == own)) {
+    let of_realm = nearby.filter(|other| of(other) == Some(account) && realm(other, ctx) == own);
+    match holder(client, account, of_realm) {
         None => Ok(()),
         Some(holder) => Err(Halt::refused(
             TAKEN,

@@ -39,7 +39,7 @@ use crate::{
 
 pub use self::existing::Refusals;
 pub(super) use self::{
-    accounts::{contend, is_used as has_account},
+    accounts::{contend, is_refused as lacks_account, is_used as has_account, of as account},
     desired::{map_name, secret_name},
 };
 

@@ -7,7 +7,10 @@ use std::{
 
 use futures::stream;
 use k8s_openapi::api::{core::v1::Service, networking::v1::NetworkPolicy};
-use kube::{Resource, ResourceExt as _, runtime::reflector::ObjectRef};
+use kube::{
+    Resource, ResourceExt as _,
+    runtime::reflector::{ObjectRef, Store},
+};
 use mcp_auth_crds::{
     annotations::SERVER,
     v1alpha1::{McpClient, McpServer},
@@ -15,22 +18,23 @@ use mcp_auth_crds::{
 
 use super::{
     super::mcp_server::{COMPONENT, GATE},
-    Queue, all, on, owner,
+    Queue, keys, on, owner,
 };
 use crate::{
     context::Context,
     policy::{
         denial::{denied_at, proved_id},
-        enforcement, hosts, names,
+        hosts, names,
     },
-    watch::{Feed, Touch},
+    watch::{Feed, Index, Touch},
 };
 
 /// What concerns the gates of McpServers.
 pub(super) fn gates(ctx: &Arc<Context>) -> Queue<McpServer> {
     let feeds = &ctx.feeds;
-    let (by_service, by_host) = (feeds.servers.clone(), feeds.servers.clone());
-    let by_policy = feeds.servers.clone();
+    let by_host = feeds.servers.index(keys::gate_host);
+    let by_service = WithGate::of(&feeds.servers);
+    let by_policy = by_service.by_namespace.clone();
     let (mut denials, mut census) = (Denials::default(), Census::default());
     let mut services = Services::default();
     stream::select_all([
@@ -49,9 +53,8 @@ pub(super) fn gates(ctx: &Arc<Context>) -> Queue<McpServer> {
             if !census.is_news(touch) {
                 return Vec::new();
             }
-            all(&by_host, |server| {
-                enforcement::has_gate(server) && hosts::share(server, &touch.object)
-            })
+            let host = hosts::origin(&touch.object);
+            host.map(|host| by_host.get(&host)).unwrap_or_default()
         }),
     ])
 }
@@ -107,6 +110,27 @@ impl Census {
     }
 }
 
+/// The servers that have a gate.
+pub(super) struct WithGate {
+    by_namespace: Index<McpServer, String>,
+    servers: Store<McpServer>,
+}
+
+impl WithGate {
+    fn of(servers: &Feed<McpServer>) -> Self {
+        Self {
+            by_namespace: servers.index(keys::gate_namespace),
+            servers: servers.store(),
+        }
+    }
+
+    /// The Service behind the gate of a server.
+    fn target(&self, server: &ObjectRef<McpServer>) -> Option<String> {
+        let server = self.servers.get(server)?;
+        server.spec.target.as_ref().map(|target| target.service.clone())
+    }
+}
+
 /// What Services say, and whether each is of a gate. Their status is no news to servers.
 #[derive(Debug, Default)]
 pub(super) struct Services(HashMap<ObjectRef<Service>, (bool, String)>);
@@ -118,7 +142,7 @@ impl Services {
     pub(super) fn woken(
         &mut self,
         touch: &Touch<Service>,
-        servers: &Feed<McpServer>,
+        with_gate: &WithGate,
     ) -> Vec<ObjectRef<McpServer>> {
         let service = &touch.object;
         let own = of_a_gate(service);
@@ -130,14 +154,12 @@ impl Services {
         };
         let is_news = touch.deleted || before != now;
         let is_a_way = own.is_none() || before.is_some_and(|(was_of_a_gate, _)| !was_of_a_gate);
-        let name = service.name_any();
-        let others = all(servers, |server| {
-            let target = server.spec.target.as_ref().map(|target| &target.service);
-            is_news
-                && server.metadata.namespace == service.metadata.namespace
-                && enforcement::has_gate(server)
-                && (is_a_way || target == Some(&name))
-        });
+        if !is_news {
+            return own.into_iter().collect();
+        }
+        let (namespace, name) = keys::name(&**service);
+        let mut others = with_gate.by_namespace.get(&namespace);
+        others.retain(|server| is_a_way || with_gate.target(server).as_ref() == Some(&name));
         own.into_iter().chain(others).collect()
     }
 }
@@ -160,39 +182,18 @@ pub(super) fn labelled<T: Resource>(object: &T) -> Option<ObjectRef<McpServer>> 
 
 /// The servers to which a NetworkPolicy matters: of one around a gate its own, of any other all of the namespace that have a
 /// gate, because policies add up.
-pub(super) fn policed(servers: &Feed<McpServer>, policy: &NetworkPolicy) -> Vec<ObjectRef<McpServer>> {
+pub(super) fn policed(
+    with_gate: &Index<McpServer, String>,
+    policy: &NetworkPolicy,
+) -> Vec<ObjectRef<McpServer>> {
     let is_around_gate = policy.labels().get(COMPONENT).is_some_and(|part| part == GATE);
     let own = owner(policy);
     if own.is_some() && is_around_gate {
         return own.into_iter().collect();
     }
     // Its own server may have no gate any more.
-    let beside = all(servers, |server| {
-        server.metadata.namespace == policy.metadata.namespace && enforcement::has_gate(server)
-    });
+    let beside = with_gate.get(&policy.namespace().unwrap_or_default());
     own.into_iter().chain(beside).collect()
-}
-
-/// Whether a server wants an object of this name for its gate, or reads it there.
-pub(super) fn uses(server: &McpServer, name: &str) -> bool {
-    let own = server.name_any();
-    let gate = server
-        .spec
-        .enforcement
-        .as_ref()
-        .and_then(|enforcement| enforcement.gate.as_ref());
-    let certificate = gate
-        .and_then(|gate| gate.tls.as_ref())
-        .is_some_and(|tls| tls.secret_name == name);
-    enforcement::has_gate(server)
-        && (certificate
-            || [
-                names::gate(&own),
-                names::gate_peers(&own),
-                names::gate_origin(&own),
-            ]
-            .iter()
-            .any(|n| n == name))
 }
 
 #[cfg(test)]
@@ -286,7 +287,7 @@ mod tests {
         ] {
             let policy = json!({"metadata": {"namespace": "n", "name": "p", "labels": {COMPONENT: component}, "ownerReferences": owners}});
             let policy = serde_json::from_value(policy).unwrap();
-            let found = policed(&stage.ctx.feeds.servers, &policy);
+            let found = policed(&stage.ctx.feeds.servers.index(keys::gate_namespace), &policy);
             let mut names: Vec<_> = found.into_iter().map(|server| server.name).collect();
             names.sort_unstable();
             assert_eq!(names, woken, "{why}");
@@ -325,7 +326,10 @@ mod tests {
                 "status": {"loadBalancer": {"ingress": [{"ip": seen}]}},
             });
             let object = Arc::new(serde_json::from_value(service).unwrap());
-            let found = services.woken(&Touch { object, deleted }, &stage.ctx.feeds.servers);
+            let found = services.woken(
+                &Touch { object, deleted },
+                &WithGate::of(&stage.ctx.feeds.servers),
+            );
             let mut names: Vec<_> = found.into_iter().map(|server| server.name).collect();
             names.sort_unstable();
             names.dedup();

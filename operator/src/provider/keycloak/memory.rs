@@ -19,6 +19,9 @@ use crate::provider::{ObservedScopes, ScopeOwner};
 /// Notes of writes and single answers older than this are dropped with the next list. No request takes so long.
 const KEEP: Duration = Duration::from_mins(10);
 
+/// Of so few, each may be looked at; above this, reading a whole list of scopes again is less work than reading what changed.
+const FEW: usize = 16;
+
 /// A client as Keycloak told it; `None`: there is none.
 pub(super) type Known = Option<Value>;
 
@@ -74,6 +77,8 @@ impl ClientList {
 #[derive(Default)]
 pub(super) struct Clients {
     single: HashMap<String, (Instant, Option<Told>)>,
+    /// With so many of them, those that only say that there is none are looked through again.
+    sweep_at: usize,
     list: Option<(Instant, HashMap<String, Told>)>,
     written: HashMap<String, Instant>,
     all_written: Option<Instant>,
@@ -109,13 +114,21 @@ impl Clients {
     /// Keeps the answer to a question about one client.
     pub(super) fn keep(&mut self, client_id: &str, asked: Instant, client: Option<&Value>) {
         self.note_id(client_id, client.and_then(|client| text(client, "id")));
-        // Not every id that is asked about is ours, and without one of ours no list comes.
         if client.is_none() {
-            self.single
-                .retain(|_, (then, known)| known.is_some() || asked.duration_since(*then) < KEEP);
+            self.sweep(asked);
         }
         self.single
             .insert(client_id.to_owned(), (asked, client.map(Told::of)));
+    }
+
+    /// Not every id that is asked about is ours, and without one of ours no list comes. Each time only after so many more:
+    /// of thousands of new clients, each is absent at first.
+    fn sweep(&mut self, now: Instant) {
+        if self.single.len() >= self.sweep_at {
+            self.single
+                .retain(|_, (then, known)| known.is_some() || now.duration_since(*then) < KEEP);
+            self.sweep_at = FEW.max(self.single.len() * 2);
+        }
     }
 
     /// Keeps a list of clients.
@@ -186,9 +199,6 @@ impl Clients {
         written.is_some_and(|written| asked <= written)
     }
 }
-
-/// Above this, reading the whole list again is less work than reading what changed.
-const FEW: usize = 16;
 
 /// What is known of the realm's client scopes.
 #[derive(Debug, Default)]
@@ -264,13 +274,8 @@ impl Scopes {
     }
 }
 
-fn owned(raw: Value) -> Option<(String, ScopeOwner)> {
+fn owned(raw: Value) -> Option<(String, Arc<ScopeOwner>)> {
     let name = text(&raw, "name")?.to_owned();
-    Some((
-        name,
-        ScopeOwner {
-            holder: scope_holder(&raw),
-            raw,
-        },
-    ))
+    let holder = scope_holder(&raw);
+    Some((name, Arc::new(ScopeOwner { holder, raw })))
 }

@@ -72,11 +72,12 @@ pub(super) fn removal(ids: &Ids, mark: &Mark, at_server: &ObservedScopes) -> Vec
 /// The scope under the wanted name, or ours that somebody has renamed.
 fn find<'a>(mark: &Mark, desired: &DesiredScope, at_server: &'a ObservedScopes) -> Option<&'a ScopeOwner> {
     let id = desired.id.to_string();
-    at_server.get(&desired.name).or_else(|| {
+    let owner = at_server.get(&desired.name).or_else(|| {
         at_server.values().find(|owner| {
             text(&owner.raw, "id") == Some(&id) && is_ours(mark, &owner.holder, Some(&id), desired.id)
         })
-    })
+    });
+    owner.map(AsRef::as_ref)
 }
 
 /// Id and name of every scope under `mark`.

@@ -63,13 +63,20 @@ fn an_answer_is_good_for_as_long_as_one_allows() {
 #[test]
 fn what_there_is_not_is_forgotten_also_without_a_list() {
     let (start, mut clients) = (Instant::now(), Clients::default());
+    let many = |what: &str| (0..100).map(move |n| format!("{what}{n}")).collect::<Vec<_>>();
+    let known_of = |clients: &Clients, ids: &[String]| {
+        let known = ids.iter().filter(|id| clients.recall(id, None).is_some());
+        known.count()
+    };
     clients.keep("a", start, known("1", "a", "A").as_ref());
-    clients.keep("b", start, None);
-    clients.keep("c", start + seconds(599), None);
-    assert_eq!(name(clients.recall("b", None)), Some(None));
-    clients.keep("d", start + seconds(601), None);
-    assert_eq!(clients.recall("b", None), None);
-    assert_eq!(name(clients.recall("c", None)), Some(None));
+    let (old, young, new) = (many("old"), many("young"), many("new"));
+    for (ids, at) in [(&old, 0), (&young, 599), (&new, 601)] {
+        for id in ids {
+            clients.keep(id, start + seconds(at), None);
+        }
+    }
+    assert_eq!(known_of(&clients, &young) + known_of(&clients, &new), 200);
+    assert_eq!(known_of(&clients, &old), 0, "they are older than any request");
     assert_eq!(name(clients.recall("a", None)), Some(Some("A".into())));
 }
 

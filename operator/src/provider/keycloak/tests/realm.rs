@@ -74,9 +74,11 @@ impl Realm {
     }
 
     pub(super) fn observed_scopes(&self) -> ObservedScopes {
-        let owned = |raw: &Value| ScopeOwner {
-            holder: mark::scope_holder(raw),
-            raw: raw.clone(),
+        let owned = |raw: &Value| {
+            Arc::new(ScopeOwner {
+                holder: mark::scope_holder(raw),
+                raw: raw.clone(),
+            })
         };
         Arc::new(
             self.scopes

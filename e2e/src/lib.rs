@@ -16,6 +16,7 @@
 //!                                              none, as a process (stand)
 //! ```
 
+pub mod auth0;
 pub mod bench;
 pub mod cache;
 pub mod caller;

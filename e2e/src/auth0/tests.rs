@@ -1,0 +1,1 @@
+//! What keeps the stand-in strict.

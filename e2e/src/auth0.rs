@@ -83,7 +83,7 @@ use tokio::{net::TcpListener, task::AbortHandle};
 use tokio_rustls::TlsAcceptor;
 
 use self::{
-    clients::Client,
+    clients::{Client, credentials::Credential},
     clock::Clock,
     connections::Connection,
     keys::Keys,
@@ -221,6 +221,23 @@ impl Auth0 {
             "id": random_id("cgr_", 16), "client_id": self.operator.client_id, "audience": audience,
             "scope": scopes, "subject_type": "client",
         })));
+    }
+
+    /// From now on the operator's application authenticates with this public key (in PEM) only, under this id.
+    pub fn authenticate_operator_with(&self, pem: &str, kid: &str) -> anyhow::Result<()> {
+        let body = object(json!({"credential_type": "public_key", "pem": pem, "alg": "RS256", "kid": kid}));
+        let key = Credential::new(&body, self.shared.clock.now());
+        let key =
+            key.map_err(|_| anyhow::anyhow!("this is no public RSA key with an id of 10 to 64 letters"))?;
+        let mut tenant = self.shared.tenant();
+        let operator = tenant
+            .clients
+            .find_mut(|client| client.id() == self.operator.client_id);
+        let operator = operator.context("the operator's application is gone")?;
+        operator.fields.remove("token_endpoint_auth_method");
+        operator.use_keys(&[key.id().to_owned()]);
+        operator.credentials = vec![key];
+        Ok(())
     }
 
     /// Somebody who can sign in; the id, which is `sub` of tokens.

@@ -295,15 +295,21 @@ pub(super) fn patch(tenant: &mut Tenant, call: &Call<'_>) -> Outcome {
     }
     let mut fields = client.fields.clone();
     fields::merge(&mut fields, body);
+    // "Machine-to-machine": not for clients that came by themselves or by their document.
+    if !client.external.is_empty() && texts(&fields, "grant_types").contains(&"client_credentials") {
+        return Err(Refusal::body(
+            "client_credentials is not available for registered clients",
+        ));
+    }
     rules::check(tenant, &fields)?;
     let until = call.now + tenant.secret_overlap;
     let client = tenant.clients.find_mut(|client| client.id() == call.id());
     let client = client.ok_or_else(Refusal::no_client)?;
+    if secret.is_some() && fields.contains_key("client_authentication_methods") {
+        return Err(Refusal::unsupported("The client authenticates with a key"));
+    }
     client.fields = fields;
     if let Some(Value::String(secret)) = secret {
-        if client.uses_keys() {
-            return Err(Refusal::unsupported("The client authenticates with a key"));
-        }
         client.secret.replace(secret, until);
     }
     // Recorded answers to a change do not say where the metadata come from.

@@ -69,6 +69,7 @@ pub(super) fn create(tenant: &mut Tenant, call: &Call<'_>) -> Outcome {
     // The trap of this endpoint: whoever does not say `user` gets a grant that no user's token comes from.
     body.entry("subject_type").or_insert_with(|| json!("client"));
     check_parties(tenant, &body)?;
+    check_scopes(tenant, text(&body, "audience"), &body)?;
     let same = |grant: &Object| {
         IDENTITY
             .iter()
@@ -91,13 +92,13 @@ pub(super) fn patch(tenant: &mut Tenant, call: &Call<'_>) -> Outcome {
     let found = tenant.grants.find(|grant| text(grant, "id") == call.id());
     let found = found.ok_or_else(|| Refusal::not_found("The client grant does not exist"))?;
     let mut grant = found.clone();
+    check_scopes(tenant, text(&grant, "audience"), &body)?;
     for (name, value) in body {
         match value {
             Value::Null => grant.remove(&name),
             value => grant.insert(name, value),
         };
     }
-    check_parties(tenant, &grant)?;
     if let Some(found) = tenant.grants.find_mut(|other| text(other, "id") == call.id()) {
         found.clone_from(&grant);
     }
@@ -111,7 +112,7 @@ pub(super) fn delete(tenant: &mut Tenant, call: &Call<'_>) -> Outcome {
     Ok(Answer::nothing())
 }
 
-/// The API and the client exist, the scopes are the API's, and no third party gets at an API of the system.
+/// The API and the client exist, and no third party gets at an API of the system.
 fn check_parties(tenant: &Tenant, grant: &Object) -> Result<(), Refusal> {
     let server = tenant.api(text(grant, "audience"));
     let server = server.ok_or_else(Refusal::no_resource_server)?;
@@ -127,11 +128,14 @@ fn check_parties(tenant: &Tenant, grant: &Object) -> Result<(), Refusal> {
             "Third-party clients cannot be granted access to system APIs",
         ));
     }
-    let defined = scopes_of(server);
-    let unknown = texts(grant, "scope")
-        .into_iter()
-        .find(|scope| !defined.contains(*scope));
-    match unknown {
+    Ok(())
+}
+
+/// The scopes that a body names are those of the API.
+fn check_scopes(tenant: &Tenant, audience: &str, body: &Object) -> Result<(), Refusal> {
+    let defined = tenant.api(audience).map(scopes_of).unwrap_or_default();
+    let scopes = texts(body, "scope").into_iter();
+    match scopes.into_iter().find(|scope| !defined.contains(*scope)) {
         None => Ok(()),
         Some(scope) => {
             let problem = format!("Scope '{scope}' is not defined by the API");

@@ -41,7 +41,7 @@ pub(in crate::auth0) struct Credential {
 impl Credential {
     /// A new one as it was asked for. Only public keys in PEM are taken; certificates, which the live API takes as well,
     /// are refused, for nobody here sends one.
-    pub(super) fn new(body: &Object, now: Duration) -> Result<Self, Refusal> {
+    pub(in crate::auth0) fn new(body: &Object, now: Duration) -> Result<Self, Refusal> {
         check(body, &[FIELDS])?;
         need(body, &["credential_type", "pem"])?;
         let pem = text(body, "pem");
@@ -116,13 +116,13 @@ pub(in crate::auth0) fn list(tenant: &mut Tenant, call: &Call<'_>) -> Outcome {
 }
 
 pub(in crate::auth0) fn create(tenant: &mut Tenant, call: &Call<'_>) -> Outcome {
-    let credential = Credential::new(&call.request.object()?, call.now)?;
     let client = client(tenant, call)?;
     if client.is_document() {
         return Err(Refusal::unsupported(
             "The keys of this client are those of its document",
         ));
     }
+    let credential = Credential::new(&call.request.object()?, call.now)?;
     if client.credentials.len() >= MOST {
         return Err(Refusal::unsupported("A client has two credentials at most"));
     }

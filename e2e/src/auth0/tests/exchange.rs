@@ -206,7 +206,7 @@ async fn a_subject_token_is_for_the_one_who_exchanges_it() {
         .await
         .no(403, "invalid_grant");
 
-    bench.auth0.advance(std::time::Duration::from_secs(3600));
+    bench.auth0.advance(std::time::Duration::from_hours(1));
     scene.ask(&[]).await.no(403, "invalid_grant");
 }
 

@@ -230,14 +230,13 @@ async fn a_token_is_signed_as_its_api_wants() {
         let token = token["access_token"].as_str().unwrap();
         let header = jsonwebtoken::decode_header(token).unwrap();
         assert_eq!(format!("{:?}", header.alg), algorithm);
-        let key = match api.get("signing_secret") {
-            Some(secret) => jsonwebtoken::DecodingKey::from_secret(secret.as_str().unwrap().as_bytes()),
-            None => {
-                let url = format!("{}/.well-known/jwks.json", bench.auth0.url());
-                let keys = super::support::read(bench.http.get(url)).await.ok(200);
-                let jwk = serde_json::from_value(keys["keys"][0].clone()).unwrap();
-                jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap()
-            }
+        let key = if let Some(secret) = api.get("signing_secret") {
+            jsonwebtoken::DecodingKey::from_secret(secret.as_str().unwrap().as_bytes())
+        } else {
+            let url = format!("{}/.well-known/jwks.json", bench.auth0.url());
+            let keys = super::support::read(bench.http.get(url)).await.ok(200);
+            let jwk = serde_json::from_value(keys["keys"][0].clone()).unwrap();
+            jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap()
         };
         let claims = crate::auth0::keys::verified(token, &key, &[header.alg]).unwrap();
         assert_eq!(claims["aud"], json!(identifier));

@@ -130,7 +130,7 @@ async fn a_refresh_token_ends() {
         .await
         .refresh_token
         .unwrap();
-    bench.auth0.advance(Duration::from_secs(1_296_000));
+    bench.auth0.advance(Duration::from_hours(24 * 15));
     issuer
         .refresh(&client, &token, None)
         .await

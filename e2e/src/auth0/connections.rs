@@ -78,12 +78,13 @@ impl Connection {
         text(&self.fields, "id")
     }
 
-    /// Whether this client's users can come from here: a strict one's only if the connection is the whole domain's.
+    /// Whether this client's users can come from here. Strict clients are never enabled for a single connection, so it has
+    /// to be the whole domain's for them.
     pub(super) fn serves(&self, client: &super::clients::Client) -> bool {
         let login = self.fields.get("authentication");
         let active = login.is_none_or(|login| login["active"] != false) && self.gone.is_none();
         let domain = is_true(&self.fields, "is_domain_connection");
-        active && (domain || (!client.is_strict() && self.clients.contains(client.id())))
+        active && (domain || self.clients.contains(client.id()))
     }
 
     /// Options, which hold secrets, only for those who may read them.

@@ -54,6 +54,14 @@ impl Code {
     pub(crate) fn value_for_tests(&self) -> SecretString {
         self.value.clone()
     }
+
+    pub(crate) fn redirect_for_tests(&mut self, uri: &str) {
+        uri.clone_into(&mut self.redirect_uri);
+    }
+
+    pub(crate) fn resource_for_tests(&mut self, resource: &str) {
+        self.resource = Some(resource.to_owned());
+    }
 }
 
 /// How a login ended. A story says with [`Authorization::granted`] or [`Authorization::refused`] what it expects.

@@ -92,6 +92,26 @@ async fn a_code_is_good_once_and_for_its_client() {
     let refused = issuer.redeem(&client, &first).await.unwrap().refused().unwrap();
     assert_eq!(refused.error, "invalid_grant");
 
+    let mut elsewhere = code().await;
+    elsewhere.redirect_for_tests("https://app.example.com/other");
+    let refused = issuer
+        .redeem(&client, &elsewhere)
+        .await
+        .unwrap()
+        .refused()
+        .unwrap();
+    assert_eq!(refused.error_description, "redirect_uri is another one");
+    // Choice: the API of the login is the API of the token.
+    let mut other_api = code().await;
+    other_api.resource_for_tests("https://other.example.com/");
+    let refused = issuer
+        .redeem(&client, &other_api)
+        .await
+        .unwrap()
+        .refused()
+        .unwrap();
+    assert_eq!(refused.error_description, "resource is not that of the login");
+
     let late = code().await;
     bench.auth0.advance(Duration::from_mins(1));
     issuer.redeem(&client, &late).await.unwrap().refused().unwrap();

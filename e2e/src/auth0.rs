@@ -23,6 +23,7 @@
 //! let domain = auth0.domain();                            // `127.0.0.1:port`; the issuer is `https://{domain}/`
 //! let machine = auth0.operator();                         // client id and secret of the operator's own application
 //! let alice = auth0.add_user("alice", &"hunter2".into());
+//! let foreign = auth0.dashboard().everything();            // what must be as it was in the end
 //! let proxy = RecordingProxy::start(&auth0.url(), &authority)?;  // what `endpoints` names; faults are injected here
 //! let issuer = Issuer::discover(&auth0.issuer(), &authority).await?;
 //! # Ok(()) }
@@ -43,6 +44,7 @@ mod cimd;
 mod clients;
 mod clock;
 mod connections;
+mod dashboard;
 mod errors;
 mod exchange_profiles;
 mod grants;
@@ -96,6 +98,7 @@ use self::{
 use crate::pki::Authority;
 
 pub use actions::{Event, Rule, Verdict};
+pub use dashboard::Dashboard;
 pub use limits::{Entity, Rate};
 
 /// A tenant. It ends when it is dropped.
@@ -238,6 +241,11 @@ impl Auth0 {
         operator.use_keys(&[key.id().to_owned()]);
         operator.credentials = vec![key];
         Ok(())
+    }
+
+    /// Another administrator, to make what is somebody else's, to drift, and to look.
+    pub fn dashboard(&self) -> Dashboard {
+        Dashboard::new(&self.shared)
     }
 
     /// Somebody who can sign in; the id, which is `sub` of tokens.

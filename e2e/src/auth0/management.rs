@@ -6,49 +6,62 @@ use super::{
     cimd,
     errors::Refusal,
     limits::GLOBAL,
-    routes::{ROUTES, Run, Scopes},
+    routes::{ROUTES, Route, Run, Scopes},
     server::Shared,
-    tenant::Call,
+    tenant::{Call, Outcome},
     wire::{Answer, Request},
 };
 
 /// Every answer to a caller with a token carries `x-ratelimit-*`; refused calls count as well.
 pub(super) async fn respond(shared: &Shared, request: &Request) -> Answer {
-    let path = &request.path[2..];
-    let found = ROUTES
-        .iter()
-        .find_map(|route| Some((route, route.matches(request.method.as_str(), path)?)));
-    let Some((route, ids)) = found else {
+    let Some((route, ids)) = route(request) else {
         return Refusal::not_found("Not Found").into();
     };
     let scopes = match caller(shared, request) {
         Ok(scopes) => scopes,
         Err(refusal) => return refusal.into(),
     };
-    let now = shared.clock.now();
-    let standing = shared.limits().take(&[GLOBAL, &route.name()], now);
-    let call = Call {
-        request,
-        ids,
-        scopes: &scopes,
-        place: &shared.place,
-        now,
-    };
+    let standing = shared.limits().take(&[GLOBAL, &route.name()], shared.clock.now());
     let outcome = if standing.is_some_and(|standing| !standing.allowed) {
         Err(Refusal::too_many())
-    } else if let Err(refusal) = check_scopes(&call, &route.scopes) {
-        Err(refusal)
     } else {
-        match route.run {
-            Run::Now(run) => run(&mut shared.tenant(), &call),
-            Run::Preview => cimd::preview(shared, &call).await,
-            Run::Register => cimd::register(shared, &call).await,
-        }
+        carry_out(shared, request, route, ids, &scopes).await
     };
     let answer = outcome.unwrap_or_else(Answer::from);
     match standing {
         Some(standing) => standing.mark(answer),
         None => answer,
+    }
+}
+
+/// The endpoint of a call, and what stands for its placeholders.
+pub(super) fn route(request: &Request) -> Option<(&'static Route, Vec<&str>)> {
+    let path = request.path.get(2..)?;
+    ROUTES
+        .iter()
+        .find_map(|route| Some((route, route.matches(request.method.as_str(), path)?)))
+}
+
+/// Carries a call out for somebody with these scopes.
+pub(super) async fn carry_out(
+    shared: &Shared,
+    request: &Request,
+    route: &Route,
+    ids: Vec<&str>,
+    scopes: &BTreeSet<String>,
+) -> Outcome {
+    let call = Call {
+        request,
+        ids,
+        scopes,
+        place: &shared.place,
+        now: shared.clock.now(),
+    };
+    check_scopes(&call, &route.scopes)?;
+    match route.run {
+        Run::Now(run) => run(&mut shared.tenant(), &call),
+        Run::Preview => cimd::preview(shared, &call).await,
+        Run::Register => cimd::register(shared, &call).await,
     }
 }
 

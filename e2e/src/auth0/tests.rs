@@ -5,6 +5,7 @@ mod cimd;
 mod clients;
 mod connections;
 mod credentials;
+mod dashboard;
 mod exchange;
 mod faults;
 mod grants;

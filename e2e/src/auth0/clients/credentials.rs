@@ -33,7 +33,7 @@ const MOST: usize = 2;
 /// A public key of a client.
 pub(in crate::auth0) struct Credential {
     /// What answers show: everything but the key.
-    pub(super) shown: Object,
+    pub(in crate::auth0) shown: Object,
     pub(in crate::auth0) key: DecodingKey,
     pub(in crate::auth0) algorithm: Algorithm,
 }

@@ -143,6 +143,12 @@ async fn a_stranger_must_bind_its_login() {
         let refused = issuer.sign_in_with(&client, &login("a"), pkce).await.unwrap();
         assert_eq!(refused.refused().unwrap().error, "invalid_request");
     }
+    let other = issuer
+        .sign_in(&client, &login("a"))
+        .await
+        .unwrap()
+        .granted()
+        .unwrap();
     let code = issuer
         .sign_in(&client, &login("a"))
         .await
@@ -158,8 +164,19 @@ async fn a_stranger_must_bind_its_login() {
         ),
         form("redirect_uri", CALLBACK),
     ];
-    let refused = issuer.token(&client, without).await.unwrap().refused().unwrap();
-    assert_eq!(refused.error_description, "Failed to verify code verifier");
+    let mut wrong = without.clone();
+    wrong[1] = form(
+        "code",
+        secrecy::ExposeSecret::expose_secret(&other.value_for_tests()),
+    );
+    wrong.push(form(
+        "code_verifier",
+        "not-the-verifier-of-the-login-at-all-but-long-enough",
+    ));
+    for form in [without, wrong] {
+        let refused = issuer.token(&client, form).await.unwrap().refused().unwrap();
+        assert_eq!(refused.error_description, "Failed to verify code verifier");
+    }
 }
 
 /// "/authorize parameter validation": others than the listed are refused; `ext-*` passes.

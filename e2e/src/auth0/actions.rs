@@ -28,8 +28,8 @@ pub enum Verdict {
     Nobody,
 }
 
-/// What an action sees of an exchange.
-#[derive(Clone, Debug)]
+/// What an action sees of an exchange. It holds a token, and so prints nothing.
+#[derive(Clone)]
 pub struct Event {
     /// `event.client.client_id`.
     pub client_id: String,

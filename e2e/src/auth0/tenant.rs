@@ -154,7 +154,7 @@ impl Tenant {
             rules: Rules::default(),
             legacy,
             secret_overlap: Duration::ZERO,
-            connection_removal: Duration::from_secs(2),
+            connection_removal: Duration::from_secs(10),
         };
         let scopes = management_scopes();
         let scopes: Vec<Value> = scopes.iter().map(|scope| json!({"value": scope})).collect();

@@ -93,8 +93,8 @@ impl Request {
     }
 }
 
-/// Parameters of OAuth, each there once.
-#[derive(Clone, Debug)]
+/// Parameters of OAuth, each there once. They hold secrets, and so print nothing.
+#[derive(Clone)]
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {

@@ -97,7 +97,7 @@ async fn a_removed_connection_holds_its_name_for_a_while() {
     let found = bench.get("connections?name=okta-corp").await.ok(200);
     assert_eq!(found, json!([]));
     bench.post("connections", okta()).await.no(409, "same name");
-    bench.auth0.advance(Duration::from_secs(3));
+    bench.auth0.advance(Duration::from_secs(10));
     bench.post("connections", okta()).await.ok(201);
 }
 

@@ -35,7 +35,7 @@
 //! [`Auth0::publish`] (client metadata documents), [`Auth0::set_action`] (what an action decides).
 //!
 //! There are users with a password in one database connection, which is promoted to domain level unless the setup says
-//! otherwise. Organizations, MFA, rules, custom domains and the token vault are not imitated.
+//! otherwise. Organizations, MFA, rules and the token vault are not imitated.
 
 mod access;
 mod actions;
@@ -90,7 +90,7 @@ use self::{
     connections::Connection,
     keys::Keys,
     limits::Limits,
-    server::Shared,
+    server::{Core, Shared},
     tenant::{Place, Tenant, User, random_id},
     web::Web,
     wire::{Object, object, text},
@@ -127,6 +127,8 @@ pub struct Setup {
     pub legacy: bool,
     /// Whether its connection is promoted to domain level, so that users can sign in at third-party clients.
     pub domain_connection: bool,
+    /// Whether it has a custom domain, which is `localhost`.
+    pub custom_domain: bool,
 }
 
 impl Default for Setup {
@@ -135,6 +137,7 @@ impl Default for Setup {
             host: Ipv4Addr::LOCALHOST,
             legacy: false,
             domain_connection: true,
+            custom_domain: false,
         }
     }
 }
@@ -144,8 +147,11 @@ impl Auth0 {
     /// has every scope of the Management API.
     pub async fn start(authority: &Authority, setup: Setup) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((setup.host, 0)).await?;
+        let address = listener.local_addr()?;
+        let domain = address.to_string();
         let place = Place {
-            domain: listener.local_addr()?.to_string(),
+            domain: domain.clone(),
+            host: domain.clone(),
         };
         let certificate = authority.server_certificate_at(&setup.host.to_string())?;
         let tls = TlsAcceptor::from(certificate.tls_config()?);
@@ -164,8 +170,11 @@ impl Auth0 {
             client_secret: SecretString::from(operator.secret.current()),
         };
         tenant.clients.insert(operator);
-        let shared = Arc::new(Shared {
-            place,
+        let shared = Arc::new(Shared::new(Core {
+            custom_domain: setup
+                .custom_domain
+                .then(|| format!("localhost:{}", address.port())),
+            domain,
             keys: Keys::new()?,
             limits: Mutex::new(Limits::new(clock.now())),
             clock,
@@ -173,7 +182,7 @@ impl Auth0 {
             tenant: Mutex::new(tenant),
             unknown_fields: AtomicBool::new(false),
             lists_none: AtomicBool::new(false),
-        });
+        }));
         let serving = tokio::spawn(server::serve(listener, tls, Arc::clone(&shared))).abort_handle();
         let tenant = Self {
             shared,
@@ -189,7 +198,12 @@ impl Auth0 {
 
     /// Its domain, with the port.
     pub fn domain(&self) -> &str {
-        &self.shared.place.domain
+        &self.shared.domain
+    }
+
+    /// Its custom domain, with the port, if it has one.
+    pub fn custom_domain(&self) -> Option<&str> {
+        self.shared.custom_domain.as_deref()
     }
 
     /// `https://` and its domain.
@@ -197,7 +211,7 @@ impl Auth0 {
         format!("https://{}", self.domain())
     }
 
-    /// `iss` of its tokens, with a slash at the end.
+    /// `iss` of tokens that were got at its canonical domain, with a slash at the end.
     pub fn issuer(&self) -> String {
         self.shared.place.issuer()
     }

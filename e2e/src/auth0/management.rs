@@ -74,6 +74,10 @@ fn caller(shared: &Shared, request: &Request) -> Result<BTreeSet<String>, Refusa
     if claims["aud"] != shared.place.management() {
         return Err(Refusal::unauthorized("Bad audience"));
     }
+    // What was got at the custom domain is good there only, and the other way round.
+    if claims["iss"] != shared.place.issuer() {
+        return Err(Refusal::unauthorized("Bad issuer"));
+    }
     let scope = claims["scope"].as_str().unwrap_or_default();
     Ok(scope.split_ascii_whitespace().map(str::to_owned).collect())
 }

@@ -111,7 +111,7 @@ pub(super) fn create(tenant: &mut Tenant, call: &Call<'_>) -> Outcome {
         tenant.resource_servers.insert(api.clone());
         return Ok(Answer::created(api));
     }
-    if identifier.starts_with(&call.place.issuer()) {
+    if identifier.starts_with(&format!("https://{}/", call.place.domain)) {
         // Not documented; a tenant's own addresses are hardly free for the taking.
         return Err(Refusal::unsupported("The identifier is reserved"));
     }

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -39,9 +40,17 @@ use super::{
 /// More than any body that a tenant takes.
 const MOST: usize = 1 << 20;
 
-/// What all connections share.
+/// The tenant as one caller sees it, who came to one of its domains.
 pub(super) struct Shared {
     pub(super) place: Place,
+    core: Arc<Core>,
+}
+
+/// What all connections share.
+pub(super) struct Core {
+    /// The canonical domain, and the custom one if there is one.
+    pub(super) domain: String,
+    pub(super) custom_domain: Option<String>,
     pub(super) keys: Keys,
     pub(super) clock: Clock,
     pub(super) web: Web,
@@ -54,6 +63,40 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// As it is seen at its canonical domain.
+    pub(super) fn new(core: Core) -> Self {
+        let place = Place {
+            domain: core.domain.clone(),
+            host: core.domain.clone(),
+        };
+        Self {
+            place,
+            core: Arc::new(core),
+        }
+    }
+
+    /// As it is seen at this host; None if it is none of its domains.
+    fn seen_at(&self, host: &str) -> Option<Self> {
+        let custom = self.core.custom_domain.as_deref() == Some(host);
+        (custom || host == self.core.domain).then(|| Self {
+            place: Place {
+                domain: self.core.domain.clone(),
+                host: host.to_owned(),
+            },
+            core: Arc::clone(&self.core),
+        })
+    }
+}
+
+impl Deref for Shared {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl Core {
     pub(super) fn tenant(&self) -> MutexGuard<'_, Tenant> {
         self.tenant.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,7 +138,15 @@ async fn respond(request: http::Request<Incoming>, shared: &Shared) -> Response<
         Err(_) => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request entity too large").into(),
         Ok(body) => match Request::new(&parts, body.to_bytes()) {
             None => Refusal::new(StatusCode::BAD_REQUEST, "Bad Request").into(),
-            Some(request) => answer(&request, shared).await,
+            Some(request) => {
+                let host = request
+                    .header(&header::HOST)
+                    .and_then(|host| shared.seen_at(host));
+                match host {
+                    Some(shared) => answer(&request, &shared).await,
+                    None => Refusal::new(StatusCode::BAD_REQUEST, "Unknown host").into(),
+                }
+            }
         },
     };
     written(answer, shared.unknown_fields.load(Ordering::SeqCst))

@@ -21,13 +21,16 @@ use super::{
 /// Where the tenant is, and what follows from that.
 #[derive(Clone)]
 pub(super) struct Place {
+    /// The canonical domain, which the Management API is named after.
     pub(super) domain: String,
+    /// The domain that a caller came to, which may be the custom one. Tokens that it gets are from there.
+    pub(super) host: String,
 }
 
 impl Place {
     /// It always ends in a slash.
     pub(super) fn issuer(&self) -> String {
-        format!("https://{}/", self.domain)
+        format!("https://{}/", self.host)
     }
 
     /// The audience of the Management API.
@@ -41,7 +44,7 @@ impl Place {
     }
 
     pub(super) fn userinfo(&self) -> String {
-        format!("https://{}/userinfo", self.domain)
+        format!("https://{}/userinfo", self.host)
     }
 }
 

@@ -27,7 +27,7 @@ const APP_TYPES: [&str; 5] = [
     "resource_server",
 ];
 const AUTH_METHODS: [&str; 3] = ["none", "client_secret_post", "client_secret_basic"];
-const URLS: Kind = Kind::List(&Kind::Text(1, 1024), 100);
+const URLS: Kind = Kind::List(&Kind::Url, 100);
 
 /// What both a new client and a changed one can be given.
 pub(super) const FIELDS: &[Field] = &[

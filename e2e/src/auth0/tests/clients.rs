@@ -46,6 +46,8 @@ async fn what_does_not_fit_the_schema_is_refused() {
         ("external_client_id", json!("https://x.example/c")),
         ("no_such_field", json!(1)),
         ("app_type", json!("robot")),
+        ("callbacks", json!(["no url"])),
+        ("allowed_origins", json!([""])),
         ("grant_types", json!(["magic"])),
         ("token_endpoint_auth_method", json!("private_key_jwt")),
         ("description", json!("x".repeat(141))),

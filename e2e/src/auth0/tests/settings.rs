@@ -107,3 +107,67 @@ async fn metadata_follow_the_settings() {
     let document = read("openid-configuration").await.ok(200);
     assert!(methods(&document).as_array().unwrap().contains(&json!("none")));
 }
+
+/// "Custom Domains": everything that is got there says that it is from there, but the audience of the Management API is
+/// that of the canonical domain, and a token for it is good only where it was got. Other names are not the tenant's.
+#[tokio::test]
+async fn a_custom_domain_is_an_issuer_of_its_own() {
+    let bench = Bench::with(Setup {
+        custom_domain: true,
+        ..Setup::default()
+    })
+    .await;
+    let custom = format!("https://{}/", bench.auth0.custom_domain().unwrap());
+    let read = |url: String| super::support::read(bench.http.get(url));
+    let document = read(format!("{custom}.well-known/openid-configuration"))
+        .await
+        .ok(200);
+    assert_eq!(document["issuer"], custom);
+    assert_eq!(document["token_endpoint"], format!("{custom}oauth/token"));
+    let document = read(format!(
+        "{}.well-known/openid-configuration",
+        bench.auth0.issuer()
+    ))
+    .await
+    .ok(200);
+    assert_eq!(document["issuer"], bench.auth0.issuer());
+
+    let operator = bench.auth0.operator();
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", operator.client_id.as_str()),
+        (
+            "client_secret",
+            secrecy::ExposeSecret::expose_secret(&operator.client_secret),
+        ),
+        ("audience", &bench.auth0.management_audience()),
+    ];
+    let token = bench.http.post(format!("{custom}oauth/token")).form(&form);
+    let token = super::support::read(token).await.ok(200);
+    let token = token["access_token"].as_str().unwrap();
+    let call = |base: &str| {
+        let request = bench.http.get(format!("{base}api/v2/clients")).bearer_auth(token);
+        super::support::read(request)
+    };
+    call(&custom).await.ok(200);
+    call(&bench.auth0.issuer()).await.no(401, "Bad issuer");
+
+    let other = bench
+        .http
+        .get(format!("{}.well-known/jwks.json", bench.auth0.issuer()));
+    let other = other.header("host", "evil.example");
+    super::support::read(other).await.no(400, "Unknown host");
+    let plain = Bench::new().await;
+    assert!(plain.auth0.custom_domain().is_none());
+}
+
+/// The issuer's keys are published, and the token names its key.
+#[tokio::test]
+async fn keys_are_published() {
+    let bench = Bench::new().await;
+    let url = format!("{}/.well-known/jwks.json", bench.auth0.url());
+    let keys = super::support::read(bench.http.get(url)).await.ok(200);
+    let key = &keys["keys"][0];
+    assert_eq!((&key["kty"], &key["use"]), (&json!("RSA"), &json!("sig")));
+    assert!(key["kid"].as_str().is_some() && key.get("d").is_none());
+}

@@ -181,13 +181,17 @@ async fn a_refresh_follows_grants_and_widens_nothing() {
         let refused = issuer.token(&client, other).await.unwrap().refused().unwrap();
         assert_eq!(refused.error, "access_denied");
     }
-    let other = OAuthClient::public(bench.stranger(json!({})).await);
-    issuer
+    // Nobody else's, not even of one with the same grants.
+    let other = bench.stranger(json!({})).await;
+    bench.grant(&other, MCP, "user", &["a", "b"]).await;
+    let other = OAuthClient::public(other);
+    let refused = issuer
         .refresh(&other, &token, None)
         .await
         .unwrap()
         .refused()
         .unwrap();
+    assert_eq!(refused.error, "invalid_grant");
 
     let grants = bench
         .get(&format!("client-grants?client_id={stranger}"))

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
-use super::support::{Bench, CALLBACK, credentials};
-use crate::auth0::Setup;
+use super::support::{Bench, CALLBACK, MCP, credentials, login, tokens};
+use crate::{auth0::Setup, oauth::OAuthClient};
 
 fn strict(more: Value) -> Value {
     let mut body = json!({
@@ -152,4 +152,29 @@ async fn a_public_stranger_has_no_client_credentials() {
     let bench = Bench::new().await;
     let body = strict(json!({"token_endpoint_auth_method": "none", "grant_types": ["client_credentials"]}));
     bench.post("clients", body).await.no(400, "confidential");
+}
+
+/// "Permissive Mode": such a client is served where an API allows all, without a grant, but not by an API of the system.
+#[tokio::test]
+async fn a_permissive_stranger_follows_the_policy_of_the_api() {
+    let old = Setup {
+        legacy: true,
+        ..Setup::default()
+    };
+    let bench = Bench::with(old).await;
+    bench.for_mcp().await;
+    bench.alice();
+    bench.api(MCP, &["a"], json!({})).await;
+    let stranger = bench
+        .stranger(json!({"third_party_security_mode": "permissive"}))
+        .await;
+    let issuer = bench.issuer().await;
+    assert_eq!(tokens(&issuer, &stranger, "a").await.scope, "a");
+    let mut request = login("read:clients");
+    request.resource = Some(bench.auth0.management_audience());
+    let refused = issuer
+        .sign_in(&OAuthClient::public(&stranger), &request)
+        .await
+        .unwrap();
+    assert_eq!(refused.refused().unwrap().error, "unauthorized_client");
 }

@@ -117,3 +117,29 @@ async fn fields_are_left_out_on_demand() {
     let rest = bench.get(&path).await.ok(200);
     assert!(rest.get("name").is_none() && rest.get("grant_types").is_some());
 }
+
+/// Choice: parameters that an endpoint does not know are refused.
+#[tokio::test]
+async fn unknown_parameters_are_refused() {
+    let bench = Bench::new().await;
+    let (id, _) = bench.machine().await;
+    let path = format!("clients/{id}?page=0");
+    bench
+        .get(&path)
+        .await
+        .no(400, "Additional properties not allowed: page");
+    bench
+        .get("tenants/settings?take=1")
+        .await
+        .no(400, "Additional properties not allowed: take");
+    bench
+        .patch(&path, json!({"name": "x"}))
+        .await
+        .no(400, "invalid_query_string");
+    bench
+        .post("clients?fields=name", json!({"name": "x"}))
+        .await
+        .no(400, "invalid_query_string");
+    bench.delete(&path).await.no(400, "invalid_query_string");
+    bench.get("tenants/settings?fields=flags").await.ok(200);
+}

@@ -24,7 +24,7 @@ use crate::{
     metrics::{CallOutcome, Metrics},
 };
 pub(crate) use answer::Answer;
-use answer::retry_after;
+use answer::{allowance, retry_after};
 
 /// The most that is read of an answer about one thing: 1 MiB.
 pub(crate) const ONE: usize = 1024 * 1024;
@@ -156,7 +156,11 @@ impl HttpClient {
         let built = self.egress.request(request.method.clone(), &request.url)?;
         let response = self.egress.send(prepare(built, request)).await?;
         let status = response.status();
+        let allowance = allowance(response.headers());
         let retry_after = retry_after(response.headers());
+        if let Some(wait) = allowance {
+            self.limits.rest(wait);
+        }
         let body = read_bounded(response, request.limit).await?;
         Ok(Answer {
             status,

@@ -30,6 +30,9 @@ use super::ProviderError;
 pub(crate) use breaker::Pass;
 use breaker::{Breaker, Weight};
 
+/// The longest rest that an attempt sits out; a longer one is the caller's to wait for.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
 /// How many calls one realm gets at a time.
 pub const CONCURRENT_CALLS: usize = 8;
 
@@ -121,6 +124,8 @@ pub(crate) struct RealmLimits {
     rate: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>,
     clock: TokioClock,
     slots: Semaphore,
+    /// Until when the server allows no more calls, as its answers said.
+    rests_until: Mutex<Option<Instant>>,
     breaker: Breaker,
     /// Taken by whoever reads, changes and writes a document of the realm that has no version.
     pub(crate) documents: tokio::sync::Mutex<()>,
@@ -141,6 +146,7 @@ impl RealmLimits {
             ),
             clock,
             slots: Semaphore::new(settings.concurrent),
+            rests_until: Mutex::default(),
             breaker: Breaker::new(settings.max_pause),
             documents: tokio::sync::Mutex::default(),
             taken_over: tokio::sync::Mutex::default(),
@@ -176,12 +182,40 @@ impl RealmLimits {
         self.breaker.try_again_now();
     }
 
+    /// Notes that the server allows no more calls for this time.
+    pub(crate) fn rest(&self, wait: Duration) {
+        let until = Instant::now().checked_add(wait);
+        let mut rests = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *rests = (*rests).max(until);
+    }
+
+    /// Waits until the server allows calls again.
+    async fn sit_out(&self) -> Result<(), ProviderError> {
+        loop {
+            let until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(wait) = until.and_then(|until| until.checked_duration_since(Instant::now())) else {
+                return Ok(());
+            };
+            if wait.is_zero() {
+                return Ok(());
+            }
+            if wait > LONGEST_REST {
+                return Err(ProviderError::Unavailable {
+                    status: 429,
+                    retry_after: Some(wait),
+                });
+            }
+            sleep(wait).await;
+        }
+    }
+
     /// Waits for the turn of one attempt. The slot is taken until it is dropped.
     ///
     /// # Errors
     /// As [`Self::admit`], if the realm failed others while this attempt waited.
     pub(crate) async fn turn(&self, pass: &Pass<'_>) -> Result<Slot<'_>, ProviderError> {
         let slot = Slot(self.slots.acquire().await.ok());
+        self.sit_out().await?;
         while let Err(not_until) = self.rate.check() {
             sleep(not_until.wait_time_from(self.clock.now())).await;
         }

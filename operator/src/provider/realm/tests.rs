@@ -42,6 +42,27 @@ fn assert_pause(pause: Option<Duration>, around: Duration) {
     );
 }
 
+/// A server that says how long it takes no more calls is not called for so long; a caller does not sit out a long time.
+#[tokio::test(start_paused = true)]
+async fn a_server_rests_for_as_long_as_it_says() {
+    let limits = RealmLimits::new(settings(1000, 8));
+    limits.rest(Duration::from_secs(3));
+    limits.rest(Duration::from_secs(1));
+    let begun = Instant::now();
+    let pass = limits.admit().unwrap();
+    drop(limits.turn(&pass).await.unwrap());
+    assert_eq!(begun.elapsed(), Duration::from_secs(3));
+    limits.rest(Duration::from_secs(60));
+    let refused = limits.turn(&pass).await.unwrap_err();
+    assert_eq!(refused, unavailable(429, Some(60)));
+    assert_eq!(begun.elapsed(), Duration::from_secs(3));
+    // No clock reaches as far as a server may say.
+    limits.rest(Duration::MAX);
+    advance(Duration::from_secs(60)).await;
+    drop(limits.turn(&pass).await.unwrap());
+    pass.conclude(None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn calls_come_at_the_rate_after_a_small_burst() {
     let limits = RealmLimits::new(settings(50, 8));

@@ -117,6 +117,7 @@ pub fn withdrawn_client(want: ClientSpec) -> ClientSpec {
     ClientSpec {
         enabled: false,
         scopes: [].into(),
+        audiences: [].into(),
         adopt: false,
         authentication: match want.authentication {
             // It may stand for another client now.

@@ -36,7 +36,11 @@ const LIFETIME: i64 = 60;
 /// Tags of ASN.1 that such a key is made of.
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
+const BIT_STRING: u8 = 0x03;
 const SEQUENCE: u8 = 0x30;
+/// `rsaEncryption` of RFC 3279, as an element, and what goes with it.
+const RSA_ENCRYPTION: &[u8] = &[6, 9, 42, 134, 72, 134, 247, 13, 1, 1, 1];
+const NULL: &[u8] = &[5, 0];
 
 /// A private key. Prints nothing of it.
 pub struct PrivateKey {
@@ -59,15 +63,21 @@ impl fmt::Debug for PrivateKey {
 pub fn make() -> Option<Credential> {
     let pair = KeyPair::generate(KeySize::Rsa2048).ok()?;
     let der: Pkcs8V1Der<'_> = pair.as_der().ok()?;
-    let text = STANDARD.encode(der.as_ref());
-    let mut pem = format!("{PEM}\n");
+    Some(Credential::new(format!(
+        "{PEM}\n{}{PEM_END}\n",
+        lines(der.as_ref())
+    )))
+}
+
+/// Bytes as lines of base64.
+fn lines(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut lines = String::new();
     for start in (0..text.len()).step_by(LINE) {
-        pem.push_str(&text[start..text.len().min(start + LINE)]);
-        pem.push('\n');
+        lines.push_str(&text[start..text.len().min(start + LINE)]);
+        lines.push('\n');
     }
-    pem.push_str(PEM_END);
-    pem.push('\n');
-    Some(Credential::new(pem))
+    lines
 }
 
 impl PrivateKey {
@@ -119,6 +129,20 @@ impl PrivateKey {
             "kty": "RSA", "use": "sig", "alg": ALGORITHM, "kid": self.id(),
             "n": encode(modulus), "e": encode(exponent),
         })
+    }
+
+    /// The public half in PEM, as a `SubjectPublicKeyInfo` (RFC 5280 section 4.1.2.7, RFC 3279 section 2.3.1).
+    pub fn public_pem(&self) -> String {
+        let [modulus, exponent, ..] = &self.numbers;
+        let key = wrapped(SEQUENCE, &[integer(modulus), integer(exponent)].concat());
+        let algorithm = wrapped(SEQUENCE, &[RSA_ENCRYPTION, NULL].concat());
+        // All bits of the last byte count.
+        let bits = wrapped(BIT_STRING, &[&[0], key.as_slice()].concat());
+        let der = wrapped(SEQUENCE, &[algorithm, bits].concat());
+        format!(
+            "-----BEGIN PUBLIC KEY-----\n{}-----END PUBLIC KEY-----\n",
+            lines(&der)
+        )
     }
 
     /// The key as JWK. A secret.
@@ -244,6 +268,7 @@ mod tests {
     fn what_is_signed_is_verified_with_the_public_half() {
         let credential = make().unwrap();
         let key = PrivateKey::of(&credential).unwrap();
+        let pem = DecodingKey::from_rsa_pem(key.public_pem().as_bytes()).unwrap();
         let now = Timestamp::from_second(1000).unwrap();
         let public = key.public_jwk();
         let mut validation = Validation::new(Algorithm::RS256);
@@ -257,6 +282,7 @@ mod tests {
             let assertion = key.assertion("c", "issuer", now).unwrap();
             let token = jsonwebtoken::decode::<Value>(&assertion, &decoding, &validation).unwrap();
             assert_eq!(token.header.kid, Some(key.id()));
+            jsonwebtoken::decode::<Value>(&assertion, &pem, &validation).unwrap();
             let claims = token.claims;
             assert_eq!(
                 (&claims["iss"], &claims["sub"], &claims["exp"]),

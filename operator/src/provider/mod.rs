@@ -4,12 +4,15 @@
 //! decides (pure: it compares what is wanted with what was observed and answers with calls as data), `execute`
 //! writes. What a server cannot do is a missing [`Capability`], never a method that fails.
 
+pub mod auth0;
 pub mod discovery;
 pub mod error;
 mod http;
+mod identity;
 pub mod key;
 pub mod keycloak;
 pub mod model;
+mod operator_token;
 pub mod plan;
 pub mod realm;
 

@@ -97,7 +97,7 @@ pub enum Grant {
 pub struct ClientSpec {
     /// Whose it is.
     pub mark: Mark,
-    /// Client id, chosen by us.
+    /// Client id, chosen by us. Where the server chooses its own, that by which it is found ([`ObservedClient::client_id`]).
     pub client_id: String,
     /// What people see.
     pub display_name: String,
@@ -115,6 +115,8 @@ pub struct ClientSpec {
     pub token_lifetime: Duration,
     /// Exactly the scopes that it may ask for (those that follow from `grants` aside).
     pub scopes: BTreeSet<String>,
+    /// The same scopes by the audience that each is for. Not everywhere does the name of a scope tell.
+    pub audiences: BTreeMap<String, BTreeSet<String>>,
     /// Whether the AuthorizationServer consents that an unmarked client of this id is taken over.
     pub adopt: bool,
 }
@@ -124,6 +126,8 @@ pub struct ClientSpec {
 pub struct ObservedClient {
     /// Whether it exists, and whose it is.
     pub presence: Presence,
+    /// The id by which it gets tokens, if it exists: some servers choose their own.
+    pub client_id: Option<String>,
     /// Its secret, where the server tells it.
     pub secret: Option<Credential>,
     /// Whether the server takes it for who it says it is, without asking for its secret.
@@ -324,6 +328,7 @@ mod tests {
         let secret = Credential::new("hunter2");
         let observed = ObservedClient {
             presence: Presence::Absent,
+            client_id: None,
             secret: Some(secret.clone()),
             is_public: false,
             secret_expires: None,

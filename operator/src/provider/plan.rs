@@ -13,6 +13,8 @@ pub enum Verb {
     Post,
     /// Replaces.
     Put,
+    /// Changes the fields that it names, and no other.
+    Patch,
     /// Removes.
     Delete,
     /// Changes some entries of a document that others write to as well, and leaves theirs alone. The provider reads it

@@ -184,6 +184,7 @@ impl Provider for FakeServer {
             presence: found
                 .as_ref()
                 .map_or(Presence::Absent, |client| Presence::Held(holder(client))),
+            client_id: found.is_some().then(|| id.to_owned()),
             secret: secret.clone().map(Credential::new),
             is_public: secret.is_some_and(|secret| secret.is_empty()),
             secret_expires: None,

@@ -60,6 +60,16 @@ impl Granted {
             .collect()
     }
 
+    /// The same by audience.
+    pub(super) fn by_audience(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut all: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for decision in self.decisions.iter().filter(|d| !d.granted.is_empty()) {
+            let scopes = all.entry(decision.resource.clone()).or_default();
+            scopes.extend(decision.granted.iter().cloned());
+        }
+        all
+    }
+
     /// The audiences of a token with all these scopes.
     pub(super) fn audiences(&self) -> BTreeSet<String> {
         self.decisions
@@ -187,6 +197,7 @@ pub(super) fn client(
         consent: signs_users_in && managed.consent != Some(Consent::Skip),
         token_lifetime: lifetime.unwrap_or(ACCESS_TOKEN_LIFETIME),
         scopes: access.scopes(),
+        audiences: access.by_audience(),
         adopt: consented,
     }
 }

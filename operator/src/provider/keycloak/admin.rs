@@ -4,10 +4,10 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use url::Url;
 
-use super::token::Tokens;
 use crate::provider::{
     Call, ProviderError, Verb,
     http::{Answer, Body, Effect, HttpClient, Request},
+    operator_token::Tokens,
 };
 
 /// The role that the operator's service account needs, of the client `realm-management`. It includes reading.
@@ -75,6 +75,7 @@ impl Admin {
         let (method, effect) = match call.verb {
             Verb::Post => (Method::POST, Effect::Create),
             Verb::Put | Verb::Merge => (Method::PUT, Effect::Replace),
+            Verb::Patch => (Method::PATCH, Effect::Replace),
             Verb::Delete => (Method::DELETE, Effect::Replace),
         };
         let request = Request {

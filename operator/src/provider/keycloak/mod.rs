@@ -16,7 +16,6 @@ mod admin;
 mod diff;
 mod documents;
 mod forget;
-mod identity;
 mod ids;
 mod limits;
 mod mark;
@@ -30,7 +29,6 @@ mod scopes;
 mod takeover;
 #[cfg(test)]
 mod tests;
-mod token;
 mod trust;
 
 use std::{
@@ -53,7 +51,8 @@ use url::Url;
 use super::{
     Access, ClientSpec, Credential, Credentials, Mark, ObservedClient, ObservedOverlap, ObservedResource,
     ObservedScopes, ObservedTrust, Plan, Proof, Provider, ProviderError, Read, RealmRegistry, ResourceSpec,
-    ScopeSpec, SignIn, Verb, discovery::Discovered, http::HttpClient, realm::canonical,
+    ScopeSpec, SignIn, Verb, discovery::Discovered, http::HttpClient, identity::Identity,
+    operator_token::Tokens, realm::canonical,
 };
 use crate::{
     clock::SharedClock,
@@ -62,10 +61,8 @@ use crate::{
     metrics::Metrics,
 };
 use admin::Admin;
-use identity::Identity;
 use ids::Ids;
 use prove::Prover;
-use token::Tokens;
 
 /// The grant type of RFC 8693, which Keycloak names in its metadata when its feature is on.
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -216,7 +213,7 @@ impl Keycloak {
             token_files: settings.token_files.to_vec(),
             clock: settings.clock,
         };
-        let tokens = Tokens::new(token_endpoint.clone(), identity);
+        let tokens = Tokens::new(token_endpoint.clone(), identity, None);
         Ok(Self {
             admin: Admin::new(http, tokens, base),
             realm: canonical,
@@ -375,7 +372,7 @@ impl Provider for Keycloak {
         for call in &plan.calls {
             let result = match call.verb {
                 Verb::Merge => self.merge(call).await,
-                Verb::Post | Verb::Put | Verb::Delete => self.admin.write(call).await,
+                Verb::Post | Verb::Put | Verb::Patch | Verb::Delete => self.admin.write(call).await,
             };
             self.forget(call, &result);
             result?;

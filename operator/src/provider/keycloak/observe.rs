@@ -252,6 +252,7 @@ impl Keycloak {
         let Some(raw) = known else {
             return ObservedClient {
                 presence: Presence::Absent,
+                client_id: None,
                 secret: None,
                 is_public: false,
                 secret_expires: None,
@@ -272,6 +273,7 @@ impl Keycloak {
         let by_secret = text(&raw, AUTHENTICATOR).is_none_or(|by| by == BY_SECRET);
         ObservedClient {
             presence: Presence::Held(client_holder(&raw, |id| self.admin.http.limits.is_operator(id))),
+            client_id: text(&raw, "clientId").map(str::to_owned),
             // Keycloak keeps one that a client had before, and makes one up for a client that has none.
             secret: text(&raw, "secret").filter(|_| by_secret).map(Credential::new),
             is_public: raw["publicClient"] == true,

@@ -352,7 +352,7 @@ fn assignment(
     let scope_id = text(&at_server.get(scope)?.raw, "id")?;
     let (operation, change, words) = match verb {
         Verb::Delete => ("detach_scope", Change::Revoke, "from"),
-        Verb::Put | Verb::Post | Verb::Merge => ("attach_scope", Change::Update, "for"),
+        Verb::Put | Verb::Post | Verb::Patch | Verb::Merge => ("attach_scope", Change::Update, "for"),
     };
     Some(Call {
         operation,

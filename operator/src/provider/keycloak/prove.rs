@@ -7,11 +7,11 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use url::Url;
 
-use super::token::{self, TokenAnswer, payload};
 use crate::provider::{
     Credential, CredentialKind, Proof, ProviderError,
     http::{Answer, HttpClient},
     key::{self, PrivateKey},
+    operator_token::{self as token, TokenAnswer, payload},
 };
 
 /// What metrics call it.

@@ -8,13 +8,12 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    Keycloak,
-    mark::text,
-    overlap,
-    token::{self, Token},
+use super::{Keycloak, mark::text, overlap};
+use crate::provider::{
+    Call, Change, ProviderError, SignIn, Verb,
+    operator_token::{self, Token},
+    realm::TakeOver,
 };
-use crate::provider::{Call, Change, ProviderError, SignIn, Verb, realm::TakeOver};
 
 /// So many seconds before our own token older ones end. The clocks of the servers of one realm may differ by as much; who
 /// led before us was last sure of it a third of the lease before we began, which is longer.
@@ -87,7 +86,7 @@ fn ending(own: &Value, sign_in: &SignIn, token: &Token) -> Result<Option<Call>, 
         return Err("a client policy lets the secret of the operator's client expire");
     }
     let id = text(own, "id").ok_or("the operator's client has no id")?;
-    let issued = token::issued_at(token).ok_or("the operator's token is no JWT")?;
+    let issued = operator_token::issued_at(token).ok_or("the operator's token is no JWT")?;
     let from = issued.saturating_sub(SLACK);
     if own["notBefore"].as_i64().is_some_and(|known| known >= from) {
         return Ok(None);

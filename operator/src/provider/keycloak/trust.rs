@@ -96,12 +96,12 @@ fn wanted(alias: &str, installation: &str, issuer: &str) -> Value {
 fn call(alias: &str, change: Change, verb: Verb, body: Option<Value>) -> Call {
     let path = match verb {
         Verb::Post => IDENTITY_PROVIDERS.to_owned(),
-        Verb::Put | Verb::Delete | Verb::Merge => format!("{IDENTITY_PROVIDERS}/{alias}"),
+        Verb::Put | Verb::Patch | Verb::Delete | Verb::Merge => format!("{IDENTITY_PROVIDERS}/{alias}"),
     };
     let operation = match verb {
         Verb::Post => "create_identity_provider",
         Verb::Delete => "delete_identity_provider",
-        Verb::Put | Verb::Merge => "update_identity_provider",
+        Verb::Put | Verb::Patch | Verb::Merge => "update_identity_provider",
     };
     Call {
         operation,

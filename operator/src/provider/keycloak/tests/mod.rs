@@ -57,6 +57,7 @@ fn agent() -> ClientSpec {
         consent: true,
         token_lifetime: Duration::from_secs(300),
         scopes: set(&["orders:read"]),
+        audiences: [("https://mcp.example.com/orders".to_owned(), set(&["orders:read"]))].into(),
         adopt: false,
     }
 }

@@ -44,6 +44,7 @@ impl Realm {
         else {
             return ObservedClient {
                 presence: Presence::Absent,
+                client_id: None,
                 secret: None,
                 is_public: false,
                 secret_expires: None,
@@ -55,6 +56,7 @@ impl Realm {
         let presence = Presence::Held(mark::client_holder(raw, |id| id == "the-operator"));
         ObservedClient {
             presence,
+            client_id: Some(client_id.to_owned()),
             secret: None,
             is_public: raw["publicClient"] == true,
             secret_expires: None,

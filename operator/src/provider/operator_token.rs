@@ -28,6 +28,8 @@ const LONGEST: Duration = Duration::from_hours(24);
 #[derive(Debug)]
 pub(super) struct Token {
     pub(super) access: SecretString,
+    /// The scopes that came with it, where the answer says which.
+    pub(super) scope: Option<String>,
     renew_at: Instant,
 }
 
@@ -37,6 +39,7 @@ pub(super) struct TokenAnswer {
     pub(super) access_token: String,
     #[serde(default)]
     expires_in: u64,
+    scope: Option<String>,
 }
 
 /// Signs the operator in.
@@ -44,14 +47,17 @@ pub(super) struct TokenAnswer {
 pub(super) struct Tokens {
     endpoint: Url,
     pub(super) identity: Identity,
+    /// What the token is to be for, where the server wants that said.
+    audience: Option<String>,
     current: Mutex<Option<Arc<Token>>>,
 }
 
 impl Tokens {
-    pub(super) fn new(endpoint: Url, identity: Identity) -> Self {
+    pub(super) fn new(endpoint: Url, identity: Identity, audience: Option<String>) -> Self {
         Self {
             endpoint,
             identity,
+            audience,
             current: Mutex::default(),
         }
     }
@@ -93,6 +99,11 @@ impl Tokens {
             ("grant_type", "client_credentials"),
             ("client_id", self.identity.client_id.as_str()),
         ];
+        form.extend(
+            self.audience
+                .iter()
+                .map(|audience| ("audience", audience.as_str())),
+        );
         form.extend(shown.iter().map(|(name, value)| (*name, value.expose_secret())));
         let answer = request(http, OPERATION, &self.endpoint, &form).await?;
         if answer.status != StatusCode::OK {
@@ -101,9 +112,11 @@ impl Tokens {
         let TokenAnswer {
             access_token,
             expires_in,
+            scope,
         } = answer.json(OPERATION)?;
         Ok(Token {
             access: access_token.into(),
+            scope,
             renew_at: sent + used_for(expires_in),
         })
     }
@@ -138,6 +151,11 @@ fn refused(answer: &Answer) -> ProviderError {
             code: "HTTP 401".to_owned(),
         },
         // Keycloak says unauthorized_client both for a wrong secret and for a client without service account.
+        // A client that is who it says, and may not administer anything.
+        (403, _) => ProviderError::Forbidden {
+            operation: OPERATION,
+            permission: "a client grant for the administration API",
+        },
         (401, _) | (400, "invalid_client" | "unauthorized_client") => ProviderError::Unauthenticated { code },
         _ => answer.rejected(OPERATION),
     }

@@ -1,0 +1,347 @@
+//! Auth0, by its Management API (v2) of the tenant that it administers.
+//!
+//! ```text
+//!  observe ─▶ memory ─▶ admin ─▶ operator_token        render ─▶ diff ─▶ plan, grants, resources   prove
+//!  keys       (pure)      │             │                          (pure)                            │
+//!                         └─────────────┴────────────▶ http, realm ◀────────────────────────────────┘
+//! ```
+//!
+//! An McpServer is an API (a resource server) whose identifier is the resource, with a client that is linked to it. An
+//! McpClient is a client with a client grant for each API that it may call. Three things shape this provider:
+//!
+//! - Auth0 chooses client ids. A client is found by its mark, which is in its metadata, and tells its id.
+//! - APIs have no place for a mark. The client that is linked to one carries it; until that is there, the API's name does.
+//! - The scopes of an API are one list, in which others may have entries. The linked client remembers which ones are ours.
+
+mod access;
+mod admin;
+mod diff;
+mod grants;
+mod keys;
+mod mark;
+mod memory;
+mod observe;
+mod plan;
+mod prove;
+mod render;
+mod resources;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use k8s_openapi::jiff::Timestamp;
+use mcp_auth_crds::v1alpha1::Endpoints;
+use mcp_auth_gate_core::document::TokenType;
+use serde_json::Value;
+use tokio::time::Instant;
+use url::Url;
+
+pub use super::keycloak::SetupError;
+use super::{
+    Access, Call, ClientSpec, Credential, Credentials, Mark, ObservedClient, ObservedOverlap,
+    ObservedResource, ObservedScopes, ObservedTrust, Plan, Proof, Provider, ProviderError, Read,
+    RealmRegistry, ResourceSpec, ScopeSpec, SignIn, Verb, discovery::Discovered, http::HttpClient,
+    identity::Identity, operator_token::Tokens,
+};
+use crate::{
+    clock::SharedClock,
+    egress::{Audience, Egress},
+    lease::Leadership,
+    metrics::Metrics,
+};
+use admin::Admin;
+use mark::text;
+use prove::Prover;
+
+/// What a connection to a tenant is made of.
+pub struct Settings<'a> {
+    /// The canonical domain of the tenant, as in `example.eu.auth0.com`; users may sign in at another.
+    pub domain: &'a str,
+    /// Where to connect instead of where the domain and the metadata say.
+    pub endpoints: &'a Endpoints,
+    /// What the tenant says of itself.
+    pub discovered: &'a Discovered,
+    /// Client id of the operator's credential.
+    pub client_id: String,
+    /// How the operator signs in.
+    pub sign_in: SignIn,
+    /// Tells the time.
+    pub clock: SharedClock,
+    /// Certificates (PEM) to trust for this server, beside those of the platform.
+    pub ca_bundle: Option<&'a [u8]>,
+    /// The installation.
+    pub installation: &'a str,
+    /// Limits of all tenants.
+    pub realms: &'a RealmRegistry,
+    /// The way out.
+    pub egress: &'a Egress,
+    /// Counts the calls.
+    pub metrics: Metrics,
+    /// Asked before every write.
+    pub leadership: Leadership,
+}
+
+/// Scopes as they were made from what was known of APIs and their clients.
+type Made = Option<((u64, u64), ObservedScopes)>;
+
+/// A tenant of Auth0. Remembers what it read, secrets of clients among it: never printed.
+pub struct Auth0 {
+    admin: Admin,
+    realm: String,
+    token_endpoint: Url,
+    issuer: String,
+    installation: String,
+    memory: Mutex<memory::Memory>,
+    scopes: tokio::sync::Mutex<Made>,
+    listing: tokio::sync::Mutex<()>,
+}
+
+impl fmt::Debug for Auth0 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth0")
+            .field("realm", &self.realm)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The one spelling of a tenant, by which AuthorizationServers that mean the same one are recognised.
+pub fn canonical_tenant(domain: &str) -> String {
+    format!("https://{}/", domain.to_ascii_lowercase())
+}
+
+impl Auth0 {
+    /// A connection to a tenant. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When an address or the CA bundle cannot be used.
+    pub fn new(settings: Settings<'_>) -> Result<Self, SetupError> {
+        let Settings {
+            endpoints,
+            discovered,
+            ..
+        } = settings;
+        let realm = canonical_tenant(settings.domain);
+        let parse = |which, text: &str| Url::parse(text).map_err(|_| SetupError::Address { which });
+        let tenant = realm.trim_end_matches('/');
+        let admin = endpoints.admin.as_deref().unwrap_or(tenant).trim_end_matches('/');
+        let base = parse("endpoints.admin", &format!("{admin}/api/v2"))?;
+        let (which, token) = match &endpoints.token {
+            Some(token) => ("endpoints.token", token),
+            None => ("token_endpoint", &discovered.metadata.token_endpoint),
+        };
+        let token_endpoint = parse(which, token)?;
+        // A token that was got at a custom domain is good there only: the operator signs in where it administers.
+        let sign_in_at = match &endpoints.token {
+            Some(_) => token_endpoint.clone(),
+            None => parse("auth0.domain", &format!("{admin}/oauth/token"))?,
+        };
+        let http = HttpClient {
+            egress: settings
+                .egress
+                .client(Audience::AuthorizationServer, settings.ca_bundle)?,
+            limits: settings.realms.limits(&realm),
+            metrics: settings.metrics,
+            leadership: settings.leadership,
+        };
+        http.limits.note_operator(&settings.client_id);
+        let identity = Identity {
+            client_id: settings.client_id,
+            sign_in: settings.sign_in,
+            issuer: realm.clone(),
+            token_files: Vec::new(),
+            clock: settings.clock,
+        };
+        let tokens = Tokens::new(sign_in_at, identity, Some(format!("{tenant}/api/v2/")));
+        Ok(Self {
+            admin: Admin::new(http, tokens, base),
+            token_endpoint,
+            issuer: discovered.metadata.issuer.clone(),
+            installation: settings.installation.to_owned(),
+            memory: Mutex::default(),
+            scopes: tokio::sync::Mutex::default(),
+            listing: tokio::sync::Mutex::default(),
+            realm,
+        })
+    }
+
+    fn memory(&self) -> MutexGuard<'_, memory::Memory> {
+        // Nothing in the critical sections can leave the memory half-changed.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what a call touched, also after a failure: it may have been carried out. What was created is remembered.
+    fn note(&self, call: &Call, result: &Result<Value, ProviderError>) {
+        let now = Instant::now();
+        let body = call.body.as_ref().unwrap_or(&Value::Null);
+        let mut memory = self.memory();
+        let mut path = call.path.trim_start_matches('/').split('/');
+        match (path.next(), path.next()) {
+            (Some("clients"), None) => {
+                memory.apis.wrote(text(body, "resource_server_identifier"), now);
+                match result {
+                    Ok(client) => {
+                        let id = text(client, "client_id").to_owned();
+                        let client = Some(Arc::new(client.clone()));
+                        memory.keep_client(&id, now, client, &self.installation);
+                    }
+                    Err(_) => {
+                        if let Some(derived) = mark::derived_client_id(body, &self.installation) {
+                            memory.may_have_made(&derived, now);
+                        }
+                    }
+                }
+            }
+            (Some("clients"), Some(id)) => {
+                memory.clients.wrote(id, now);
+                memory.keys.wrote(id, now);
+                if call.verb == Verb::Delete {
+                    memory.grants.wrote(id, now);
+                    memory.unlinked(id, now);
+                }
+            }
+            (Some("client-grants"), None) => memory.grants.wrote(text(body, "client_id"), now),
+            (Some("client-grants"), Some(id)) => memory.wrote_grant(id, now),
+            (Some("resource-servers"), None) => memory.apis.wrote(text(body, "identifier"), now),
+            (Some("resource-servers"), Some(id)) => memory.wrote_api(id, now),
+            _ => {}
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Auth0 {
+    async fn check_access(&self) -> Result<Access, ProviderError> {
+        self.access().await
+    }
+
+    /// A token of the Management API cannot be ended before its time.
+    async fn take_over(&self) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    fn token_types(&self) -> Vec<TokenType> {
+        // RFC 9068 section 2.1, which the dialect of our APIs follows.
+        vec![TokenType {
+            header: "at+jwt".to_owned(),
+            payload: None,
+        }]
+    }
+
+    fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    fn own_client_id(&self) -> &str {
+        &self.admin.tokens.identity.client_id
+    }
+
+    async fn observe_client(&self, client_id: &str, read: Read) -> Result<ObservedClient, ProviderError> {
+        self.client(client_id, read).await
+    }
+
+    fn plan_client(
+        &self,
+        want: &ClientSpec,
+        observed: &ObservedClient,
+        scopes: &ObservedScopes,
+        credentials: Option<&Credentials>,
+        _: Timestamp,
+    ) -> Plan {
+        plan::client(want, observed, scopes, credentials)
+    }
+
+    fn plan_credentials(
+        &self,
+        want: &ClientSpec,
+        observed: &ObservedClient,
+        credentials: &Credentials,
+    ) -> Plan {
+        plan::credentials(want, observed, credentials)
+    }
+
+    /// Auth0 knows no two valid secrets.
+    async fn observe_overlap(&self, _: Read) -> Result<ObservedOverlap, ProviderError> {
+        Ok(ObservedOverlap::Unsupported)
+    }
+
+    fn plan_overlap(&self, _: bool, _: &ObservedOverlap) -> Plan {
+        Plan::default()
+    }
+
+    /// Auth0 takes no tokens of ServiceAccounts.
+    fn trust_name(&self) -> String {
+        String::new()
+    }
+
+    async fn observe_trust(&self, _: Read) -> Result<ObservedTrust, ProviderError> {
+        Ok(Arc::new(Value::Null))
+    }
+
+    fn plan_trust(&self, _: Option<&str>, _: &ObservedTrust) -> Plan {
+        Plan::default()
+    }
+
+    fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
+        plan::client_removal(mark, observed)
+    }
+
+    async fn observe_scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError> {
+        self.scopes(read).await
+    }
+
+    async fn observe_resource(&self, resource: &str, read: Read) -> Result<ObservedResource, ProviderError> {
+        self.resource(resource, read).await
+    }
+
+    fn plan_resource(
+        &self,
+        want: &ResourceSpec,
+        observed: &ObservedResource,
+        _: &ObservedScopes,
+        secret: Option<&Credential>,
+    ) -> Plan {
+        resources::resource(want, observed, secret)
+    }
+
+    fn plan_resource_removal(&self, mark: &Mark, observed: &ObservedResource, _: &ObservedScopes) -> Plan {
+        resources::removal(mark, observed)
+    }
+
+    fn plan_scopes(
+        &self,
+        mark: &Mark,
+        want: &[ScopeSpec],
+        scopes: &ObservedScopes,
+        consent: &dyn Fn(&str) -> bool,
+    ) -> Plan {
+        resources::apis(mark, want, scopes, consent)
+    }
+
+    async fn execute(&self, plan: &Plan) -> Result<(), ProviderError> {
+        for call in &plan.calls {
+            let result = match call.verb {
+                Verb::Merge => self.put_keys(call).await.map(|()| Value::Null),
+                Verb::Delete if call.body.is_some() => self.remove_api(call).await.map(|()| Value::Null),
+                Verb::Post | Verb::Put | Verb::Patch | Verb::Delete => self.admin.write(call).await,
+            };
+            self.note(call, &result);
+            result?;
+        }
+        Ok(())
+    }
+
+    async fn prove(&self, proof: &Proof, now: Timestamp) -> Result<(), ProviderError> {
+        let prover = Prover {
+            http: &self.admin.http,
+            endpoint: &self.token_endpoint,
+            issuer: &self.issuer,
+            now,
+        };
+        prover.prove(proof).await
+    }
+}

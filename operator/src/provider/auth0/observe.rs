@@ -1,0 +1,387 @@
+//! Reading, with the least work: what many ask for is read once for all, and what was read a moment ago is not read again.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use url::form_urlencoded::byte_serialize;
+
+use super::{
+    Auth0,
+    admin::{List, Pages},
+    diff, grants,
+    mark::{api_holder, client_holder, concerns_us, text},
+    memory::Known,
+    plan::{KEYS, accepted_keys},
+    render::{AUTH_METHOD, METHODS},
+};
+use crate::provider::{
+    Call, Credential, Holder, ObservedClient, ObservedLimits, ObservedScopes, Presence, ProviderError, Read,
+    ScopeOwner,
+};
+
+/// Under what name [`ObservedScopes`] has a scope: here it belongs to an API, and each may have one of that name. Neither an
+/// address nor a scope holds a space. An API itself is there by its identifier alone.
+pub(crate) fn scope_key(audience: &str, scope: &str) -> String {
+    format!("{audience} {scope}")
+}
+
+/// Since when a question may have been sent whose answer will do; `None`: any time.
+fn since(read: Read) -> Option<Instant> {
+    match read {
+        Read::Fresh => Some(Instant::now()),
+        // Further back than the clock reaches.
+        Read::Within(age) | Read::Alone(age) => Instant::now().checked_sub(age),
+    }
+}
+
+impl Auth0 {
+    /// See [`crate::provider::Provider::observe_client`].
+    pub(super) async fn client(&self, derived: &str, read: Read) -> Result<ObservedClient, ProviderError> {
+        let since = since(read);
+        let mut found = self.find(derived, since).await?;
+        if found.is_empty() {
+            return Ok(absent());
+        }
+        let client = found.remove(0);
+        let id = text(&client, "client_id");
+        let grants = self.grants(id, read).await?;
+        let keys = if client[METHODS].is_object() {
+            self.keys(id, since).await?
+        } else {
+            Value::Null
+        };
+        // One that only consents is no second one of ours.
+        let surplus: Vec<&str> = found
+            .iter()
+            .filter(|other| matches!(self.holder(other), Holder::Marked(_)))
+            .map(|other| text(other, "client_id"))
+            .collect();
+        let raw = json!({"client": *client, "grants": grants, "keys": keys, "surplus": surplus});
+        Ok(self.observed(&client, self.holder(&client), raw))
+    }
+
+    /// The clients that carry our mark or consent, the one in use first.
+    async fn find(&self, derived: &str, since: Option<Instant>) -> Result<Vec<Arc<Value>>, ProviderError> {
+        for _ in 0..2 {
+            let known = self.memory().ids(derived, since);
+            let ids = match known {
+                Some(ids) => ids,
+                None => {
+                    self.list_clients(since, Some(derived)).await?;
+                    self.memory().ids(derived, None).unwrap_or_default()
+                }
+            };
+            let mut found = Vec::new();
+            for id in &ids {
+                found.extend(self.one_client(id, since).await?);
+            }
+            // Those that are gone were noted; whether there are others now, only a new list tells.
+            let is_same = found.len() == ids.len()
+                && found
+                    .iter()
+                    .all(|client| self.derived(client).as_deref() == Some(derived));
+            if is_same {
+                return Ok(found);
+            }
+            self.memory().may_have_made(derived, Instant::now());
+        }
+        Err(ProviderError::Malformed {
+            operation: "list_clients",
+            why: "it names clients that are not there",
+        })
+    }
+
+    /// Reads the list of clients, unless another has while this waited.
+    async fn list_clients(&self, since: Option<Instant>, derived: Option<&str>) -> Result<(), ProviderError> {
+        let _one_at_a_time = self.listing.lock().await;
+        let is_known = {
+            let memory = self.memory();
+            match derived {
+                Some(derived) => memory.ids(derived, since).is_some(),
+                None => memory.clients.is_listed(since),
+            }
+        };
+        if is_known {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let mut clients = self
+            .admin
+            .list(&List {
+                operation: "list_clients",
+                path: "/clients",
+                name: "clients",
+                pages: Pages::Checkpoint,
+                query: &[],
+            })
+            .await?;
+        clients.retain(concerns_us);
+        self.memory().keep_clients(asked, clients, &self.installation);
+        Ok(())
+    }
+
+    /// A client by the id that Auth0 knows it by.
+    async fn one_client(&self, id: &str, since: Option<Instant>) -> Result<Known, ProviderError> {
+        let known = self.memory().clients.recall(id, since);
+        if let Some(Some(client)) = known {
+            return Ok(Some(client));
+        }
+        let asked = Instant::now();
+        let path = format!("/clients/{}", escaped(id));
+        let client = self.admin.get("read_client", &path, &[]).await?.map(Arc::new);
+        self.memory()
+            .keep_client(id, asked, client.clone(), &self.installation);
+        Ok(client)
+    }
+
+    /// The grants of a client as one list.
+    async fn grants(&self, client: &str, read: Read) -> Result<Value, ProviderError> {
+        let since = since(read);
+        if matches!(read, Read::Within(_)) {
+            self.list_grants(since).await?;
+        }
+        let known = self.memory().grants.recall(client, since);
+        if let Some(known) = known {
+            return Ok(known.map_or_else(|| json!([]), |grants| (*grants).clone()));
+        }
+        let asked = Instant::now();
+        let found = self.ask_for_grants(&[("client_id", client)]).await?;
+        let grants = Value::Array(found);
+        self.memory()
+            .grants
+            .keep(client, asked, Some(Arc::new(grants.clone())));
+        Ok(grants)
+    }
+
+    /// Reads the list of grants, unless another has while this waited.
+    async fn list_grants(&self, since: Option<Instant>) -> Result<(), ProviderError> {
+        let _one_at_a_time = self.listing.lock().await;
+        if self.memory().grants.is_listed(since) {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let mut by_client: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for grant in self.ask_for_grants(&[]).await? {
+            by_client
+                .entry(text(&grant, "client_id").to_owned())
+                .or_default()
+                .push(grant);
+        }
+        let rows = by_client
+            .into_iter()
+            .map(|(client, grants)| (client, Value::Array(grants)));
+        self.memory().grants.keep_list(asked, rows);
+        Ok(())
+    }
+
+    async fn ask_for_grants(&self, query: &[(&str, &str)]) -> Result<Vec<Value>, ProviderError> {
+        self.admin
+            .list(&List {
+                operation: "list_client_grants",
+                path: "/client-grants",
+                name: "client_grants",
+                pages: Pages::Checkpoint,
+                query,
+            })
+            .await
+    }
+
+    /// Removes an API, and before it all its grants, whoever's they are: they would count again for whoever uses the
+    /// identifier next.
+    pub(super) async fn remove_api(&self, call: &Call) -> Result<(), ProviderError> {
+        let identifier = call.body.as_ref().map_or("", |body| text(body, "identifier"));
+        let grants = self.ask_for_grants(&[("audience", identifier)]).await?;
+        for call in grants::removal(&Value::Array(grants)) {
+            let result = self.admin.write(&call).await;
+            self.note(&call, &result);
+            result?;
+        }
+        let call = Call {
+            body: None,
+            ..call.clone()
+        };
+        self.admin.write(&call).await?;
+        Ok(())
+    }
+
+    /// The keys that a client has stored.
+    async fn keys(&self, client: &str, since: Option<Instant>) -> Result<Value, ProviderError> {
+        let known = self.memory().keys.recall(client, since);
+        if let Some(Some(keys)) = known {
+            return Ok((*keys).clone());
+        }
+        let asked = Instant::now();
+        let keys = self
+            .stored_keys(&format!("/clients/{}{KEYS}", escaped(client)))
+            .await?;
+        let keys = Value::Array(keys);
+        self.memory()
+            .keys
+            .keep(client, asked, Some(Arc::new(keys.clone())));
+        Ok(keys)
+    }
+
+    /// See [`crate::provider::Provider::observe_resource`].
+    pub(super) async fn resource(&self, resource: &str, read: Read) -> Result<ObservedClient, ProviderError> {
+        let since = since(read);
+        let Some(api) = self.one_api(resource, read).await? else {
+            return Ok(absent());
+        };
+        if matches!(read, Read::Within(_)) {
+            self.list_clients(since, None).await?;
+        }
+        let client = match text(&api, "client_id") {
+            "" => None,
+            id => self.one_client(id, since).await?,
+        };
+        let client = client.map_or(Value::Null, |client| (*client).clone());
+        let holder = api_holder(&api, &client, |id| self.is_operator(id));
+        let raw = json!({"api": *api, "client": client});
+        Ok(self.observed(&client, holder, raw))
+    }
+
+    /// An API by its identifier.
+    async fn one_api(&self, identifier: &str, read: Read) -> Result<Known, ProviderError> {
+        let since = since(read);
+        if matches!(read, Read::Within(_)) {
+            self.list_apis(since).await?;
+        }
+        let known = self.memory().apis.recall(identifier, since);
+        // Pages by number can miss one while others are deleted: what they do not have is asked for.
+        if let Some(Some(api)) = known {
+            return Ok(Some(api));
+        }
+        let asked = Instant::now();
+        let path = format!("/resource-servers/{}", escaped(identifier));
+        let api = self.admin.get("read_resource_server", &path, &[]).await?;
+        // An id is as good as an identifier there.
+        let api = api
+            .filter(|api| text(api, "identifier") == identifier)
+            .map(Arc::new);
+        self.memory().apis.keep(identifier, asked, api.clone());
+        Ok(api)
+    }
+
+    /// Reads the list of APIs, unless another has while this waited.
+    async fn list_apis(&self, since: Option<Instant>) -> Result<(), ProviderError> {
+        let _one_at_a_time = self.listing.lock().await;
+        if self.memory().apis.is_listed(since) {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let apis = self
+            .admin
+            .list(&List {
+                operation: "list_resource_servers",
+                path: "/resource-servers",
+                name: "resource_servers",
+                pages: Pages::Offset,
+                query: &[],
+            })
+            .await?;
+        let rows = apis
+            .into_iter()
+            .map(|api| (text(&api, "identifier").to_owned(), api));
+        self.memory().apis.keep_list(asked, rows);
+        Ok(())
+    }
+
+    /// See [`crate::provider::Provider::observe_scopes`].
+    pub(super) async fn scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError> {
+        let since = since(read);
+        self.list_apis(since).await?;
+        self.list_clients(since, None).await?;
+        let written = self.memory().apis.outdated();
+        for identifier in written {
+            self.one_api(&identifier, Read::Alone(Duration::MAX)).await?;
+        }
+        let version = {
+            let memory = self.memory();
+            (memory.apis.version(), memory.linked_version())
+        };
+        let mut made = self.scopes.lock().await;
+        if let Some((_, scopes)) = made.as_ref().filter(|(of, _)| *of == version) {
+            return Ok(Arc::clone(scopes));
+        }
+        let scopes = Arc::new(self.build_scopes().await?);
+        *made = Some((version, Arc::clone(&scopes)));
+        Ok(scopes)
+    }
+
+    async fn build_scopes(&self) -> Result<BTreeMap<String, Arc<ScopeOwner>>, ProviderError> {
+        let apis: Vec<Arc<Value>> = self
+            .memory()
+            .apis
+            .rows()
+            .map(|(_, api)| Arc::clone(api))
+            .collect();
+        let mut scopes = BTreeMap::new();
+        for api in apis {
+            let client = match text(&api, "client_id") {
+                "" => None,
+                id => self.one_client(id, None).await?,
+            };
+            let client = client.as_deref().unwrap_or(&Value::Null);
+            let holder = api_holder(&api, client, |id| self.is_operator(id));
+            let identifier = text(&api, "identifier");
+            let of_it = Arc::new(ScopeOwner {
+                holder: holder.clone(),
+                raw: Value::Null,
+            });
+            for scope in diff::list(&api["scopes"]) {
+                scopes.insert(scope_key(identifier, text(scope, "value")), Arc::clone(&of_it));
+            }
+            let raw = json!({"api": *api, "client": client});
+            scopes.insert(identifier.to_owned(), Arc::new(ScopeOwner { holder, raw }));
+        }
+        Ok(scopes)
+    }
+
+    pub(super) fn is_operator(&self, id: &str) -> bool {
+        self.admin.http.limits.is_operator(id)
+    }
+
+    fn holder(&self, client: &Value) -> Holder {
+        client_holder(client, |id| self.is_operator(id))
+    }
+
+    fn derived(&self, client: &Value) -> Option<String> {
+        super::mark::derived_client_id(client, &self.installation)
+    }
+
+    fn observed(&self, client: &Value, holder: Holder, raw: Value) -> ObservedClient {
+        let secret = text(client, "client_secret");
+        ObservedClient {
+            presence: Presence::Held(holder),
+            client_id: Some(text(client, "client_id").to_owned()).filter(|id| !id.is_empty()),
+            secret: (!secret.is_empty()).then(|| Credential::new(secret)),
+            is_public: text(client, AUTH_METHOD) == "none",
+            secret_expires: None,
+            keys: accepted_keys(&raw),
+            raw: Some(raw),
+            limits: ObservedLimits::Unmarked,
+        }
+    }
+}
+
+pub(super) fn absent() -> ObservedClient {
+    ObservedClient {
+        presence: Presence::Absent,
+        client_id: None,
+        secret: None,
+        is_public: false,
+        secret_expires: None,
+        keys: std::collections::BTreeSet::new(),
+        raw: None,
+        limits: ObservedLimits::Unmarked,
+    }
+}
+
+/// One segment of a path.
+pub(super) fn escaped(segment: &str) -> String {
+    // As in a form, but for what stands for a space there.
+    byte_serialize(segment.as_bytes())
+        .collect::<String>()
+        .replace('+', "%20")
+}

@@ -58,19 +58,18 @@ impl Auth0 {
             .map(|other| text(other, "client_id"))
             .collect();
         let raw = json!({"client": *client, "grants": grants, "keys": keys, "surplus": surplus});
-        Ok(self.observed(&client, self.holder(&client), raw))
+        Ok(observed(&client, self.holder(&client), raw))
     }
 
     /// The clients that carry our mark or consent, the one in use first.
     async fn find(&self, derived: &str, since: Option<Instant>) -> Result<Vec<Arc<Value>>, ProviderError> {
         for _ in 0..2 {
             let known = self.memory().ids(derived, since);
-            let ids = match known {
-                Some(ids) => ids,
-                None => {
-                    self.list_clients(since, Some(derived)).await?;
-                    self.memory().ids(derived, None).unwrap_or_default()
-                }
+            let ids = if let Some(ids) = known {
+                ids
+            } else {
+                self.list_clients(since, Some(derived)).await?;
+                self.memory().ids(derived, None).unwrap_or_default()
             };
             let mut found = Vec::new();
             for id in &ids {
@@ -238,7 +237,7 @@ impl Auth0 {
         let client = client.map_or(Value::Null, |client| (*client).clone());
         let holder = api_holder(&api, &client, |id| self.is_operator(id));
         let raw = json!({"api": *api, "client": client});
-        Ok(self.observed(&client, holder, raw))
+        Ok(observed(&client, holder, raw))
     }
 
     /// An API by its identifier.
@@ -349,19 +348,19 @@ impl Auth0 {
     fn derived(&self, client: &Value) -> Option<String> {
         super::mark::derived_client_id(client, &self.installation)
     }
+}
 
-    fn observed(&self, client: &Value, holder: Holder, raw: Value) -> ObservedClient {
-        let secret = text(client, "client_secret");
-        ObservedClient {
-            presence: Presence::Held(holder),
-            client_id: Some(text(client, "client_id").to_owned()).filter(|id| !id.is_empty()),
-            secret: (!secret.is_empty()).then(|| Credential::new(secret)),
-            is_public: text(client, AUTH_METHOD) == "none",
-            secret_expires: None,
-            keys: accepted_keys(&raw),
-            raw: Some(raw),
-            limits: ObservedLimits::Unmarked,
-        }
+fn observed(client: &Value, holder: Holder, raw: Value) -> ObservedClient {
+    let secret = text(client, "client_secret");
+    ObservedClient {
+        presence: Presence::Held(holder),
+        client_id: Some(text(client, "client_id").to_owned()).filter(|id| !id.is_empty()),
+        secret: (!secret.is_empty()).then(|| Credential::new(secret)),
+        is_public: text(client, AUTH_METHOD) == "none",
+        secret_expires: None,
+        keys: accepted_keys(&raw),
+        raw: Some(raw),
+        limits: ObservedLimits::Unmarked,
     }
 }
 

@@ -96,7 +96,7 @@ impl Prover<'_> {
             operation: OPERATION,
             why: "its access token is no JWT",
         })?;
-        judge(claims, self.issuer, audience)
+        judge(&claims, self.issuer, audience)
     }
 
     async fn redeem(
@@ -212,7 +212,7 @@ enum Audience {
     Many(BTreeSet<String>),
 }
 
-fn judge(claims: Claims, issuer: &str, audience: &str) -> Result<BTreeSet<String>, ProviderError> {
+fn judge(claims: &Claims, issuer: &str, audience: &str) -> Result<BTreeSet<String>, ProviderError> {
     if claims.iss != issuer {
         return Err(unproved("the token names another issuer than the metadata"));
     }
@@ -258,11 +258,11 @@ mod tests {
         let claims = |aud: serde_json::Value| -> Claims {
             serde_json::from_value(json!({"iss": "i", "aud": aud, "scope": "a b"})).unwrap()
         };
-        assert_eq!(judge(claims(json!("r")), "i", "r").unwrap().len(), 2);
-        assert!(judge(claims(json!(["r"])), "i", "r").is_ok());
+        assert_eq!(judge(&claims(json!("r")), "i", "r").unwrap().len(), 2);
+        assert!(judge(&claims(json!(["r"])), "i", "r").is_ok());
         for aud in [json!("x"), json!(["r", "userinfo"]), json!([])] {
-            assert!(judge(claims(aud), "i", "r").is_err());
+            assert!(judge(&claims(aud), "i", "r").is_err());
         }
-        assert!(judge(claims(json!("r")), "other", "r").is_err());
+        assert!(judge(&claims(json!("r")), "other", "r").is_err());
     }
 }

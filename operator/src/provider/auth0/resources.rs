@@ -98,7 +98,7 @@ impl<'a> Api<'a> {
                 .iter()
                 .map(|scopes| ("scopes".to_owned(), json!(scopes))),
         );
-        self.call(Change::Revoke, body)
+        self.call(Change::Revoke, &body)
     }
 
     /// All else.
@@ -113,10 +113,10 @@ impl<'a> Api<'a> {
         };
         let scopes = diff::all_scopes(&self.want.scopes, present);
         body.extend(scopes.map(|scopes| ("scopes".to_owned(), json!(scopes))));
-        self.call(Change::Update, body)
+        self.call(Change::Update, &body)
     }
 
-    fn call(&self, change: Change, body: Map<String, Value>) -> Option<Call> {
+    fn call(&self, change: Change, body: &Map<String, Value>) -> Option<Call> {
         let names: Vec<&str> = body.keys().map(String::as_str).collect();
         (!body.is_empty()).then(|| Call {
             operation: "update_resource_server",

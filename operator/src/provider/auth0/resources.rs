@@ -39,7 +39,7 @@ pub(super) fn resource(
     if !is_born && !observed.presence.claimable(&want.mark, want.adopt) {
         return conflict(subject, observed);
     }
-    let api = Api::new(want, raw, is_born);
+    let api = Changes::new(want, raw, is_born);
     let mut calls: Vec<Call> = api.take_away().into_iter().collect();
     calls.extend(client(want, &raw["client"], secret));
     calls.extend(api.set());
@@ -65,7 +65,7 @@ fn is_born(mark: &Mark, raw: &Value) -> bool {
 }
 
 /// Changes of one API.
-struct Api<'a> {
+struct Changes<'a> {
     want: &'a ResourceSpec,
     raw: &'a Value,
     path: String,
@@ -74,7 +74,7 @@ struct Api<'a> {
     fewer: Option<Vec<Value>>,
 }
 
-impl<'a> Api<'a> {
+impl<'a> Changes<'a> {
     fn new(want: &'a ResourceSpec, raw: &'a Value, is_born: bool) -> Self {
         let mut fields = render::api(want);
         if raw["client"].is_null() {

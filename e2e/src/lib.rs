@@ -8,6 +8,7 @@
 //! Cache ── Tools ──► World ─┬─ ControlPlane     one per run
 //!                           ├─ Keycloak         one per run
 //!                           ├─ Node             one per run, if a story needs it and the machine can have it
+//!                           ├─ Auth0            a stand-in for a tenant, for stories that want one
 //!                           └─ StoryEnv         one per story: namespaces, a realm, an operator,
 //!                                │              and between the two:
 //!                                └─ RecordingProxy   in front of Keycloak, and of the API server where a story wants it
@@ -16,6 +17,7 @@
 //!                                              none, as a process (stand)
 //! ```
 
+pub mod auth0;
 pub mod bench;
 pub mod cache;
 pub mod caller;

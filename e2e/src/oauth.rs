@@ -133,7 +133,11 @@ impl Issuer {
     /// Reads the metadata of an issuer and checks that it is about that issuer (RFC 8414 section 3.3).
     pub async fn discover(issuer: &str, authority: &Authority) -> anyhow::Result<Self> {
         let http = authority.http_client()?.build()?;
-        let url = format!("{issuer}/.well-known/openid-configuration");
+        // An issuer may end in a slash (OpenID Connect Discovery section 4.1).
+        let url = format!(
+            "{}/.well-known/openid-configuration",
+            issuer.trim_end_matches('/')
+        );
         let response = http
             .get(&url)
             .send()

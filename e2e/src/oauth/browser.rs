@@ -1,4 +1,5 @@
-//! A browser in front of Keycloak's own login and consent pages: redirects, cookies, forms.
+//! A browser in front of the login and consent pages of Keycloak and of the stand-in for Auth0: redirects, cookies,
+//! forms.
 
 use std::collections::BTreeMap;
 
@@ -117,10 +118,13 @@ impl Browser {
 /// Finds the form that a user would send next, and fills it in.
 fn read_page(here: &Url, html: &str, user: &Browser) -> anyhow::Result<Page> {
     let page = Html::parse_document(html);
-    let problem = texts(&page, "#input-error, .kc-feedback-text, #kc-error-message")?;
+    let problem = texts(
+        &page,
+        "#input-error, .kc-feedback-text, #kc-error-message, .error-message",
+    )?;
     let (login, consent) = (
-        select("form#kc-form-login")?,
-        select("input[name=accept], button[name=accept]")?,
+        select("form#kc-form-login, form#auth0-login")?,
+        select("input[name=accept], button[name=accept], button[name=action][value=accept]")?,
     );
     if let Some(form) = page.select(&login).next() {
         if !problem.is_empty() {
@@ -135,10 +139,15 @@ fn read_page(here: &Url, html: &str, user: &Browser) -> anyhow::Result<Page> {
             consent: None,
         });
     }
-    if let Some(form) = page.select(&consent).next().and_then(enclosing_form) {
+    let button = page.select(&consent).next();
+    if let Some((button, form)) = button.and_then(|button| Some((button, enclosing_form(button)?))) {
         let mut fields = hidden_fields(form)?;
-        fields.insert("accept".to_owned(), "Yes".to_owned());
-        let consent = Some(texts(&page, "#kc-oauth li")?);
+        let (name, value) = (button.attr("name"), button.attr("value"));
+        fields.insert(
+            name.unwrap_or("accept").to_owned(),
+            value.unwrap_or("Yes").to_owned(),
+        );
+        let consent = Some(texts(&page, "#kc-oauth li, #auth0-consent li")?);
         return Ok(Page::Form {
             action: action(here, form)?,
             fields,

@@ -48,6 +48,22 @@ pub struct Code {
     pub consent: Option<Vec<String>>,
 }
 
+#[cfg(test)]
+impl Code {
+    /// The code itself, for those who redeem it as no client should.
+    pub(crate) fn value_for_tests(&self) -> SecretString {
+        self.value.clone()
+    }
+
+    pub(crate) fn redirect_for_tests(&mut self, uri: &str) {
+        uri.clone_into(&mut self.redirect_uri);
+    }
+
+    pub(crate) fn resource_for_tests(&mut self, resource: &str) {
+        self.resource = Some(resource.to_owned());
+    }
+}
+
 /// How a login ended. A story says with [`Authorization::granted`] or [`Authorization::refused`] what it expects.
 #[must_use = "say with granted() or refused() what is expected"]
 #[derive(Clone, Debug)]

@@ -49,7 +49,13 @@ impl Call {
     /// Whether it goes to the OAuth and metadata endpoints rather than to the Admin API. A request for a token changes
     /// no configuration, although it is a POST.
     pub fn is_protocol(&self) -> bool {
-        self.path().contains("/protocol/openid-connect/") || self.path().contains("/.well-known/")
+        let path = self.path();
+        path.contains("/protocol/openid-connect/") || path.contains("/.well-known/") || path == "/oauth/token"
+    }
+
+    /// Whether Auth0 only says what would come of a client's document.
+    fn is_preview(&self) -> bool {
+        self.path().ends_with("/clients/cimd/preview")
     }
 
     /// Whether it is a watch at the API server, which is answered for as long as both sides like.
@@ -59,7 +65,8 @@ impl Call {
 
     /// Whether it changes something at the server.
     pub fn is_write(&self) -> bool {
-        !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS) && !self.is_protocol()
+        let reads = matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        !reads && !self.is_protocol() && !self.is_preview()
     }
 }
 
@@ -107,6 +114,10 @@ mod tests {
                 "/realms/a/clients-registrations/openid-connect",
                 true,
             ),
+            (Method::POST, "/api/v2/clients", true),
+            (Method::POST, "/api/v2/clients/cimd/preview", false),
+            (Method::POST, "/oauth/token", false),
+            (Method::POST, "/oidc/register", true),
         ];
         for (method, target, expected) in table {
             assert_eq!(

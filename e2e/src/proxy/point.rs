@@ -22,9 +22,13 @@ impl Point {
                 .form("client_id")
                 .is_some_and(|id| id.ends_with(&format!(".{client}")));
         (call.is_write() || proves).then(|| {
+            let auth0 = path.starts_with("/api/v2/");
             let segments: Vec<String> = path
                 .split('/')
-                .map(|segment| plain(segment, namespace, client))
+                .map(|segment| match segment {
+                    segment if auth0 && is_id_of_auth0(segment) => "{id}".to_owned(),
+                    segment => plain(segment, namespace, client),
+                })
                 .collect();
             Self(format!("{} {}", call.method, plain_event(&segments.join("/"))))
         })
@@ -45,6 +49,17 @@ fn plain(segment: &str, namespace: &str, client: &str) -> String {
     segment
         .replace(namespace, "{namespace}")
         .replace(client, "{client}")
+}
+
+/// Whether a segment is an id of Auth0 (with a prefix, of 24 hexadecimal digits, or of 32 letters and digits) or an encoded
+/// identifier of an API.
+fn is_id_of_auth0(segment: &str) -> bool {
+    let prefixes = ["tpc_", "cgr_", "con_", "rol_", "tep_", "cred_"];
+    let all = |is: fn(&u8) -> bool| segment.as_bytes().iter().all(is);
+    prefixes.iter().any(|prefix| segment.starts_with(prefix))
+        || segment.contains("%2F")
+        || (segment.len() == 24 && all(u8::is_ascii_hexdigit))
+        || (segment.len() == 32 && all(u8::is_ascii_alphanumeric))
 }
 
 /// The name of an Event is made up.
@@ -99,6 +114,26 @@ mod tests {
                 Method::PATCH,
                 "/apis/events.k8s.io/v1/namespaces/team/events/reader-7.abc",
                 "PATCH /apis/events.k8s.io/v1/namespaces/{namespace}/events/{event}",
+            ),
+            (
+                Method::PATCH,
+                "/api/v2/clients/tpc_vbc2Y77hGZfbhkSi7y3gTh",
+                "PATCH /api/v2/clients/{id}",
+            ),
+            (
+                Method::DELETE,
+                "/api/v2/clients/AvXWonRB4kwqYaQKIGQNEcl1K9kUlRL4/credentials/cred_fquyqiJaDoUm1ZCWhwUzUZ",
+                "DELETE /api/v2/clients/{id}/credentials/{id}",
+            ),
+            (
+                Method::PATCH,
+                "/api/v2/resource-servers/69f1afe9659b98d75ab916ff",
+                "PATCH /api/v2/resource-servers/{id}",
+            ),
+            (
+                Method::PATCH,
+                "/api/v2/resource-servers/https:%2F%2Fmcp.example.com%2F",
+                "PATCH /api/v2/resource-servers/{id}",
             ),
         ];
         for (method, target, expected) in table {

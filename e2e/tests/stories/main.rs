@@ -4,6 +4,7 @@
 //! things. `cargo test -p mcp-auth-e2e --test stories -- NAME` runs those whose name contains NAME.
 
 mod admission;
+mod auth0;
 mod clients;
 mod cluster;
 mod command_line;
@@ -45,6 +46,7 @@ use mcp_auth_e2e::runner::{self, Story};
 fn all() -> Vec<Story> {
     let mut stories = Vec::new();
     stories.extend(admission::stories());
+    stories.extend(auth0::stories());
     stories.extend(clients::stories());
     stories.extend(cluster::stories());
     stories.extend(command_line::stories());

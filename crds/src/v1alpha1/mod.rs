@@ -2,6 +2,7 @@
 
 mod authentication;
 mod authorization_server;
+mod client_registration;
 mod common;
 mod enforcement;
 mod existing_client;
@@ -15,6 +16,7 @@ mod token_exchange_policy;
 
 pub use authentication::*;
 pub use authorization_server::*;
+pub use client_registration::*;
 pub use common::*;
 pub use enforcement::*;
 pub use existing_client::*;

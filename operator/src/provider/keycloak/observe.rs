@@ -71,22 +71,29 @@ impl Keycloak {
         Ok(recall())
     }
 
+    /// All clients of the realm, whosever they are.
+    pub(super) async fn all_clients(&self) -> Result<Vec<Value>, ProviderError> {
+        self.pages(&[]).await
+    }
+
     async fn list_clients(&self) -> Result<(), ProviderError> {
         let asked = Instant::now();
+        let ours = [("clientId", self.client_ids.as_str()), ("search", "true")];
+        let clients = self.pages(&ours).await?;
+        self.clients().keep_list(asked, clients);
+        Ok(())
+    }
+
+    /// The clients that a query finds, page by page.
+    async fn pages(&self, query: &[(&str, &str)]) -> Result<Vec<Value>, ProviderError> {
         let mut clients = Vec::new();
         let mut known = HashSet::new();
+        let most = PAGE.to_string();
         for page in 0..MOST_PAGES {
             let first = (page * PAGE).to_string();
+            let part = [("first", first.as_str()), ("max", most.as_str())];
             let found = self
-                .find_clients(
-                    "list_clients",
-                    &[
-                        ("clientId", self.client_ids.as_str()),
-                        ("search", "true"),
-                        ("first", &first),
-                        ("max", &PAGE.to_string()),
-                    ],
-                )
+                .find_clients("list_clients", &[query, &part].concat())
                 .await?;
             let full = found.len() >= PAGE;
             let before = clients.len();
@@ -96,8 +103,7 @@ impl Keycloak {
             }));
             // A page that brings nothing new is one of a server that does not know of pages.
             if !full || clients.len() == before {
-                self.clients().keep_list(asked, clients);
-                return Ok(());
+                return Ok(clients);
             }
         }
         Err(ProviderError::Malformed {
@@ -293,5 +299,23 @@ impl Keycloak {
             raw: Some(Value::clone(&raw)),
             limits: ObservedLimits::Unmarked,
         }
+    }
+}
+
+/// What of a client matters to a plan, where its representation came with something else.
+pub(super) fn seen(raw: &Value) -> ObservedClient {
+    let there = !raw.is_null();
+    ObservedClient {
+        presence: if there {
+            Presence::Held(client_holder(raw, |_| false))
+        } else {
+            Presence::Absent
+        },
+        secret: None,
+        is_public: false,
+        secret_expires: None,
+        keys: BTreeSet::new(),
+        raw: there.then(|| raw.clone()),
+        limits: ObservedLimits::Unmarked,
     }
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use http::{Method, StatusCode};
 use mcp_auth_e2e::{
     mcp::{Identity, Inspector, Said, Sdk},
+    oauth::OAuthClient,
     runner::Story,
     world::World,
 };
@@ -166,6 +167,7 @@ async fn closed(world: Arc<World>) -> anyhow::Result<()> {
     }
 
     not_let_in(&scene).await?;
+    by_hand(&scene).await?;
     for scope in CLOSED {
         let mut client = scene.native();
         client["scope"] = json!(scope);
@@ -210,6 +212,24 @@ async fn not_let_in(scene: &Scene) -> anyhow::Result<()> {
         ensure!(status == expected, "{client}: {status} {answer}");
     }
     Ok(())
+}
+
+/// A client that an administrator made and gave a closed scope has it only as one whom he trusts.
+async fn by_hand(scene: &Scene) -> anyhow::Result<()> {
+    let admin = scene.env().realm().admin();
+    let client = json!({
+        "clientId": "by-hand", "protocol": "openid-connect", "publicClient": true, "redirectUris": [scene.callback],
+        "fullScopeAllowed": false, "defaultClientScopes": ["basic"], "optionalClientScopes": ["vault:use"],
+    });
+    let id = admin.create("/clients", &client).await?;
+    scene.must_not_get("by-hand", "vault:use").await?;
+    let trusted = json!({ "attributes": { "mcpauth.trusted": "true" } });
+    admin.put(&format!("/clients/{id}"), &trusted).await?;
+    scene
+        .tokens("by-hand", "vault:use")
+        .await?
+        .context("it is trusted")
+        .map(drop)
 }
 
 /// Keycloak takes no policy that names a scope which does not exist. So a scope comes to be without its audience, is
@@ -282,6 +302,10 @@ async fn new_scope(world: Arc<World>) -> anyhow::Result<()> {
         .await?;
     status_lists(&scene, "later:use", false).await?;
     scene.must_not_get(&document, "later:use").await?;
+    let refresh = tokens.refresh_token.context("it got no refresh token")?;
+    let client = OAuthClient::public(&document);
+    let refusal = scene.issuer.refresh(&client, &refresh, None).await?.refused()?;
+    ensure!(refusal.error_description == "Request not allowed", "{refusal}");
 
     env.kubectl()
         .must(&["delete", "mcpserver", "later", "--namespace", env.namespace()])
@@ -337,6 +361,9 @@ async fn forged(world: Arc<World>) -> anyhow::Result<()> {
         "mcpauth.object": format!("{}/victim", env.namespace()),
     });
     let (status, answer) = scene.register("default", &forged(mark)).await?;
+    ensure!(status == StatusCode::BAD_REQUEST, "{status} {answer}");
+    let trusted = forged(json!({ "mcpauth.trusted": "true" }));
+    let (status, answer) = scene.register("default", &trusted).await?;
     ensure!(status == StatusCode::BAD_REQUEST, "{status} {answer}");
     ensure!(env.realm().find_client(&id).await?.is_none(), "it is there");
 

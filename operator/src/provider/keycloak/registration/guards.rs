@@ -4,7 +4,7 @@
 //! - `foreign-…`: scopes of others, to the clients of one domain of metadata documents. Keycloak writes the domain on each
 //!   of its clients, by which they are told from the clients whose scopes those are.
 //! - `devices`: the device flow is one that no policy can look into. Who registers itself cannot have it.
-//! - `marks`: nobody registers with a mark of ours, and so none passes for a client of ours.
+//! - `marks`, `trusted`: nobody registers with a mark of ours, or as one whom we trust.
 //! - `registered`: who registers itself gets PKCE, consent, and no role of its users.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use super::{
         mark::{self, text},
     },
     EXECUTORS,
-    closing::{Closing, closed},
+    closing::{Closing, TRUSTED, closed},
     merge, name, profile, strict,
 };
 use crate::{
@@ -146,7 +146,8 @@ pub(super) fn removals(
         .flatten()
         .map(|domain| foreign_name(installation, domain))
         .collect();
-    let fixed = ["closed", "devices", "marks", "registered", "reject"].map(|what| name(installation, what));
+    let fixed = ["closed", "devices", "marks", "registered", "reject", "trusted"]
+        .map(|what| name(installation, what));
     let beginning = name(installation, "foreign-");
     let goes = |entry: &str| {
         let rest = entry.strip_prefix(&beginning);
@@ -196,15 +197,8 @@ fn registered_profile(installation: &str) -> Value {
 /// The policies that are the same whatever is wanted.
 fn rules(installation: &str) -> Vec<Value> {
     vec![
-        strict(
-            &name(installation, "marks"),
-            "No client marks itself as the operator's, managed by mcp-auth-operator",
-            &json!([
-                with(mark::MANAGED),
-                by(&["ByAnonymous", "ByInitialAccessToken", "ByRegistrationAccessToken"]),
-            ]),
-            "reject",
-        ),
+        let_nobody_write(installation, "marks", mark::MANAGED),
+        let_nobody_write(installation, "trusted", TRUSTED),
         strict(
             &name(installation, "registered"),
             "Clients that register themselves, managed by mcp-auth-operator",
@@ -212,6 +206,20 @@ fn rules(installation: &str) -> Vec<Value> {
             "registered",
         ),
     ]
+}
+
+/// Nobody has an attribute that only administrators write, whichever way he registers or changes his client. All attributes
+/// of one condition would have to be there at once: so there is a policy for each.
+fn let_nobody_write(installation: &str, what: &str, attribute: &str) -> Value {
+    strict(
+        &name(installation, what),
+        &format!("No client registers itself with the attribute {attribute}, managed by mcp-auth-operator"),
+        &json!([
+            with(attribute),
+            by(&["ByAnonymous", "ByInitialAccessToken", "ByRegistrationAccessToken"]),
+        ]),
+        "reject",
+    )
 }
 
 /// No policy can tell whose client uses the device flow, or for which scopes. So nobody uses it, or nobody who registers

@@ -19,6 +19,7 @@ use super::{
     doors::{self, Config},
     guards::probe_scope,
     name,
+    strangers::end_of_registration,
 };
 use crate::provider::{
     Authentication, Call, Change, ClientSpec, Conflict, Doors, Grant, Mark, ObservedClient, ObservedScopes,
@@ -203,9 +204,17 @@ fn client(desired: &Desired, observed: &ObservedClient, at_server: &ObservedScop
                 holder: holder.clone(),
             }],
         },
-        _ => Plan {
-            calls: plan::client_calls(desired, observed, at_server, None, Timestamp::UNIX_EPOCH),
-            conflicts: Vec::new(),
-        },
+        _ => {
+            // Who took its place before it was made holds a token for it.
+            let taken = raw.is_some_and(|raw| attribute(raw, PREVIOUS).is_none());
+            let end = end_of_registration(observed).filter(|_| taken);
+            let mut calls: Vec<_> = end.into_iter().collect();
+            let now = Timestamp::UNIX_EPOCH;
+            calls.extend(plan::client_calls(desired, observed, at_server, None, now));
+            Plan {
+                calls,
+                conflicts: Vec::new(),
+            }
+        }
     }
 }

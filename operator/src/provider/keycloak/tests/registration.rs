@@ -52,7 +52,7 @@ fn what_refuses_is_in_force_before_anything_is_opened() {
         foreign.to_string().contains("The client's hostname is claude.ai"),
         "{foreign}"
     );
-    for what in ["marks", "devices", "registered"] {
+    for what in ["marks", "trusted", "devices", "registered"] {
         assert!(wide.policy(what).is_some(), "{what}");
     }
     assert!(wide.policy("documents").is_none());
@@ -276,6 +276,23 @@ fn somebody_elses_client_of_that_name_is_in_the_way() {
     assert_eq!(plan.conflicts.len(), 1);
     assert_eq!(plan.conflicts[0].holder, Holder::Unmarked { adopter: None });
     assert!(plan.calls.is_empty(), "{plan:?}");
+}
+
+#[test]
+fn who_took_the_place_of_the_client_that_shows_it_has_no_token_for_it() {
+    let mut wide = with_servers();
+    wide.settle(Some(&want(&[])), Doors::Leave);
+    let ours = wide.realm.client(KEEPER).raw.unwrap();
+    let mut taken = ours.clone();
+    taken["attributes"] = json!({"theirs": "x"});
+    wide.realm
+        .clients
+        .insert(ours["id"].as_str().unwrap().to_owned(), taken);
+    let calls = wide.settle(Some(&want(&[])), Doors::Leave);
+    assert!(
+        calls.iter().any(|call| call.operation == "end_registration"),
+        "{calls:?}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod setup;
 
 mod ending;
+mod posing;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,7 +15,7 @@ use mcp_auth_e2e::{
     runner::Story,
     world::World,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     clients::{
@@ -22,9 +23,12 @@ use crate::{
         setup::{READ, WRITE, found_its_way},
         tool_names,
     },
-    fixtures::{SOON, because, ready, server},
+    fixtures::{SOON, ready, server},
 };
 use setup::{ALLOWED, CLOSED, NOT_ALLOWED, Scene};
+
+/// RFC 8628.
+pub(crate) const DEVICE_FLOW: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 pub(crate) fn stories() -> Vec<Story> {
     let mut stories = vec![
@@ -41,12 +45,9 @@ pub(crate) fn stories() -> Vec<Story> {
             "self_registration::a_new_scope_is_closed_before_it_gives_anything",
             new_scope,
         ),
-        Story::new(
-            "self_registration::nobody_passes_for_a_client_of_the_operator",
-            forged,
-        ),
     ];
     stories.extend(ending::stories());
+    stories.extend(posing::stories());
     stories
 }
 
@@ -180,8 +181,7 @@ async fn closed(world: Arc<World>) -> anyhow::Result<()> {
 /// Who comes from elsewhere, wants to send users elsewhere, or wants a grant that nobody looks into.
 async fn not_let_in(scene: &Scene) -> anyhow::Result<()> {
     let realm = scene.env().realm();
-    let device =
-        json!({ "grant_types": ["authorization_code", "urn:ietf:params:oauth:grant-type:device_code"] });
+    let device = json!({ "grant_types": ["authorization_code", DEVICE_FLOW] });
     let elsewhere = json!({ "redirect_uris": [scene.callback, "https://evil.example.com/callback"] });
     for (host, name, more) in [
         (NOT_ALLOWED, "stranger", json!({})),
@@ -343,68 +343,4 @@ async fn status_lists(scene: &Scene, scope: &str, listed: bool) -> anyhow::Resul
         })
     })
     .await
-}
-
-/// Keycloak's own endpoint lets a client choose its id, its internal id and its attributes. A mark of the operator it
-/// refuses; and who takes the place of a client that is yet to come has nothing of it afterwards.
-async fn forged(world: Arc<World>) -> anyhow::Result<()> {
-    let scene = Scene::new(&world, "selfreg-forged", &json!([])).await?;
-    let env = scene.env();
-    let id = format!("{}.{}.victim", env.namespace(), env.namespace());
-    let forged = |attributes: Value| {
-        json!({
-            "clientId": id, "protocol": "openid-connect", "redirectUris": [scene.callback], "attributes": attributes,
-        })
-    };
-    let mark = json!({
-        "mcpauth.managed": "true", "mcpauth.installation": env.namespace(), "mcpauth.kind": "McpClient",
-        "mcpauth.object": format!("{}/victim", env.namespace()),
-    });
-    let (status, answer) = scene.register("default", &forged(mark)).await?;
-    ensure!(status == StatusCode::BAD_REQUEST, "{status} {answer}");
-    let trusted = forged(json!({ "mcpauth.trusted": "true" }));
-    let (status, answer) = scene.register("default", &trusted).await?;
-    ensure!(status == StatusCode::BAD_REQUEST, "{status} {answer}");
-    ensure!(env.realm().find_client(&id).await?.is_none(), "it is there");
-
-    // Without a mark it is somebody else's, and in the way.
-    let (status, answer) = scene.register("default", &forged(json!({}))).await?;
-    ensure!(status == StatusCode::CREATED, "{status} {answer}");
-    let token = answer["registrationAccessToken"]
-        .as_str()
-        .context("no token")?
-        .to_owned();
-    env.apply(&crate::fixtures::machine(env, "victim", &["vault"]))
-        .await?;
-    let victim = ("McpClient", env.namespace(), "victim");
-    because(env, victim, ("Accepted", "False", "NotAdopted")).await?;
-
-    // With the platform's consent it becomes the operator's, and the token by which it registered ends.
-    let read = async || {
-        let url = format!("{}/clients-registrations/default/{id}", scene.issuer.url());
-        let http = env.world().authority().http_client()?.build()?;
-        anyhow::Ok(http.get(url).bearer_auth(&token).send().await?.status())
-    };
-    ensure!(read().await? == StatusCode::OK, "the premise of this story");
-    let consent = json!([{ "kind": "Client", "id": id, "namespace": env.namespace(), "name": "victim" }]);
-    let patch = json!({ "spec": { "adoption": consent } }).to_string();
-    env.kubectl()
-        .must(&[
-            "patch",
-            "authorizationserver",
-            "main",
-            "--namespace",
-            env.namespace(),
-            "--type=merge",
-            "--patch",
-            &patch,
-        ])
-        .await?;
-    ready(env, victim, SOON).await?;
-    let status = read().await?;
-    ensure!(
-        status == StatusCode::UNAUTHORIZED,
-        "it still reads the client: {status}"
-    );
-    scene.lab.operator.stop().await
 }

@@ -150,11 +150,25 @@ async fn off(world: Arc<World>) -> anyhow::Result<()> {
 
     registration(&scene, &Value::Null).await?;
     closed(&scene, &document, &registered).await?;
-    let after = snapshot(env).await?;
+    same(&before, &snapshot(env).await?)?;
+
+    // The same when the AuthorizationServer goes while they are open.
+    registration(&scene, &both_ways()).await?;
+    because(env, main, ("Accepted", "True", "Proved")).await?;
+    let namespace = ["--namespace", env.namespace()];
+    for kind in ["mcpclient", "mcpserver", "authorizationserver"] {
+        let all = [&["delete", kind, "--all"][..], &namespace].concat();
+        env.kubectl().must(&all).await?;
+    }
+    same(&before, &snapshot(env).await?)?;
+    scene.lab.operator.stop().await
+}
+
+fn same(before: &Value, after: &Value) -> anyhow::Result<()> {
     for (path, was) in before.as_object().context("nothing")? {
         ensure!(after[path] == *was, "{path}: {was}\n{}", after[path]);
     }
-    scene.lab.operator.stop().await
+    Ok(())
 }
 
 /// Waits until nobody gets in, and looks whether those who did have anything.

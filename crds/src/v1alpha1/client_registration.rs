@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::authorization_server::HostPattern;
+use super::{authorization_server::HostPattern, presets::WellKnownClient};
 
 /// How clients may register themselves. Whichever way they come, they can have only the scopes of McpServers that say
 /// `selfRegistered: true` in `allowedClients`, and the user is always asked for consent.
@@ -33,10 +33,18 @@ pub struct ClientRegistration {
 /// Who may register by RFC 7591.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.trustedRedirectHosts) && self.trustedRedirectHosts.size() > 0) || (has(self.presets) && self.presets.size() > 0)")
+    .message("dynamic says in trustedRedirectHosts or presets who may register"))]
 pub struct DynamicRegistration {
+    /// Well-known clients, whose hosts are trusted besides: see docs/clients.md.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub presets: Vec<WellKnownClient>,
     /// Hosts that the redirect URIs and other addresses of a client may have: `localhost`, `app.example.com`, or
     /// `*.example.com` for example.com and every name below it. A port is not part of it.
-    #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new("!self.exists(h, h == '*')")
         .message("trustedRedirectHosts names hosts: any host would be trusted with *"))]
     pub trusted_redirect_hosts: Vec<HostPattern>,
@@ -49,10 +57,18 @@ pub struct DynamicRegistration {
 /// Whose metadata documents are accepted.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.allowedDomains) && self.allowedDomains.size() > 0) || (has(self.presets) && self.presets.size() > 0)")
+    .message("metadataDocuments says in allowedDomains or presets whose documents are accepted"))]
 pub struct MetadataDocuments {
+    /// Well-known clients, whose documents are accepted besides: see docs/clients.md.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub presets: Vec<WellKnownClient>,
     /// Hosts from which documents are accepted, such as `claude.ai`: whoever can publish there can be a client. No
     /// wildcards.
-    #[schemars(length(min = 1, max = 16))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub allowed_domains: Vec<HostName>,
     /// Hosts that redirect URIs and other addresses in a document may have besides those; `localhost` and `127.0.0.1`, where
     /// programs of the user listen, when absent.

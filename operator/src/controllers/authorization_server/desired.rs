@@ -8,7 +8,7 @@ use mcp_auth_crds::v1alpha1::{AdoptedKind, AuthorizationServer, ClientRegistrati
 use super::{observe::Inputs, registration};
 use crate::{
     controllers::halt::Halt,
-    policy::names,
+    policy::{names, presets},
     provider::{Capability, DocumentsSpec, DynamicSpec, RegistrationSpec, ScopeSpec, SignIn},
 };
 
@@ -63,6 +63,7 @@ pub(super) fn registration(spec: &ClientRegistration) -> RegistrationSpec {
                 .trusted_redirect_hosts
                 .iter()
                 .map(|host| host.0.clone())
+                .chain(presets::hosts(&dynamic.presets))
                 .collect(),
             max_clients: dynamic.max_clients,
         }),
@@ -71,11 +72,15 @@ pub(super) fn registration(spec: &ClientRegistration) -> RegistrationSpec {
                 .allowed_domains
                 .iter()
                 .map(|domain| domain.0.clone())
+                .chain(presets::domains(&documents.presets))
                 .collect(),
             hosts: match &documents.redirect_hosts {
                 Some(hosts) => hosts.iter().map(|host| host.0.clone()).collect(),
-                None => LOOPBACK.map(str::to_owned).into(),
-            },
+                None => BTreeSet::from(LOOPBACK.map(str::to_owned)),
+            }
+            .into_iter()
+            .chain(presets::hosts(&documents.presets))
+            .collect(),
         }),
         refuse_device_flow: spec.refuse_device_flow == Some(true),
         ..RegistrationSpec::default()
@@ -147,6 +152,29 @@ mod tests {
             },
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn presets_count_besides_what_is_listed() {
+        let spec = serde_json::from_value(serde_json::json!({
+            "dynamic": {"presets": ["Inspector"], "trustedRedirectHosts": ["app.example"]},
+            "metadataDocuments": {"presets": ["VSCode"], "redirectHosts": []},
+        }))
+        .unwrap();
+        let want = registration(&spec);
+        let set = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        assert_eq!(
+            want.dynamic.unwrap().hosts,
+            set(&["127.0.0.1", "app.example", "github.com", "localhost"])
+        );
+        let documents = want.documents.unwrap();
+        assert_eq!(documents.domains, set(&["vscode.dev"]));
+        assert!(documents.hosts.contains("127.0.0.1") && !documents.hosts.contains("localhost"));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod cache;
 pub mod caller;
 pub mod control_plane;
 pub mod demo;
+pub mod documents;
 pub mod edge;
 pub mod gate;
 pub mod gates;

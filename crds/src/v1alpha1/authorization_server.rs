@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    client_registration::{ClientRegistration, ClientRegistrationStatus},
     common::{NamespaceSelection, ScopeName},
     rules,
     service_accounts::{ServiceAccountIssuer, ServiceAccountTrust},
@@ -89,6 +90,10 @@ pub struct AuthorizationServerSpec {
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "id".into()]))]
     pub adoption: Vec<Adoption>,
+
+    /// Clients may register themselves. When absent none may, as far as the operator has a say in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_registration: Option<ClientRegistration>,
 }
 
 /// A Keycloak realm.
@@ -315,7 +320,8 @@ pub struct AuthorizationServerStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// MetadataDiscovered, CredentialsValid and, as their summary, Ready.
+    /// MetadataDiscovered, CredentialsValid, Accepted (with `clientRegistration`), Registered and, as their summary,
+    /// Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -328,6 +334,9 @@ pub struct AuthorizationServerStatus {
     /// What lets clients authenticate with tokens of their ServiceAccounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_issuer: Option<ServiceAccountTrust>,
+    /// What clients that register themselves find.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_registration: Option<ClientRegistrationStatus>,
     /// How many McpServers refer to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<i64>,

@@ -33,6 +33,7 @@ mod outages;
 mod provider;
 mod replicas;
 mod rotation;
+mod self_registration;
 mod services;
 mod sign_in;
 mod subjects;
@@ -73,6 +74,7 @@ fn all() -> Vec<Story> {
     stories.extend(replicas::stories());
     stories.extend(keys::stories());
     stories.extend(rotation::stories());
+    stories.extend(self_registration::stories());
     stories.extend(services::stories());
     stories.extend(sign_in::stories());
     stories.extend(subjects::stories());

@@ -8,6 +8,7 @@ pub mod exchange;
 pub mod grants;
 pub mod hosts;
 pub mod names;
+pub mod presets;
 pub mod scopes;
 
 /// A decision against what somebody asked for, in the words of a condition.

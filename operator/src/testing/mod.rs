@@ -19,8 +19,9 @@ use kube::{
     runtime::{events::Reporter, watcher},
 };
 
+pub(crate) use clients::FakeClient;
 pub(crate) use cluster::FakeCluster;
-pub(crate) use provider::{FakeClient, FakeServer};
+pub(crate) use provider::FakeServer;
 pub(crate) use resources::{exchanged, resource};
 
 use crate::{

@@ -9,6 +9,7 @@ use super::{
     desired::{self, Trust},
     kept,
     observe::{self, Inputs},
+    registration,
     status::Progress,
 };
 use crate::{
@@ -156,6 +157,7 @@ fn provider(
         ca_bundle: inputs.ca_bundle.as_deref().map(str::as_bytes),
         installation: &ctx.installation,
         manages_trust: desired::trust(server) == Some(Trust::Ours),
+        self_registration: registration::concerns(server),
         client_ids: names::client_id_prefix(&ctx.installation),
         realms: &ctx.realms,
         egress: &ctx.egress,

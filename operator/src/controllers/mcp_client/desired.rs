@@ -21,7 +21,7 @@ use crate::{
     policy::{
         access::{self, Caller, Decision},
         grants::Tenant,
-        names,
+        names, presets,
     },
     provider::{Authentication, ClientSpec, Credential, Grant, Proof, ServiceAccount},
 };
@@ -155,6 +155,12 @@ fn uses(server: &McpServer, authorization_server: &AuthorizationServer) -> bool 
         && Some(reference.name.as_str()) == authorization_server.metadata.name.as_deref()
 }
 
+/// Where its users are sent back to.
+pub(super) fn redirect_uris(managed: &ManagedClient) -> Vec<String> {
+    let listed = managed.redirect_uris.iter().cloned();
+    listed.chain(presets::redirect_uris(&managed.presets)).collect()
+}
+
 /// The client at the authorization server.
 pub(super) fn client(
     client: &McpClient,
@@ -182,7 +188,7 @@ pub(super) fn client(
         display_name: managed.display_name.clone().unwrap_or_else(|| client.name_any()),
         enabled: client.spec.suspended != Some(true),
         grants: managed.grant_types.iter().copied().map(grant).collect(),
-        redirect_uris: managed.redirect_uris.iter().cloned().collect(),
+        redirect_uris: redirect_uris(managed).into_iter().collect(),
         authentication: authentication(client, managed, authorization_server),
         consent: signs_users_in && managed.consent != Some(Consent::Skip),
         token_lifetime: lifetime.unwrap_or(ACCESS_TOKEN_LIFETIME),

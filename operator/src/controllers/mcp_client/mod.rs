@@ -91,7 +91,7 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         labels: &facts.labels,
     };
     let managed = desired::managed(client)?;
-    if let Err(refusal) = grants::client(&server, tenant, &managed.redirect_uris) {
+    if let Err(refusal) = grants::client(&server, tenant, &desired::redirect_uris(managed)) {
         withdraw(client, &server, ctx).await?;
         progress.withdrawn();
         return Err(Halt::Refused(refusal));

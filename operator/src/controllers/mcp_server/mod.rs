@@ -5,6 +5,7 @@ mod answers;
 mod credentials;
 mod desired;
 mod gate;
+mod holding;
 mod observe;
 mod probe;
 mod public;
@@ -20,12 +21,13 @@ use mcp_auth_crds::v1alpha1::McpServer;
 use mcp_auth_gate_core::document::Exchange;
 
 use self::{
-    gate::{Outcome, Withdrawn},
+    gate::Outcome,
+    holding::{hold_back, spec_counts},
     observe::{Home, Observed},
     status::Progress,
 };
 use super::{
-    conflict, deletion, exchange,
+    conflict, deletion,
     halt::{self, Halt},
     home, owned,
     pass::{self, Next},
@@ -70,7 +72,7 @@ async fn reconcile(server: &Arc<McpServer>, ctx: &Arc<Context>) -> Result<Next, 
     } else {
         let advanced = Box::pin(advance(server, ctx, &mut progress)).await;
         if let Err(halt) = &advanced {
-            hold_back(server, &progress, spec_counts(server, halt), ctx)
+            hold_back(server, &progress, spec_counts(server, halt, ctx), ctx)
                 .await
                 .and(advanced)
         } else {
@@ -117,6 +119,7 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     if !has_finalizer(&**server) {
         // It has nothing there that could be taken away.
         desired::check(server).map_err(Halt::Refused)?;
+        desired::admits(server, &authorization_server).map_err(Halt::Refused)?;
         home::stays(&authorization_server)?;
     }
     let connection = home::connection(ctx, &authorization_server)?;
@@ -220,29 +223,6 @@ impl Gate<'_> {
     }
 }
 
-/// Takes what was withdrawn out of the policy of a gate, where a pass did not come to give it a new one.
-async fn hold_back(
-    server: &McpServer,
-    progress: &Progress,
-    spec_counts: bool,
-    ctx: &Context,
-) -> Result<(), Halt> {
-    let policies = exchange::policies_of(server, ctx).ok();
-    let withdrawn = Withdrawn {
-        policies: policies.map(|policies| policies.iter().map(|policy| policy.name_any()).collect()),
-        scopes: progress.left().cloned(),
-        spec_counts,
-    };
-    gate::withdraw(server, &withdrawn, ctx).await
-}
-
-/// Whether what the spec says of rules counts although a pass stopped: it waits for something that has nothing to do with
-/// them, and nobody refused or paused the server.
-fn spec_counts(server: &McpServer, halt: &Halt) -> bool {
-    let waits = matches!(halt, Halt::Failed(_) | Halt::Waiting(_));
-    waits && desired::check(server).is_ok() && !halt::is_paused(server)
-}
-
 /// What is the case, what is wanted, and what is to be done about it.
 ///
 /// From memory one can tell that nothing is to be done. What is written rests on what is there now: by now somebody else
@@ -274,7 +254,8 @@ async fn look(
 /// Why no more may be done than to take away, if so.
 fn stop(server: &McpServer, home: &Home, plan: &Plan, ctx: &Context) -> Option<Halt> {
     let namespace = server.namespace().unwrap_or_default();
-    let refused = desired::check(server).err().map(Halt::Refused).or_else(|| {
+    let admitted = desired::check(server).and_then(|()| desired::admits(server, &home.authorization_server));
+    let refused = admitted.err().map(Halt::Refused).or_else(|| {
         conflict::refusal(
             &plan.conflicts,
             &namespace,

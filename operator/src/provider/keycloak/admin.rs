@@ -22,8 +22,13 @@ pub(super) const IDENTITY_PROVIDERS_ROLE: &str = "manage-identity-providers";
 /// What the paths of identity providers begin with.
 pub(super) const IDENTITY_PROVIDERS: &str = "/identity-provider/instances";
 
-/// What the paths of those documents begin with.
-pub(super) const REALM_DOCUMENTS: &str = "/client-policies/";
+/// What the paths begin with of that which belongs to the realm as a whole.
+const OF_THE_REALM: [&str; 4] = [
+    "/client-policies/",
+    "/components",
+    "/default-default-client-scopes",
+    "/default-optional-client-scopes",
+];
 
 /// The administration API of one realm.
 #[derive(Debug)]
@@ -132,7 +137,7 @@ impl Admin {
 fn permission(path: &str) -> &'static str {
     if path.starts_with(IDENTITY_PROVIDERS) {
         IDENTITY_PROVIDERS_ROLE
-    } else if path.starts_with(REALM_DOCUMENTS) {
+    } else if OF_THE_REALM.iter().any(|beginning| path.starts_with(beginning)) {
         REALM_ROLE
     } else {
         ROLE

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::provider::{Holder, Mark, Presence};
 
 /// `true` on everything of ours.
-const MANAGED: &str = "mcpauth.managed";
+pub(super) const MANAGED: &str = "mcpauth.managed";
 /// The installation.
 pub(super) const INSTALLATION: &str = "mcpauth.installation";
 /// The kind of the Kubernetes object.

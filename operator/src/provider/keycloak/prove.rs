@@ -73,6 +73,20 @@ impl Prover<'_> {
         }
     }
 
+    /// Shows that the client gets a token, and is refused one as soon as it asks for this scope, although that was given
+    /// to it.
+    pub(super) async fn refuses(
+        self,
+        client_id: &str,
+        secret: &Credential,
+        scope: &str,
+    ) -> Result<(), ProviderError> {
+        let form = [("grant_type", "client_credentials"), ("scope", scope)];
+        // Without the scope it gets one: so it is for the scope that it does not.
+        granted(&self.ask(client_id, secret, &form[..1]).await?)?;
+        request_refused(&self.ask(client_id, secret, &form).await?)
+    }
+
     async fn ask(
         self,
         client_id: &str,
@@ -149,6 +163,16 @@ fn subject_refused(answer: &Answer) -> Result<(), ProviderError> {
         (StatusCode::BAD_REQUEST, "invalid_request" | "invalid_token" | "invalid_grant") => Ok(()),
         _ => Err(not_proved(answer)),
     }
+}
+
+/// A client policy refused the request. Whatever else Keycloak says to it, a policy did not see it.
+fn request_refused(answer: &Answer) -> Result<(), ProviderError> {
+    if answer.status == StatusCode::BAD_REQUEST && answer.code() == "invalid_request" {
+        return Ok(());
+    }
+    Err(ungranted(
+        "a client that registers itself would be given a closed scope by the authorization server",
+    ))
 }
 
 /// What a token says, as far as a proof asks.
@@ -320,6 +344,16 @@ mod tests {
             ),
         ] {
             assert_eq!(code_refused(&Answer::of(status, body)), expected, "{body}");
+        }
+        let by_policy = r#"{"error":"invalid_request","error_description":"Request not allowed"}"#;
+        assert_eq!(request_refused(&Answer::of(400, by_policy)), Ok(()));
+        for (status, body) in [
+            (200, r#"{"access_token":"hunter2"}"#),
+            (400, r#"{"error":"invalid_scope"}"#),
+            (401, r#"{"error":"unauthorized_client"}"#),
+        ] {
+            let error = request_refused(&Answer::of(status, body)).unwrap_err();
+            assert!(matches!(error, ProviderError::Ungranted { .. }), "{body}");
         }
         let off = r#"{"error":"invalid_request","error_description":"Standard token exchange is not enabled for the requested client"}"#;
         for (status, body, expected) in [

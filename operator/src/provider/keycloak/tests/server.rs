@@ -62,6 +62,7 @@ pub(super) fn keycloak_of(
     };
     Keycloak::new(Settings {
         manages_trust: true,
+        self_registration: false,
         realm: "r",
         endpoints: &Endpoints::default(),
         discovered: &Discovered {

@@ -3,6 +3,7 @@
 mod authentication;
 mod authorization_server;
 mod common;
+mod dynamic_registration;
 mod enforcement;
 mod existing_client;
 mod mcp_client;
@@ -16,6 +17,7 @@ mod token_exchange_policy;
 pub use authentication::*;
 pub use authorization_server::*;
 pub use common::*;
+pub use dynamic_registration::*;
 pub use enforcement::*;
 pub use existing_client::*;
 pub use mcp_client::*;

@@ -88,7 +88,9 @@ async fn manage_apis(
     connection: &Connection,
     ctx: &Context,
 ) -> Result<(), Halt> {
-    let provider = &*connection.provider;
+    let Some(provider) = connection.provider() else {
+        return Ok(());
+    };
     let mark = home::mark(server, &ctx.installation);
     let want = desired::api_scopes(server);
     let consent = |scope: &str| desired::consents(server, scope);
@@ -167,7 +169,9 @@ async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Pr
             .await?
         }
     };
-    let provider = &*connection.provider;
+    let Some(provider) = connection.provider() else {
+        return Ok(());
+    };
     if overlaps && !observe::shares_realm(server, provider.realm(), ctx) {
         let replan = || async move {
             let observed = provider.observe_overlap(Read::Fresh).await?;

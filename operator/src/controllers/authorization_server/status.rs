@@ -6,7 +6,10 @@ use mcp_auth_crds::{
     v1alpha1::{AuthorizationServer, AuthorizationServerStatus, DiscoveredMetadata, ServiceAccountTrust},
 };
 
-use super::{observe::Referrers, trust};
+use super::{
+    observe::{Credentials, Referrers},
+    trust,
+};
 use crate::{
     controllers::halt::{self, Halt},
     provider::{Access, ScopeSpec},
@@ -59,6 +62,27 @@ impl Progress {
         let message = "The operator signed in and has every permission that it needs";
         self.reports
             .push(Report::yes(types::CREDENTIALS_VALID, "SignedIn", message));
+    }
+
+    /// Whether registration works shows when a client registers: there is nothing to ask before.
+    pub(super) fn may_register(&mut self, access: &Access, credentials: &Credentials) {
+        let capabilities = access.capabilities.iter();
+        self.capabilities = Some(
+            capabilities
+                .map(|capability| capability.as_str().to_owned())
+                .collect(),
+        );
+        let message = match credentials {
+            Credentials::Registration(None) => "The authorization server offers registration to everybody",
+            _ => {
+                "The authorization server offers registration; whether it accepts the initial access token shows when a client is registered"
+            }
+        };
+        self.reports.push(Report::yes(
+            types::CREDENTIALS_VALID,
+            "RegistrationOffered",
+            message,
+        ));
     }
 
     pub(super) fn trusts(&mut self, trust: Option<ServiceAccountTrust>) {

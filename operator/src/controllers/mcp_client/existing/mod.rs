@@ -5,15 +5,15 @@ mod claim;
 mod proof;
 mod status;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{Api, ResourceExt as _};
-use mcp_auth_crds::v1alpha1::{ExistingClient, McpClient};
+use mcp_auth_crds::v1alpha1::{ExistingClient, McpClient, McpServer};
 
 use self::{claim::Claim, proof::Question, status::Progress};
 use super::{
-    desired,
+    desired, dynamic,
     observe::{self, Observed},
 };
 use crate::{
@@ -77,14 +77,25 @@ async fn advance(
     };
     progress.claimed(&claim);
     let connection = home::connection(ctx, &server)?;
+    if connection.registrar().is_some() {
+        return Err(dynamic::existing_unsupported());
+    }
     let observed = observe(client, &claim, &connection, ctx).await?;
-    let own = connection.provider.own_client_id();
+    let own = home::administered(&connection)?.own_client_id();
     let presence = &observed.client.presence;
     if let Some(refused) = claim.refusal(presence, own, client, &server, &ctx.installation) {
         progress.withdrawn();
         return Err(refused);
     }
-    let access = desired::access(client, tenant, &server, &observed, &ctx.installation);
+    let scopes = |_: &McpServer| Arc::clone(&observed.scopes);
+    let access = desired::access(
+        client,
+        tenant,
+        &server,
+        &observed.servers,
+        &scopes,
+        &ctx.installation,
+    );
     progress.allowed(&access);
     // Nothing is written, so there is nothing that a pause would hold.
     if let Some(refused @ Halt::Refused(_)) = desired::held_back(client, &access) {
@@ -121,7 +132,7 @@ async fn observe(
     connection: &Connection,
     ctx: &Context,
 ) -> Result<Observed, Halt> {
-    let provider = &*connection.provider;
+    let provider = home::administered(connection)?;
     let usual = Read::Within(ctx.config.resync_interval / 2);
     // Others register it: what memory says of it may have been true before they did.
     let read = if claim.was_proved(client) {
@@ -155,7 +166,7 @@ async fn ask(
     let proved = if question.is_answered() {
         Ok(())
     } else {
-        connection.provider.prove(&proof, now).await
+        home::administered(connection)?.prove(&proof, now).await
     };
     let lacks = match proved {
         Ok(()) => None,

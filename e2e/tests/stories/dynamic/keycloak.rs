@@ -44,7 +44,7 @@ async fn registered_at_keycloak(world: Arc<World>) -> anyhow::Result<()> {
     let made = env
         .realm()
         .admin()
-        .post("clients-initial-access", &wanted)
+        .post("/clients-initial-access", &wanted)
         .await?;
     let token = made["token"].as_str().context("no initial access token")?;
     let secret = json!({ "apiVersion": "v1", "kind": "Secret",

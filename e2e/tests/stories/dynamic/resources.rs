@@ -30,7 +30,8 @@ async fn refused(world: Arc<World>) -> anyhow::Result<()> {
     lasting["spec"]["accessTokenLifetime"] = json!("5m");
     let objects = [
         server(&scene.env, "notes"),
-        policy(&scene.env, "exchange", "notes", "notes"),
+        server(&scene.env, "other"),
+        policy(&scene.env, "exchange", "notes", "other"),
         asking,
         keyed,
         lasting,

@@ -170,11 +170,14 @@ fn judge(
             return Err(ungranted(format!("the token is not for {resource}")));
         }
     }
+    let is_jwt = claims.is_some();
     let said = claims
         .and_then(|claims| claims.scope)
         .or_else(|| given.scope.clone());
-    // RFC 6749 section 5.1: what is not said is as it was asked for.
-    let Some(said) = said else { return Ok(()) };
+    // RFC 6749 section 5.1: what is not said is as it was asked for. But whoever reads a JWT finds no scope in it then.
+    let Some(said) = said.or_else(|| is_jwt.then(String::new)) else {
+        return Ok(());
+    };
     let has: BTreeSet<&str> = said.split_ascii_whitespace().collect();
     match scopes.iter().find(|scope| !has.contains(scope.as_str())) {
         Some(scope) => Err(ungranted(format!("the token lacks the scope {scope}"))),
@@ -231,6 +234,11 @@ mod tests {
                 jwt(&json!({"iss": "evil", "aud": "https://r/", "scope": "a"})),
                 None,
                 Some("another issuer"),
+            ),
+            (
+                jwt(&json!({"iss": "i", "aud": "https://r/"})),
+                None,
+                Some("lacks the scope a"),
             ),
             // What the token itself says counts.
             (

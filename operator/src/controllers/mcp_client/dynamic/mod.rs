@@ -72,6 +72,7 @@ impl Site<'_> {
     ) -> Result<Next, Halt> {
         let (client, ctx) = (self.client, self.ctx);
         if client.spec.suspended == Some(true) {
+            progress.accepted();
             // Nothing there can be switched off, only removed.
             self.end().await?;
             return Err(Halt::refused("Suspended", SUSPENDED));

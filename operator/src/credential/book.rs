@@ -161,7 +161,8 @@ impl Entry {
     /// Takes over what the authorization server made of what it was asked.
     pub fn wrote(&mut self, asked: &Asked, answer: &Information) {
         self.read(answer);
-        self.method = answer.told.method().unwrap_or(asked.method).as_str().to_owned();
+        let method = answer.told.method().unwrap_or(asked.method);
+        method.as_str().clone_into(&mut self.method);
         self.asked = asked.fingerprint();
         self.scopes = asked.scopes.iter().cloned().collect();
         self.told = answer.told.fingerprint();

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, McpServer};
 use serde_json::Value;
 
@@ -131,7 +131,7 @@ mod tests {
         let other = server("c", "https://i/", "2026-01-01T00:00:00Z");
         let all = [&old, &young, &other];
         let held = |of: &McpServer, shares: bool| {
-            holder(of, all.into_iter(), |_| shares).and_then(|holder| holder.namespace())
+            holder(of, all.into_iter(), |_| shares).and_then(ResourceExt::namespace)
         };
         assert_eq!(held(&young, true), Some("a".into()));
         assert_eq!(held(&young, false), None, "elsewhere it is another resource");

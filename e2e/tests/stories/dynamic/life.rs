@@ -43,7 +43,7 @@ async fn begun_and_ended(world: Arc<World>) -> anyhow::Result<()> {
         ..Options::default()
     };
     let reference = json!({ "initialAccessTokenRef": { "name": "registration" } });
-    let scene = Scene::start_with(&world, "dynamic::begun", &options, reference).await?;
+    let scene = Scene::start_with(&world, "dynamic::begun", &options, &reference).await?;
     let namespace = scene.env.namespace();
     let main = ("AuthorizationServer", namespace, "main");
     because(
@@ -82,7 +82,7 @@ async fn begun_and_ended(world: Arc<World>) -> anyhow::Result<()> {
         .await?;
     let registration = &status["registration"];
     ensure!(
-        client["software_version"] == registration["number"].to_string(),
+        client["software_version"].as_str() == Some(&*registration["number"].to_string()),
         "{client} {status}"
     );
     ensure!(status["clientId"] == client["client_id"], "{status}");

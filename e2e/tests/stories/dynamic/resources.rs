@@ -65,7 +65,7 @@ async fn external(world: Arc<World>) -> anyhow::Result<()> {
         ..Options::default()
     };
     let registration = json!({ "resourceManagement": "External" });
-    let scene = Scene::start_with(&world, "dynamic::external", &options, registration).await?;
+    let scene = Scene::start_with(&world, "dynamic::external", &options, &registration).await?;
     let namespace = scene.env.namespace();
     let registered = ("Registered", "True", "RegisteredExternally");
     scene.env.apply(&server(&scene.env, "notes")).await?;

@@ -34,7 +34,7 @@ pub(super) struct Scene {
 impl Scene {
     /// Starts them, with an AuthorizationServer `main` for the server.
     pub(super) async fn start(world: &Arc<World>, name: &str, options: &Options) -> anyhow::Result<Self> {
-        Self::start_with(world, name, options, json!({})).await
+        Self::start_with(world, name, options, &json!({})).await
     }
 
     /// The same with more in `dynamicRegistration`.
@@ -42,7 +42,7 @@ impl Scene {
         world: &Arc<World>,
         name: &str,
         options: &Options,
-        registration: Value,
+        registration: &Value,
     ) -> anyhow::Result<Self> {
         let env = StoryEnv::new(world, name).await?;
         let scripts = scripts(&env).await?;
@@ -63,7 +63,7 @@ impl Scene {
     }
 
     /// The AuthorizationServer, reached through the proxy.
-    pub(super) fn authorization_server(&self, registration: Value) -> Value {
+    pub(super) fn authorization_server(&self, registration: &Value) -> Value {
         let proxy = self.proxy.url();
         json!({
             "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",

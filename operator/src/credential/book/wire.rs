@@ -21,6 +21,7 @@ pub(super) mod credentials {
 
     use crate::provider::Credential;
 
+    #[allow(clippy::ref_option, reason = "serde wants it so")]
     pub(in super::super) fn serialize<S: Serializer>(
         value: &Option<Credential>,
         to: S,
@@ -54,6 +55,7 @@ pub(super) mod times {
     use k8s_openapi::jiff::Timestamp;
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
 
+    #[allow(clippy::ref_option, reason = "serde wants it so")]
     pub(in super::super) fn serialize<S: Serializer>(
         value: &Option<Timestamp>,
         to: S,

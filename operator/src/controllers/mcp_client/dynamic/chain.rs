@@ -38,7 +38,7 @@ pub(super) enum Seen {
     /// It was not asked, or nothing that it could be asked.
     Nothing,
     /// This.
-    Told(Told),
+    Told(Box<Told>),
     /// It does not know it, or not the token by which it is managed.
     Gone {
         /// The client may exist all the same.

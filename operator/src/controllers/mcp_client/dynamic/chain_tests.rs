@@ -92,7 +92,7 @@ impl Case {
             asked: asked(),
             issuer: ISSUER,
             is_wanted: true,
-            seen: Seen::Told(told()),
+            seen: Seen::Told(Box::new(told())),
             is_taken: false,
             is_handed_over: true,
             request: None,
@@ -137,7 +137,7 @@ fn other() -> Asked {
 }
 
 fn drifted() -> Seen {
-    Seen::Told(Told::of(&other().document()))
+    Seen::Told(Box::new(Told::of(&other().document())))
 }
 
 fn changed(change: impl FnOnce(&mut Entry)) -> Book {
@@ -152,7 +152,7 @@ fn each_state_has_one_next_step() {
         not_before: Some(at(1500)),
         ..Book::default()
     };
-    let cases = [
+    let cases = vec![
         (
             "nothing is there",
             Case::of(Book::default()),

@@ -1,5 +1,7 @@
 //! Walks through a world in which anything can be lost at any time.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -34,7 +36,7 @@ struct World {
     book: Book,
     now: i64,
     /// The clients there, with the number of the token by which each is managed.
-    clients: std::collections::BTreeMap<u32, u32>,
+    clients: BTreeMap<u32, u32>,
     tokens: u32,
     manages: bool,
     name: u32,
@@ -163,11 +165,11 @@ impl World {
 
     /// All that is there is known, or counted.
     fn check(&self) {
-        let known = self.book.newest().is_some() as usize
+        let known = usize::from(self.book.newest().is_some())
             + usize::from(self.book.fresh.is_some() && self.book.current.is_some())
             + self.book.old.len()
             + usize::from(self.book.intent.is_some());
-        let counted = known + self.book.unreachable as usize;
+        let counted = known + usize::try_from(self.book.unreachable).unwrap();
         assert!(
             self.clients.len() <= counted,
             "{} there, {counted} counted: {:?}",
@@ -185,7 +187,7 @@ proptest! {
     #[test]
     fn nothing_is_forgotten(events in events(), manages in any::<bool>()) {
         let mut world = World {
-            book: Book::default(), now: 1000, clients: Default::default(), tokens: 0, manages, name: 0,
+            book: Book::default(), now: 1000, clients: BTreeMap::default(), tokens: 0, manages, name: 0,
             request: 0, revocation: 0, seen: Seen::Nothing, is_handed_over: false, registered: 0,
         };
         let mut reasons = 1;

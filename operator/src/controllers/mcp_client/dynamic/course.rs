@@ -195,7 +195,7 @@ impl<'a> Course<'a> {
         match self.site.registrar.read(&managed).await {
             Ok(answer) => {
                 self.change(|newest| newest.read(&answer)).await?;
-                self.seen = Seen::Told(answer.told);
+                self.seen = Seen::Told(Box::new(answer.told));
                 Ok(())
             }
             Err(ProviderError::Gone { .. }) => {

@@ -47,7 +47,7 @@ use crate::{
     },
     metrics::Kind,
     policy::{external, grants::Tenant},
-    provider::{ClientSpec, ObservedScopes, registration::Registrar},
+    provider::{ClientSpec, ObservedScopes, Provider, registration::Registrar},
 };
 
 pub(super) use self::desired::existing_unsupported;
@@ -138,8 +138,8 @@ impl Site<'_> {
             let namespace = server.namespace().unwrap_or_default();
             let connection = ctx.connections.get(&namespace, &server.name_any());
             connection.is_some_and(|connection| {
-                let own = connection.provider().map(|provider| provider.own_client_id());
-                own == Some(client_id)
+                let is_own = |provider: &dyn Provider| provider.own_client_id() == client_id;
+                connection.provider().is_some_and(is_own)
             })
         };
         let same_issuer = servers.iter().filter(|server| server.spec.issuer == *issuer);

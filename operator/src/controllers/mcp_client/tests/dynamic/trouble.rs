@@ -60,7 +60,7 @@ async fn what_others_change_is_set_right_and_what_they_remove_comes_back() {
     registering.settle().await;
     let (id, _) = registering.workload();
     registering.server.change(&id, |client| {
-        client.asked.redirect_uris = ["https://evil.example/".into()].into()
+        client.asked.redirect_uris = ["https://evil.example/".into()].into();
     });
     registering.settle().await;
     registering.check("set right");

@@ -76,8 +76,27 @@ pub struct ClientRegistrationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_expires: Option<String>,
 
+    /// Client ids that it had before, as long as tokens of them may be valid: while the client is suspended, gates refuse
+    /// those as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["clientId".into()]))]
+    pub previous: Vec<PreviousClientId>,
+
     /// How many registrations of this client may be left at the authorization server that nobody can reach any more. The
     /// Events of the client name each of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable: Option<i64>,
+}
+
+/// A client id of before.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousClientId {
+    /// The client id.
+    #[schemars(length(max = 255))]
+    pub client_id: String,
+
+    /// Until when tokens of it may be valid (RFC 3339).
+    pub until: String,
 }

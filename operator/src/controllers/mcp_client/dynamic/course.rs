@@ -150,7 +150,9 @@ impl<'a> Course<'a> {
 
     fn report(&self, wanted: Option<&Wanted<'_>>, progress: &mut Progress) {
         let Some(wanted) = wanted else { return };
-        progress.registration(status::registration(&self.book));
+        let now = self.site.ctx.now();
+        let before = self.site.client.status.as_ref();
+        progress.registration(status::registration(&self.book, before, now));
         if self.book.newest().is_some_and(|newest| newest.secret.is_some()) {
             progress.rotation(wanted.rotation, &self.book.view(), self.site.ctx.now());
         }

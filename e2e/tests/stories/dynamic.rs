@@ -3,6 +3,7 @@
 
 mod faults;
 mod keycloak;
+mod kills;
 mod lies;
 mod life;
 mod resources;
@@ -14,6 +15,7 @@ pub(crate) fn stories() -> Vec<Story> {
     let mut stories = life::stories();
     stories.extend(faults::stories());
     stories.extend(keycloak::stories());
+    stories.extend(kills::stories());
     stories.extend(lies::stories());
     stories.extend(resources::stories());
     stories

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use mcp_auth_e2e::{
     oauth::{Issuer, OAuthClient},
     oidc_provider::{OidcProvider, Options},
-    operator::Operator,
+    operator::{Operator, OperatorOptions},
     proxy::{Call, RecordingProxy},
     story::StoryEnv,
     wait::{Seen, wait_for},
@@ -48,10 +48,7 @@ impl Scene {
         let scripts = scripts(&env).await?;
         let server = OidcProvider::start(&scripts, world.authority(), world.host(), options).await?;
         let proxy = RecordingProxy::start_at(world.host(), server.issuer(), world.authority())?;
-        let mut asked = env.operator_options();
-        // Drift is to be seen within seconds.
-        "6s".clone_into(&mut asked.resync_interval);
-        let operator = env.start_operator_with(&asked).await?;
+        let operator = env.start_operator_with(&options_of(&env)).await?;
         let scene = Self {
             env,
             server,
@@ -210,10 +207,28 @@ impl Scene {
         calls.filter(|call| call.path().starts_with("/reg")).collect()
     }
 
+    /// Kills the operator in the middle of whatever it does, heals the proxy and starts another, which does not wait for
+    /// the lease of the dead one.
+    pub(super) async fn restart(&mut self, number: usize) -> anyhow::Result<()> {
+        self.operator.kill_hard().await?;
+        self.proxy.heal()?;
+        let mut options = options_of(&self.env);
+        options.lease_name = format!("lease-{number}");
+        self.operator = self.env.start_operator_with(&options).await?;
+        Ok(())
+    }
+
     /// Ends it.
     pub(super) async fn finish(self) -> anyhow::Result<()> {
         self.operator.stop().await
     }
+}
+
+/// Drift is to be seen within seconds.
+fn options_of(env: &StoryEnv) -> OperatorOptions {
+    let mut options = env.operator_options();
+    "6s".clone_into(&mut options.resync_interval);
+    options
 }
 
 /// The condition of this type.

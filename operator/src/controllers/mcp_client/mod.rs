@@ -56,7 +56,7 @@ async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
     if !is_deleting(client)
         && let Some(existing) = &client.spec.existing
     {
-        return existing::reconcile(client, existing, ctx).await;
+        return Box::pin(existing::reconcile(client, existing, ctx)).await;
     }
     let mut progress = Progress::default();
     let result = if is_deleting(client) {
@@ -66,7 +66,7 @@ async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
         let forget = flow::forget(ctx, &mark);
         deletion::conclude(Kind::McpClient, client, reference, cleaned, forget, ctx).await
     } else {
-        advance(client, ctx, &mut progress).await
+        Box::pin(advance(client, ctx, &mut progress)).await
     };
     let (now, sooner) = (ctx.now(), progress.sooner());
     let build = |halt: Option<&Halt>| status::status(client, progress, halt, now);

@@ -31,6 +31,10 @@ use crate::{
     },
 };
 
+/// How long an answer is waited for. Longer than elsewhere: one that comes too late may leave a client that nobody can
+/// reach.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
 /// What a connection is made of.
 pub struct Settings<'a> {
     /// Where to connect instead of where the metadata says.
@@ -101,9 +105,11 @@ impl Registration {
             .unwrap_or(&discovered.metadata.token_endpoint);
         let realm = endpoint.as_str().trim_end_matches('/').to_owned();
         let http = HttpClient {
-            egress: settings
-                .egress
-                .client(Audience::AuthorizationServer, settings.ca_bundle)?,
+            egress: settings.egress.client_with_timeout(
+                Audience::AuthorizationServer,
+                settings.ca_bundle,
+                TIMEOUT,
+            )?,
             limits: settings.realms.limits(&realm),
             metrics: settings.metrics,
             leadership: settings.leadership,

@@ -339,3 +339,43 @@ async fn a_pause_holds_a_change_and_no_revocation() {
     assert!(!registering.server.clients().contains_key(&before.0));
     assert!(registering.works());
 }
+
+/// It has no credential, so nothing is proved and nothing is rotated; one that comes to have a secret is another client.
+#[tokio::test]
+async fn a_public_client_has_an_id_and_nothing_else() {
+    let public = |method: &str| {
+        json!({"managed": {
+            "grantTypes": ["authorization_code"], "redirectUris": ["http://127.0.0.1/callback"],
+            "applicationType": "native", "authentication": {"method": method},
+        }})
+    };
+    let mut registering = registering().await;
+    registering.put(&public("None"), &json!({"mcpauth.dev/rotate-requested-at": "1"}));
+    registering.rest().await;
+    let (id, secret) = registering.workload();
+    assert_eq!(secret, "");
+    let clients = registering.server.clients();
+    assert_eq!(clients.keys().collect::<Vec<_>>(), [&id]);
+    assert_eq!(
+        clients[&id].asked.document()["token_endpoint_auth_method"],
+        "none"
+    );
+    assert_eq!(clients[&id].asked.document()["application_type"], "native");
+    assert_eq!(registering.stage.ready(), ("True".into(), "Ready".into()));
+    let status = registering.stage.cluster.get(CLIENT).unwrap()["status"].clone();
+    assert!(status["rotation"].is_null(), "{status}");
+
+    registering.put(&public("ClientSecret"), &json!({}));
+    registering.rest().await;
+    registering.check("confidential");
+    assert_ne!(registering.workload().0, id);
+    registering.put(&public("None"), &json!({}));
+    registering.rest().await;
+    assert_eq!(
+        registering.workload().1,
+        "",
+        "the secret is gone from the Secret too"
+    );
+    assert_eq!(registering.server.clients().len(), 1);
+    assert_eq!(registering.unreachable(), 0);
+}

@@ -298,6 +298,16 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_of_registrations_holds_secrets_and_a_client_id_is_none() {
+        let journal = format!(
+            r#"{{"current":{{"clientId":"{SECRET}","secret":"{SECRET}a","managed":{{"token":"{SECRET}b"}}}},"old":[{{"entry":{{"secret":"{SECRET}c"}}}}]}}"#
+        );
+        let found = generated("registrations", &journal);
+        assert_eq!(found, ["b", "a", "c"].map(|end| format!("{SECRET}{end}")));
+        assert!(generated("client-id", SECRET).is_empty());
+    }
+
+    #[test]
     fn credentials_are_told_from_other_values() {
         assert!(is_generated(SECRET));
         for other in [

@@ -1,19 +1,19 @@
 //! What becomes of a client from its beginning to its end, where nothing goes wrong.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use anyhow::ensure;
 use mcp_auth_e2e::{
     oidc_provider::Options,
     runner::Story,
     wait::{Seen, wait_for},
-    world::World,
+    world::{World, checkout},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::scene::{READER, Scene, condition};
 use crate::{
-    fixtures::{SOON, because},
+    fixtures::{SOON, apply_all, because, ready},
     rotation::{REVOKE, ROTATE},
 };
 
@@ -31,6 +31,7 @@ pub(super) fn stories() -> Vec<Story> {
             "dynamic::a_rotation_is_a_second_registration_until_the_overlap_is_over",
             rotated,
         ),
+        Story::new("dynamic::the_sample_works", sample),
         Story::new("dynamic::a_secret_is_replaced_before_it_expires", expiring),
         Story::new("dynamic::a_suspended_client_is_none_at_the_server", suspended),
     ]
@@ -106,6 +107,37 @@ async fn begun_and_ended(world: Arc<World>) -> anyhow::Result<()> {
     scene.deleted("mcpclient", READER).await?;
     ensure!(scene.server.clients().await?.is_empty());
     scene.deleted("authorizationserver", "main").await?;
+    scene.finish().await
+}
+
+/// As it is shipped, with the address of this server.
+async fn sample(world: Arc<World>) -> anyhow::Result<()> {
+    let options = Options {
+        initial_access_token: Some("first".to_owned()),
+        ..Options::default()
+    };
+    let scene = Scene::start_with(&world, "dynamic::sample", &options, &json!({})).await?;
+    let namespace = scene.env.namespace();
+    let text = fs::read_to_string(checkout().join("config/samples/dynamic-registration.yaml"))?;
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
+    for object in &mut objects {
+        object["metadata"]["namespace"] = json!(namespace);
+        if object["kind"] == "AuthorizationServer" {
+            let own = scene.authorization_server(&json!({}));
+            for field in ["issuer", "endpoints", "caBundleRef"] {
+                object["spec"][field] = own["spec"][field].clone();
+            }
+        } else {
+            object["spec"]["authorizationServerRef"]["namespace"] = json!(namespace);
+        }
+    }
+    objects.push(json!({ "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "namespace": namespace, "name": "partner-registration" },
+        "stringData": { "initial-access-token": "first" } }));
+    apply_all(&scene.env, &objects).await?;
+    let named = ("McpClient", namespace, "partner-reports");
+    ready(&scene.env, named, SOON).await?;
+    scene.clients(1).await?;
     scene.finish().await
 }
 

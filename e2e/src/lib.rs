@@ -36,6 +36,7 @@ pub mod lengths;
 pub mod mcp;
 pub mod node;
 pub mod oauth;
+pub mod oidc_provider;
 pub mod operator;
 pub mod pki;
 pub mod ports;

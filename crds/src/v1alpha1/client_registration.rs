@@ -19,7 +19,7 @@ use super::{authorization_server::HostPattern, presets::WellKnownClient};
 pub struct ClientRegistration {
     /// Dynamic client registration (RFC 7591) without a token. Off when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dynamic: Option<DynamicRegistration>,
+    pub dynamic: Option<DynamicClients>,
     /// Client ID metadata documents: the id of a client is the https URL of a document that describes it. Off when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_documents: Option<MetadataDocuments>,
@@ -35,7 +35,7 @@ pub struct ClientRegistration {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(has(self.trustedRedirectHosts) && self.trustedRedirectHosts.size() > 0) || (has(self.presets) && self.presets.size() > 0)")
     .message("dynamic says in trustedRedirectHosts or presets who may register"))]
-pub struct DynamicRegistration {
+pub struct DynamicClients {
     /// Well-known clients, whose hosts are trusted besides: see docs/clients.md.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

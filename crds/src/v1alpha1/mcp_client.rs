@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     authentication::ClientAuthentication,
     common::{DurationText, ObjectReference, ScopeName},
+    dynamic_registration::RegistrationStatus,
     existing_client::ExistingClient,
     presets::WellKnownClient,
     rotation::{Rotation, RotationStatus},
@@ -345,6 +346,9 @@ pub struct McpClientStatus {
     /// The client id at the authorization server; of an existing client, once its credential was proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
+    /// How the client is registered, where the authorization server has chosen its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<RegistrationStatus>,
     /// What the client can get tokens for; of an existing client, what the servers allow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub granted: Vec<GrantedAccess>,

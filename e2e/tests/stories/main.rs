@@ -13,6 +13,7 @@ mod crashes;
 mod deletion;
 mod demo;
 mod drift;
+mod dynamic;
 mod egress;
 mod exchange;
 mod existing;
@@ -56,6 +57,7 @@ fn all() -> Vec<Story> {
     stories.extend(deletion::stories());
     stories.extend(demo::stories());
     stories.extend(drift::stories());
+    stories.extend(dynamic::stories());
     stories.extend(egress::stories());
     stories.extend(exchange::stories());
     stories.extend(existing::stories());

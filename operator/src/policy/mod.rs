@@ -5,6 +5,7 @@ pub mod delivery;
 pub mod denial;
 pub mod enforcement;
 pub mod exchange;
+pub mod external;
 pub mod grants;
 pub mod hosts;
 pub mod names;

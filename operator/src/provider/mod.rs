@@ -12,6 +12,8 @@ pub mod keycloak;
 pub mod model;
 pub mod plan;
 pub mod realm;
+pub mod registration;
+mod token_endpoint;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::{AdoptedKind, AuthorizationServer, ClientRegistration};
 
-use super::{observe::Inputs, registration};
+use super::{
+    observe::{Credentials, Inputs},
+    self_registration,
+};
 use crate::{
     controllers::halt::Halt,
     policy::{names, presets},
@@ -18,12 +21,22 @@ pub(super) fn made_from(server: &AuthorizationServer, inputs: &Inputs) -> String
         format!("{:?}", server.uid()),
         server.spec.issuer.clone(),
         format!("{:?} {:?}", server.spec.endpoints, trust(server)),
-        registration::concerns(server).to_string(),
-        inputs.client_id.clone(),
-        match &inputs.sign_in {
-            SignIn::Secret(secret) => format!("secret {}", secret.expose()),
-            SignIn::Key(key) => format!("key {}", key.expose()),
-            SignIn::Token => "token".to_owned(),
+        self_registration::concerns(server).to_string(),
+        match &inputs.credentials {
+            Credentials::Client { client_id, sign_in } => {
+                let shown = match sign_in {
+                    SignIn::Secret(secret) => format!("secret {}", secret.expose()),
+                    SignIn::Key(key) => format!("key {}", key.expose()),
+                    SignIn::Token => "token".to_owned(),
+                };
+                format!("{client_id}\n{shown}")
+            }
+            Credentials::Registration(token) => {
+                format!(
+                    "registration {}",
+                    token.as_ref().map_or("", |token| token.expose())
+                )
+            }
         },
         inputs.ca_bundle.clone().unwrap_or_default(),
     ];

@@ -5,7 +5,7 @@ mod connect;
 mod desired;
 mod kept;
 mod observe;
-mod registration;
+mod self_registration;
 mod status;
 mod trust;
 
@@ -78,7 +78,7 @@ async fn advance(server: &AuthorizationServer, ctx: &Context, progress: &mut Pro
     // None waits for another.
     let trusts = trust::keep(server, &connection, ctx, progress).await;
     let apis = manage_apis(server, &connection, ctx).await;
-    let registers = registration::keep(server, &connection, ctx, progress).await;
+    let registers = self_registration::keep(server, &connection, ctx, progress).await;
     apis?;
     trusts?;
     progress.registered(&desired::api_scopes(server));
@@ -92,7 +92,9 @@ async fn manage_apis(
     connection: &Connection,
     ctx: &Context,
 ) -> Result<(), Halt> {
-    let provider = &*connection.provider;
+    let Some(provider) = connection.provider() else {
+        return Ok(());
+    };
     let mark = home::mark(server, &ctx.installation);
     let want = desired::api_scopes(server);
     let consent = |scope: &str| desired::consents(server, scope);
@@ -155,7 +157,7 @@ async fn delete(
 /// register themselves, or tokens of ServiceAccounts count.
 async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Progress) -> Result<(), Halt> {
     let overlaps = desired::overlaps(server);
-    let registered = registration::stored(server).is_some() || trust::stored(server).is_some();
+    let registered = self_registration::stored(server).is_some() || trust::stored(server).is_some();
     if desired::api_scopes(server).is_empty() && !overlaps && !registered {
         return Ok(());
     }
@@ -172,7 +174,9 @@ async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Pr
             .await?
         }
     };
-    let provider = &*connection.provider;
+    let Some(provider) = connection.provider() else {
+        return Ok(());
+    };
     if overlaps && !observe::shares_realm(server, provider.realm(), ctx) {
         let replan = || async move {
             let observed = provider.observe_overlap(Read::Fresh).await?;
@@ -180,7 +184,7 @@ async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Pr
         };
         settle::remove(provider, replan().await?, || replan().boxed()).await?;
     }
-    registration::remove(server, provider, ctx).await?;
+    self_registration::remove(server, provider, ctx).await?;
     remove_apis(server, provider, ctx).await?;
     trust::remove(server, provider, ctx).await
 }

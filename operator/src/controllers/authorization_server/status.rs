@@ -11,7 +11,10 @@ use mcp_auth_crds::{
     },
 };
 
-use super::{observe::Referrers, registration, trust};
+use super::{
+    observe::{Credentials, Referrers},
+    self_registration, trust,
+};
 use crate::{
     controllers::halt::{self, Halt},
     provider::{Access, ScopeSpec},
@@ -44,7 +47,7 @@ impl Progress {
     pub(super) fn new(server: &AuthorizationServer, referrers: &Referrers) -> Self {
         Self {
             trust: trust::stored(server).cloned(),
-            registration: registration::stored(server).cloned(),
+            registration: self_registration::stored(server).cloned(),
             servers: referrers.servers,
             clients: referrers.clients,
             ..Self::default()
@@ -69,6 +72,27 @@ impl Progress {
         let message = "The operator signed in and has every permission that it needs";
         self.reports
             .push(Report::yes(types::CREDENTIALS_VALID, "SignedIn", message));
+    }
+
+    /// Whether registration works shows when a client registers: there is nothing to ask before.
+    pub(super) fn may_register(&mut self, access: &Access, credentials: &Credentials) {
+        let capabilities = access.capabilities.iter();
+        self.capabilities = Some(
+            capabilities
+                .map(|capability| capability.as_str().to_owned())
+                .collect(),
+        );
+        let message = match credentials {
+            Credentials::Registration(None) => "The authorization server offers registration to everybody",
+            _ => {
+                "The authorization server offers registration; whether it accepts the initial access token shows when a client is registered"
+            }
+        };
+        self.reports.push(Report::yes(
+            types::CREDENTIALS_VALID,
+            "RegistrationOffered",
+            message,
+        ));
     }
 
     pub(super) fn trusts(&mut self, trust: Option<ServiceAccountTrust>) {

@@ -11,7 +11,7 @@ use mcp_auth_crds::v1alpha1::{
     GrantType, ManagedClient, McpClient, McpServer,
 };
 
-use super::{accounts, observe::Observed};
+use super::{accounts, observe::Asked};
 use crate::{
     controllers::{
         halt::{self, Halt},
@@ -23,7 +23,7 @@ use crate::{
         grants::Tenant,
         names, presets,
     },
-    provider::{Authentication, ClientSpec, Credential, Grant, Proof, ServiceAccount},
+    provider::{Authentication, ClientSpec, Credential, Grant, ObservedScopes, Proof, ServiceAccount},
 };
 
 /// Lifetime of access tokens, unless the spec says otherwise.
@@ -89,12 +89,14 @@ pub(super) fn client_id(client: &McpClient, installation: &str) -> String {
     )
 }
 
-/// What the client may have of what it asks for.
+/// What the client may have of what it asks for, where `scopes` are those at the authorization server that may be a
+/// server's.
 pub(super) fn access(
     client: &McpClient,
     tenant: Tenant<'_>,
     authorization_server: &AuthorizationServer,
-    observed: &Observed,
+    servers: &[Asked],
+    scopes: &dyn Fn(&McpServer) -> ObservedScopes,
     installation: &str,
 ) -> Granted {
     let name = client.name_any();
@@ -104,7 +106,7 @@ pub(super) fn access(
         exchanges: false,
     };
     let mut granted = Granted::default();
-    for (entry, server) in &observed.servers {
+    for (entry, server) in servers {
         let named = format!(
             "{}/{}",
             entry.server.namespace_or(tenant.namespace),
@@ -131,7 +133,7 @@ pub(super) fn access(
             server,
             caller,
             installation,
-            &observed.scopes,
+            &scopes(server),
         ));
     }
     granted

@@ -9,6 +9,7 @@ mod holding;
 mod observe;
 mod probe;
 mod public;
+mod registering;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,7 @@ use crate::{
     credential::flow,
     error::Error,
     metrics::Kind,
-    policy::{enforcement, exchange::locked, grants::Tenant},
+    policy::{enforcement, exchange::locked, external, grants::Tenant},
     provider::{Credential, ObservedLimits, Plan, Read, ResourceSpec},
 };
 
@@ -122,13 +123,13 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
         desired::admits(server, &authorization_server).map_err(Halt::Refused)?;
         home::stays(&authorization_server)?;
     }
+    external::may_serve(&authorization_server).map_err(Halt::Refused)?;
     let connection = home::connection(ctx, &authorization_server)?;
     let home = Home {
         authorization_server,
         connection,
     };
 
-    let provider = &*home.connection.provider;
     let (observed, want, plan) = look(server, &home, tenant, ctx).await?;
     if let Some(halt) = stop(server, &home, &plan, ctx) {
         take_away(server, &home, &want, &plan, &halt, ctx, progress).await?;
@@ -141,10 +142,7 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     progress.needs_credentials(observed.given.needs_credential());
     let held = credentials::hold(&want, &observed, ctx).await?;
     let secret = held.as_ref().map(|held| &held.secret);
-    let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, secret);
-    let wrote = register(server, &home, &want, secret, plan, ctx).await?;
-    let limits_stay = matches!(observed.resource.limits, ObservedLimits::Locked);
-    progress.registered(&want, limits_stay.then(|| locked(&home.connection.access)));
+    let wrote = registering::register(server, &home, &want, secret, &observed, ctx, progress).await?;
 
     publish(server, &home, &observed, ctx).await?;
     progress.published(server);
@@ -233,7 +231,6 @@ async fn look(
     tenant: Tenant<'_>,
     ctx: &Context,
 ) -> Result<(Observed, ResourceSpec, Plan), Halt> {
-    let provider = &*home.connection.provider;
     let mut read = if has_finalizer(server) {
         Read::Within(ctx.config.resync_interval / 2)
     } else {
@@ -243,7 +240,11 @@ async fn look(
     loop {
         let observed = observe::observe(server, home, tenant, read, ctx).await?;
         let want = desired::resource(server, home, &observed, &ctx.installation);
-        let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, None);
+        let plan = home
+            .connection
+            .provider()
+            .map(|provider| provider.plan_resource(&want, &observed.resource, &observed.scopes, None))
+            .unwrap_or_default();
         if plan.calls.is_empty() || read == Read::Fresh {
             return Ok((observed, want, plan));
         }
@@ -263,7 +264,9 @@ fn stop(server: &McpServer, home: &Home, plan: &Plan, ctx: &Context) -> Option<H
             &home.authorization_server,
         )
     });
-    refused.or_else(|| halt::is_paused(server).then_some(Halt::Paused))
+    refused
+        .or_else(|| registering::held_by_another(server, home, ctx))
+        .or_else(|| halt::is_paused(server).then_some(Halt::Paused))
 }
 
 /// Takes away what is not wanted any more, whatever else stands in the way: else a team could keep what was taken back
@@ -281,37 +284,15 @@ async fn take_away(
         return Ok(());
     }
     progress.leaves(want.exchange_scopes.clone());
-    home.connection.provider.execute(&plan.revocations()).await?;
+    if let Some(provider) = home.connection.provider() {
+        provider.execute(&plan.revocations()).await?;
+    }
     if !matches!(halt, Halt::Paused) {
         progress.lost(server, want);
     } else if let Some(status) = status::without(server, want) {
         ctx.cluster.write_status(server, &status).await?;
     }
     Ok(())
-}
-
-/// Carries out the plan and reads back until nothing is left to do. Returns whether anything was written.
-async fn register(
-    server: &McpServer,
-    home: &Home,
-    want: &ResourceSpec,
-    secret: Option<&Credential>,
-    plan: Plan,
-    ctx: &Context,
-) -> Result<bool, Halt> {
-    let provider = &*home.connection.provider;
-    let replan = || {
-        async move {
-            let resource = provider.observe_resource(&want.resource, Read::Fresh).await?;
-            // Of the scopes, only those that were written are read again.
-            let read = Read::Within(ctx.config.resync_interval / 2);
-            let scopes = provider.observe_scopes(read).await?;
-            Ok(provider.plan_resource(want, &resource, &scopes, secret))
-        }
-        .boxed()
-    };
-    let version = format!("{want:?}");
-    settle::settle(Kind::McpServer, server, provider, plan, &version, replan, ctx).await
 }
 
 /// Writes the ConfigMaps that workloads and gateways read.
@@ -333,7 +314,9 @@ async fn withdraw(
         return Ok(());
     }
     let connection = home::connection(ctx, authorization_server)?;
-    let provider = &*connection.provider;
+    let Some(provider) = connection.provider() else {
+        return Ok(());
+    };
     let read = Read::Within(ctx.config.resync_interval / 2);
     let resource = provider.observe_resource(&server.spec.resource, read).await?;
     let scopes = provider.observe_scopes(read).await?;
@@ -356,8 +339,12 @@ async fn clean_up(server: &McpServer, ctx: &Context) -> Result<(), Halt> {
     let namespace = server.namespace().unwrap_or_default();
     let authorization_server =
         home::authorization_server(ctx, &server.spec.authorization_server_ref, &namespace)?;
+    if external::is_external(&authorization_server).is_some() {
+        // What somebody else has made is theirs to take away.
+        return Ok(());
+    }
     let connection = home::connection(ctx, &authorization_server)?;
-    let provider = &*connection.provider;
+    let provider = home::administered(&connection)?;
     let resource = provider
         .observe_resource(&server.spec.resource, Read::Fresh)
         .await?;

@@ -7,7 +7,7 @@ use url::Url;
 use super::token::Tokens;
 use crate::provider::{
     Call, ProviderError, Verb,
-    http::{Answer, Body, Effect, HttpClient, Request},
+    http::{Answer, Body, Effect, HttpClient, Request, Shown},
 };
 
 /// The role that the operator's service account needs, of the client `realm-management`. It includes reading.
@@ -63,7 +63,7 @@ impl Admin {
             method: Method::GET,
             url,
             effect: Effect::Read,
-            bearer: None,
+            shown: Shown::Nothing,
             body: Body::Empty,
             limit: get.limit,
         };
@@ -87,7 +87,7 @@ impl Admin {
             method,
             url: self.url(call.operation, &call.path)?,
             effect,
-            bearer: None,
+            shown: Shown::Nothing,
             body: call.body.as_ref().map_or(Body::Empty, Body::Json),
             limit: crate::provider::http::ONE,
         };
@@ -104,14 +104,14 @@ impl Admin {
     ) -> Result<Answer, ProviderError> {
         let operation = request.operation;
         let token = self.tokens.current(&self.http).await?;
-        request.bearer = Some(&token.access);
+        request.shown = Shown::Bearer(&token.access);
         let answer = self.http.call(&request).await?;
         if !is_refusal(answer.status) {
             return Ok(answer);
         }
         self.tokens.forget(&token).await;
         let token = self.tokens.current(&self.http).await?;
-        request.bearer = Some(&token.access);
+        request.shown = Shown::Bearer(&token.access);
         let answer = self.http.call(&request).await?;
         match answer.status {
             StatusCode::UNAUTHORIZED => Err(ProviderError::Unauthenticated {

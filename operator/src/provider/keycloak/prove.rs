@@ -7,18 +7,16 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use url::Url;
 
-use super::token::{self, TokenAnswer, payload};
+use super::token::TokenAnswer;
 use crate::provider::{
     Credential, CredentialKind, Proof, ProviderError,
-    http::{Answer, HttpClient},
+    http::{Answer, HttpClient, Shown},
     key::{self, PrivateKey},
+    token_endpoint::{self, Audience, MADE_UP, code_refused, not_proved, payload, ungranted, unproved},
 };
 
 /// What metrics call it.
 const OPERATION: &str = "prove";
-
-/// A code and a token that no server has issued. The verifier has the shortest form that RFC 7636 allows.
-const MADE_UP: &str = "mcp-auth-operator-asks-whether-the-secret-works";
 
 /// Where to prove, and what tokens from there say of their issuer.
 #[derive(Clone, Copy, Debug)]
@@ -107,47 +105,14 @@ impl Prover<'_> {
                 ]
             }
         };
-        token::request(self.http, OPERATION, self.endpoint, &[form, &credential].concat()).await
-    }
-}
-
-fn unproved(why: impl Into<String>) -> ProviderError {
-    ProviderError::Unproved { why: why.into() }
-}
-
-/// The secret was accepted, and that is all.
-fn ungranted(why: impl Into<String>) -> ProviderError {
-    ProviderError::Ungranted { why: why.into() }
-}
-
-/// Why an answer is not the one that proves the secret.
-fn not_proved(answer: &Answer) -> ProviderError {
-    let code = answer.code();
-    let status = answer.status.as_u16();
-    match code.as_str() {
-        "invalid_client" | "unauthorized_client" => unproved(format!(
-            "the authorization server refuses the client or its credential ({code})"
-        )),
-        "invalid_scope" => {
-            ungranted("the client may not ask for the scopes that it was granted (invalid_scope)")
-        }
-        "" => unproved(format!("the token endpoint answered HTTP {status}")),
-        _ => unproved(format!("the token endpoint answered HTTP {status} ({code})")),
+        let form = [form, &credential].concat();
+        token_endpoint::request(self.http, OPERATION, self.endpoint, Shown::Nothing, &form).await
     }
 }
 
 fn granted(answer: &Answer) -> Result<TokenAnswer, ProviderError> {
     if answer.status == StatusCode::OK {
         answer.json(OPERATION)
-    } else {
-        Err(not_proved(answer))
-    }
-}
-
-/// The code was looked at, so the secret was accepted.
-fn code_refused(answer: &Answer) -> Result<(), ProviderError> {
-    if answer.status == StatusCode::BAD_REQUEST && answer.code() == "invalid_grant" {
-        Ok(())
     } else {
         Err(not_proved(answer))
     }
@@ -183,20 +148,6 @@ struct Claims {
     aud: Audience,
     #[serde(default)]
     scope: String,
-}
-
-/// RFC 7519 section 4.1.3: one, or a list.
-#[derive(Debug, Deserialize, PartialEq, Eq)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(BTreeSet<String>),
-}
-
-impl Default for Audience {
-    fn default() -> Self {
-        Self::Many(BTreeSet::new())
-    }
 }
 
 fn claims(token: &str) -> Result<Claims, ProviderError> {

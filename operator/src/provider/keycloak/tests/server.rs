@@ -68,6 +68,7 @@ pub(super) fn keycloak_of(
         discovered: &Discovered {
             metadata,
             grant_types: [grant.to_owned()].into(),
+            ..Discovered::default()
         },
         client_id: operator.into(),
         sign_in: SignIn::Secret(Credential::new("op-secret")),

@@ -16,7 +16,7 @@ use crate::{
     controllers::{
         conflict,
         halt::{self, Halt},
-        settle,
+        home, settle,
     },
     error::Error,
     metrics::Kind,
@@ -48,12 +48,15 @@ pub(super) async fn keep(
     progress: &mut Progress,
 ) -> Result<(), Halt> {
     let Some(spec) = &server.spec.client_registration else {
-        remove(server, &*connection.provider, ctx).await?;
+        if let Some(provider) = connection.provider() {
+            remove(server, provider, ctx).await?;
+        }
         progress.registers(None);
         return Ok(());
     };
     possible(spec, &connection.access)?;
-    first_of_the_realm(server, &*connection.provider, ctx)?;
+    let provider = home::administered(connection)?;
+    first_of_the_realm(server, provider, ctx)?;
     if stored(server).is_none() {
         // Written to the status, this comes by here again.
         progress.registers(Some(ClientRegistrationStatus::default()));
@@ -65,7 +68,7 @@ pub(super) async fn keep(
     let round = Round {
         server,
         spec,
-        provider: &*connection.provider,
+        provider,
         ctx,
     };
     round.settle(Doors::Leave).await?;

@@ -1,6 +1,6 @@
 //! Against a cluster and an authorization server in memory.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
@@ -67,9 +67,9 @@ async fn pass(stage: &Stage, server: &mut AuthorizationServer, access: Access) -
     let before = stage.ctx.connections.get("platform", "main").unwrap();
     let connection = Connection {
         server: before.server.clone(),
-        provider: Arc::clone(&before.provider),
+        side: before.side.clone(),
         metadata: before.metadata.clone(),
-        grant_types: before.grant_types.clone(),
+        discovered: before.discovered.clone(),
         access,
         ca_bundle: None,
         made_from: String::new(),

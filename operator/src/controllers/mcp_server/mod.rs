@@ -223,20 +223,15 @@ impl Gate<'_> {
 
 /// What is the case, what is wanted, and what is to be done about it.
 ///
-/// From memory one can tell that nothing is to be done. What is written rests on what is there now: by now somebody else
-/// may hold the resource or one of the scopes, and then nothing may be given.
+/// From memory one can tell that nothing is to be done, or that all of it is still to be made. What changes something rests
+/// on what is there now: by now somebody else may hold the resource or one of the scopes, and then nothing may be given.
 async fn look(
     server: &McpServer,
     home: &Home,
     tenant: Tenant<'_>,
     ctx: &Context,
 ) -> Result<(Observed, ResourceSpec, Plan), Halt> {
-    let mut read = if has_finalizer(server) {
-        Read::Within(ctx.config.resync_interval / 2)
-    } else {
-        // All of it is still to be written.
-        Read::Fresh
-    };
+    let mut read = Read::Within(ctx.config.resync_interval / 2);
     loop {
         let observed = observe::observe(server, home, tenant, read, ctx).await?;
         let want = desired::resource(server, home, &observed, &ctx.installation);
@@ -245,7 +240,10 @@ async fn look(
             .provider()
             .map(|provider| provider.plan_resource(&want, &observed.resource, &observed.scopes, None))
             .unwrap_or_default();
-        if plan.calls.is_empty() || read == Read::Fresh {
+        let nothing = plan.calls.is_empty();
+        // Of the scopes of others that it gets, each has to be theirs still.
+        let new = plan.only_creates() && want.exchange_scopes.is_empty();
+        if nothing || new || read == Read::Fresh {
             return Ok((observed, want, plan));
         }
         read = Read::Fresh;

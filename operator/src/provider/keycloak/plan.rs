@@ -212,7 +212,7 @@ fn removal(ids: &Ids, mark: &Mark, observed: &ObservedClient, what: &str) -> Opt
 fn owns(ids: &Ids, mark: &Mark, observed: &ObservedClient) -> bool {
     let id = observed.raw.as_ref().and_then(|raw| text(raw, "id"));
     match &observed.presence {
-        Presence::Held(holder) => is_ours(mark, holder, id, ids.client(mark)),
+        Presence::Held(holder) => is_ours(mark, holder, id, || ids.client(mark)),
         Presence::Absent => false,
     }
 }

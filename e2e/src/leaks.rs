@@ -174,20 +174,37 @@ pub async fn check(world: &World) -> anyhow::Result<String> {
     ))
 }
 
-/// What of a value of a Secret nobody else may see: a generated text, or the private numbers of a JWK. The id of a key is
-/// public.
+/// What of a value of a Secret nobody else may see: a generated text, the private numbers of a JWK, or what a journal of
+/// registrations holds. The ids of keys and of clients are public.
 fn generated(key: &str, value: &str) -> Vec<String> {
-    if key == "key-id" {
+    if ["key-id", "client-id"].contains(&key) {
         return Vec::new();
     }
     if is_generated(value) {
         return vec![value.to_owned()];
     }
-    let jwk: Value = serde_json::from_str(value).unwrap_or_default();
+    let document: Value = serde_json::from_str(value).unwrap_or_default();
     let numbers = ["d", "p", "q", "dp", "dq", "qi"].into_iter();
-    numbers
-        .filter_map(|name| jwk[name].as_str().map(str::to_owned))
-        .collect()
+    let numbers = numbers.filter_map(|name| document[name].as_str().map(str::to_owned));
+    numbers.chain(registered(&document)).collect()
+}
+
+/// The secrets and registration access tokens in a journal of registrations, wherever they are in it.
+fn registered(document: &Value) -> Vec<String> {
+    match document {
+        Value::Object(members) => {
+            let private = |name: &str| ["secret", "token"].contains(&name);
+            members
+                .iter()
+                .flat_map(|(name, value)| match value {
+                    Value::String(text) if private(name) && is_generated(text) => vec![text.clone()],
+                    value => registered(value),
+                })
+                .collect()
+        }
+        Value::Array(values) => values.iter().flat_map(registered).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Whether a value looks like a credential that a program made: long, and letters and digits in no order. Names, URLs,
@@ -278,6 +295,16 @@ mod tests {
                 .is_err()
         );
         assert!(search.must_miss("here", "e30.eyJhIjoxfQ.other").is_ok());
+    }
+
+    #[test]
+    fn a_journal_of_registrations_holds_secrets_and_a_client_id_is_none() {
+        let journal = format!(
+            r#"{{"current":{{"clientId":"{SECRET}","secret":"{SECRET}a","managed":{{"token":"{SECRET}b"}}}},"old":[{{"entry":{{"secret":"{SECRET}c"}}}}]}}"#
+        );
+        let found = generated("registrations", &journal);
+        assert_eq!(found, ["b", "a", "c"].map(|end| format!("{SECRET}{end}")));
+        assert!(generated("client-id", SECRET).is_empty());
     }
 
     #[test]

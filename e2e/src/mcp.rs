@@ -19,5 +19,5 @@ pub use conformance::{Check, Conformance, Verdicts};
 pub use front::{Front, Visit};
 pub use inspector::Inspector;
 pub use scripts::Scripts;
-pub use sdk::{Said, Sdk};
+pub use sdk::{Identity, Said, Sdk};
 pub use server::McpServer;

@@ -4,7 +4,7 @@
 //! one changes.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,23 +12,33 @@ use std::{
 use futures::Stream;
 use kube::runtime::reflector::ObjectRef;
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, DiscoveredMetadata};
+use mcp_auth_gate_core::document::TokenType;
 use tokio::time::Instant;
 
 use crate::{
-    provider::{Access, Provider},
+    provider::{Access, Provider, discovery::Discovered, registration::Registrar},
     wakes::Wakes,
 };
+
+/// What can be done at an authorization server.
+#[derive(Clone)]
+pub enum Side {
+    /// It is administered: clients and resources can be found, made, changed and removed.
+    Administered(Arc<dyn Provider>),
+    /// One can register there, and nothing else.
+    Registering(Arc<dyn Registrar>),
+}
 
 /// A connection to an authorization server, checked at least once.
 pub struct Connection {
     /// UID of the AuthorizationServer: one of the same name that comes later is another.
     pub server: Option<String>,
     /// What to ask and tell it.
-    pub provider: Arc<dyn Provider>,
-    /// What it says of itself.
+    pub side: Side,
+    /// What it says of itself, as others need it.
     pub metadata: DiscoveredMetadata,
-    /// The grant types that it knows.
-    pub grant_types: BTreeSet<String>,
+    /// All that it says of itself.
+    pub discovered: Discovered,
     /// What the operator may do there.
     pub access: Access,
     /// Authorities that are trusted for it besides the built-in ones, in PEM.
@@ -40,6 +50,42 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// The way to administer it, if there is one.
+    pub fn provider(&self) -> Option<&dyn Provider> {
+        match &self.side {
+            Side::Administered(provider) => Some(&**provider),
+            Side::Registering(_) => None,
+        }
+    }
+
+    /// The way to register, where there is no other.
+    pub fn registrar(&self) -> Option<&dyn Registrar> {
+        match &self.side {
+            Side::Administered(_) => None,
+            Side::Registering(registrar) => Some(&**registrar),
+        }
+    }
+
+    /// The realm or tenant, by the one spelling that all who mean it share.
+    pub fn realm(&self) -> &str {
+        match &self.side {
+            Side::Administered(provider) => provider.realm(),
+            Side::Registering(registrar) => registrar.realm(),
+        }
+    }
+
+    /// What access tokens of this server call themselves, and nothing else that it issues does. Of a server that we know
+    /// nothing of, that is what RFC 9068 section 2.1 has for it.
+    pub fn token_types(&self) -> Vec<TokenType> {
+        match &self.side {
+            Side::Administered(provider) => provider.token_types(),
+            Side::Registering(_) => vec![TokenType {
+                header: "at+jwt".to_owned(),
+                payload: None,
+            }],
+        }
+    }
+
     /// Whether it was checked less than `age` ago.
     pub fn is_fresh(&self, now: Instant, age: Duration) -> bool {
         now.duration_since(*self.checked.lock().unwrap_or_else(PoisonError::into_inner)) < age

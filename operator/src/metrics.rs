@@ -185,6 +185,7 @@ struct Families {
     rotations: Family<Reason, Counter>,
     deletions_given_up: Family<KindReason, Counter>,
     denials_left_out: Counter,
+    registrations_unreachable: Family<Reason, Counter>,
     objects: Family<KindReady, Gauge>,
     leader: Gauge,
 }
@@ -208,6 +209,7 @@ impl Default for Metrics {
             rotations: Family::default(),
             deletions_given_up: Family::default(),
             denials_left_out: Counter::default(),
+            registrations_unreachable: Family::default(),
             objects: Family::default(),
             leader: Gauge::default(),
         };
@@ -289,6 +291,14 @@ impl Metrics {
         self.families.denials_left_out.inc();
     }
 
+    /// A registration may be left at an authorization server that nobody can reach any more.
+    pub fn registration_unreachable(&self, reason: &'static str) {
+        self.families
+            .registrations_unreachable
+            .get_or_create(&Reason { reason })
+            .inc();
+    }
+
     /// How many objects of `kind` there are now, counted over a whole store.
     pub fn set_objects(&self, kind: Kind, counts: ReadyCounts) {
         let ReadyCounts {
@@ -368,6 +378,11 @@ fn registry_of(families: &Families) -> Registry {
         "denials_left_out",
         "Passes in which the policy of a gate could not name every client that is to be denied",
         families.denials_left_out,
+    );
+    registry.register(
+        "registrations_unreachable",
+        "Registrations that may be left at an authorization server and that nobody can reach any more, by reason",
+        families.registrations_unreachable,
     );
     registry.register(
         "objects",

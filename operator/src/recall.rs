@@ -14,13 +14,18 @@ use kube::{
 
 use serde::de::DeserializeOwned;
 
-use crate::{credential::journal::Journal, watch::Feed};
+use crate::{
+    credential::{book::Book, journal::Journal},
+    watch::Feed,
+};
 
 /// What is remembered. It lasts as long as this replica leads, so that nobody else writes what is remembered here.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// What journals say. Holds credentials.
     pub journals: Recall<Secret, Journal>,
+    /// The same of journals of registrations. Holds credentials.
+    pub books: Recall<Secret, Book>,
     /// Fingerprints of what Secrets were to hold, and did.
     pub secrets: Recall<Secret, String>,
     /// Fingerprints of what ConfigMaps were to hold, and did.

@@ -189,3 +189,29 @@ fn every_reason_is_documented_and_no_other() {
         "not documented: {missing:?}; documented and not made: {unknown:?}"
     );
 }
+
+#[test]
+fn every_well_known_client_is_documented_with_what_it_stands_for() {
+    let page = page("clients.md");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    let expected: Vec<String> = mcp_auth_operator::policy::presets::ALL
+        .iter()
+        .map(|preset| {
+            let quoted = |words: &[&str]| {
+                let words: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+                words.join(", ")
+            };
+            let domain: Vec<&str> = preset.domain.into_iter().collect();
+            format!(
+                "| `{:?}` | {} | {} | {} | {} | {} |",
+                preset.client,
+                quoted(preset.redirect_uris),
+                quoted(&domain),
+                quoted(preset.hosts),
+                preset.checked,
+                preset.source
+            )
+        })
+        .collect();
+    assert_eq!(rows, expected);
+}

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    client_registration::{ClientRegistration, ClientRegistrationStatus},
     common::{NamespaceSelection, ScopeName},
+    dynamic_registration::DynamicRegistration,
     rules,
     service_accounts::{ServiceAccountIssuer, ServiceAccountTrust},
     sign_in::OperatorCredentials,
@@ -33,10 +35,15 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.keycloak)")
-        .message("say which authorization server it is: keycloak is required")
-        .field_path(".keycloak")
-        .reason(Reason::FieldValueRequired),
+    validation = Rule::new("[has(self.keycloak), has(self.dynamicRegistration)].exists_one(given, given)")
+        .message("say which authorization server it is: exactly one of keycloak and dynamicRegistration"),
+    validation = Rule::new("has(self.keycloak) == has(oldSelf.keycloak)")
+        .message("which authorization server it is does not change: create another AuthorizationServer"),
+    validation = Rule::new("has(self.credentials) == has(self.keycloak)")
+        .message("credentials is how the operator signs in to Keycloak: keycloak needs it, and dynamicRegistration has none")
+        .field_path(".credentials"),
+    validation = Rule::new("!has(self.dynamicRegistration) || ((!has(self.apis) || self.apis.all(a, !has(a.manage) || !a.manage)) && !has(self.adoption))")
+        .message("at a server that offers registration only, nothing can be made for APIs and nothing taken over: leave out adoption, and manage in apis"),
     validation = Rule::new("!has(self.keycloak) || self.issuer.endsWith('/realms/' + self.keycloak.realm)")
         .message("the issuer of a Keycloak realm ends with /realms/ and the name of the realm")
         .field_path(".issuer"),
@@ -58,8 +65,13 @@ pub struct AuthorizationServerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keycloak: Option<KeycloakRealm>,
 
-    /// How the operator signs in to the authorization server.
-    pub credentials: OperatorCredentials,
+    /// At the authorization server clients can only register (RFC 7591).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamic_registration: Option<DynamicRegistration>,
+
+    /// How the operator signs in to the authorization server, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<OperatorCredentials>,
 
     /// Certificate authorities to trust for this server, beside those of the operator's image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +101,22 @@ pub struct AuthorizationServerSpec {
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "id".into()]))]
     pub adoption: Vec<Adoption>,
+
+    /// Clients may register themselves. When absent none may, as far as the operator has a say in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_registration: Option<ClientRegistration>,
+}
+
+impl AuthorizationServerSpec {
+    /// The Secret that the operator needs to sign in, or to register, if it needs one.
+    pub fn secret(&self) -> Option<&str> {
+        let credentials = self.credentials.as_ref().and_then(OperatorCredentials::secret);
+        let registration = self.dynamic_registration.as_ref();
+        let token = registration.and_then(|registration| registration.initial_access_token_ref.as_ref());
+        credentials
+            .map(|secret| secret.name.as_str())
+            .or_else(|| token.map(|token| token.name.as_str()))
+    }
 }
 
 /// A Keycloak realm.
@@ -148,6 +176,12 @@ pub struct Endpoints {
     #[schemars(length(max = 512))]
     #[x_kube(validation = rules::server_url())]
     pub token: Option<String>,
+    /// The registration endpoint. Where registrations are read, changed and removed is then asked at its scheme, host and
+    /// port too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = rules::server_url())]
+    pub registration: Option<String>,
 }
 
 /// What some namespaces may do with an AuthorizationServer.
@@ -315,7 +349,8 @@ pub struct AuthorizationServerStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// MetadataDiscovered, CredentialsValid and, as their summary, Ready.
+    /// MetadataDiscovered, CredentialsValid, Accepted (with `clientRegistration`), Registered and, as their summary,
+    /// Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -328,6 +363,9 @@ pub struct AuthorizationServerStatus {
     /// What lets clients authenticate with tokens of their ServiceAccounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_issuer: Option<ServiceAccountTrust>,
+    /// What clients that register themselves find.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_registration: Option<ClientRegistrationStatus>,
     /// How many McpServers refer to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<i64>,

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     authentication::ClientAuthentication,
     common::{DurationText, ObjectReference, ScopeName},
+    dynamic_registration::RegistrationStatus,
     existing_client::ExistingClient,
+    presets::WellKnownClient,
     rotation::{Rotation, RotationStatus},
     rules,
 };
@@ -104,11 +106,11 @@ pub struct McpClientSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!('authorization_code' in self.grantTypes) || (has(self.redirectUris) && self.redirectUris.size() > 0)")
+    validation = Rule::new("!('authorization_code' in self.grantTypes) || (has(self.redirectUris) && self.redirectUris.size() > 0) || (has(self.presets) && self.presets.size() > 0)")
         .message("authorization_code needs at least one redirect URI")
         .field_path(".redirectUris")
         .reason(Reason::FieldValueRequired),
-    validation = Rule::new("!has(self.redirectUris) || self.redirectUris.size() == 0 || 'authorization_code' in self.grantTypes")
+    validation = Rule::new("((!has(self.redirectUris) || self.redirectUris.size() == 0) && (!has(self.presets) || self.presets.size() == 0)) || 'authorization_code' in self.grantTypes")
         .message("redirect URIs are used with authorization_code only: add it to grantTypes or leave them out")
         .field_path(".redirectUris"),
     validation = Rule::new("!('refresh_token' in self.grantTypes) || 'authorization_code' in self.grantTypes")
@@ -144,6 +146,12 @@ pub struct ManagedClient {
         validation = rules::no_dangerous_schemes()
     )]
     pub redirect_uris: Vec<String>,
+
+    /// Well-known clients, whose redirect URIs count besides: see docs/clients.md.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub presets: Vec<WellKnownClient>,
 
     /// How the client gets tokens: authorization_code (users sign in), refresh_token, client_credentials (the
     /// client acts for itself).
@@ -338,6 +346,9 @@ pub struct McpClientStatus {
     /// The client id at the authorization server; of an existing client, once its credential was proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
+    /// How the client is registered, where the authorization server has chosen its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<RegistrationStatus>,
     /// What the client can get tokens for; of an existing client, what the servers allow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub granted: Vec<GrantedAccess>,

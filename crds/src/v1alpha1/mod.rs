@@ -2,11 +2,14 @@
 
 mod authentication;
 mod authorization_server;
+mod client_registration;
 mod common;
+mod dynamic_registration;
 mod enforcement;
 mod existing_client;
 mod mcp_client;
 mod mcp_server;
+mod presets;
 mod rotation;
 mod rules;
 mod service_accounts;
@@ -15,11 +18,14 @@ mod token_exchange_policy;
 
 pub use authentication::*;
 pub use authorization_server::*;
+pub use client_registration::*;
 pub use common::*;
+pub use dynamic_registration::*;
 pub use enforcement::*;
 pub use existing_client::*;
 pub use mcp_client::*;
 pub use mcp_server::*;
+pub use presets::*;
 pub use rotation::*;
 pub use service_accounts::*;
 pub use sign_in::*;

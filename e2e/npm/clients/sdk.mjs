@@ -1,4 +1,5 @@
-// A client of the TypeScript SDK, which is told nothing but where the server is and who it is itself.
+// A client of the TypeScript SDK, which is told nothing but where the server is and who it is itself: by the id of a
+// client, or the address of a document; with neither it registers itself.
 //
 //   node sdk.mjs '{"sdk": 2, "url": "http://…/mcp", "clientId": "…", "callback": "http://127.0.0.1:…/callback",
 //                  "pin": "2026-07-28", "steps": [["list"], ["call", "echo", {"message": "hello"}]]}'
@@ -22,7 +23,7 @@ const SDKS = {
 
 const plan = JSON.parse(process.argv[2]);
 const { Client, StreamableHTTPClientTransport, UnauthorizedError, finish } = await SDKS[plan.sdk]();
-const user = await User.at(plan.clientId, plan.callback);
+const user = await User.at(plan.clientId, plan.callback, plan.document);
 const options = plan.pin ? { versionNegotiation: { mode: { pin: plan.pin } } } : {};
 
 /** Does what may need the user, once more after the user was there. */

@@ -6,16 +6,20 @@ import { createServer } from 'node:http';
 /** One line of what happened, for whoever runs the client. */
 export const say = (what) => console.log(JSON.stringify(what));
 
-/** An OAuthClientProvider whose client was registered before, and whose user opens what it prints. */
+/**
+ * An OAuthClientProvider whose user opens what it prints. Its client was registered before, is known by the address of a
+ * document, or, with neither id nor document, registers itself.
+ */
 export class User {
   #state;
   #came;
   #listener;
   #stored = {};
 
-  static async at(clientId, callback) {
+  static async at(clientId, callback, document) {
     const user = new User();
     user.clientId = clientId;
+    user.clientMetadataUrl = document;
     user.redirectUrl = callback;
     user.#listener = createServer((request, response) => user.#comesBack(request, response));
     user.#listener.listen(Number(new URL(callback).port), '127.0.0.1');
@@ -51,11 +55,12 @@ export class User {
   }
 
   clientInformation() {
-    return this.#stored.client ?? { client_id: this.clientId };
+    return this.#stored.client ?? (this.clientId && { client_id: this.clientId });
   }
 
   saveClientInformation(client) {
-    if (client.client_id !== this.clientId) throw new Error('the SDK registered another client');
+    const known = this.clientId ?? this.clientMetadataUrl;
+    if (known && client.client_id !== known) throw new Error('the SDK registered another client');
     this.#stored.client = client;
   }
 

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::Command};
 use anyhow::Context;
 use serde_json::Value;
 
-use super::{Ended, Scripts, run_client};
+use super::{Ended, Identity, Scripts, run_client};
 use crate::oauth::Browser;
 
 /// Its answer to the one question that it asks: whether to sign in again for more scopes.
@@ -32,15 +32,31 @@ impl<'a> Inspector<'a> {
         (client_id, callback): (&str, &str),
         login_page: &str,
     ) -> anyhow::Result<Self> {
-        let home = scripts.folder().join("inspector");
+        let client = (Identity::Registered(client_id), callback);
+        Self::of(scripts, "inspector", url, client, login_page)
+    }
+
+    /// The same for a client that may have to be registered yet, with its memory in the folder `home`.
+    pub fn of(
+        scripts: &'a Scripts,
+        home: &str,
+        url: &str,
+        (identity, callback): (Identity<'_>, &str),
+        login_page: &str,
+    ) -> anyhow::Result<Self> {
+        let home = scripts.folder().join(home);
         fs::create_dir_all(&home)?;
         fs::write(home.join("answers"), YES)?;
+        let who = match identity {
+            Identity::Registered(id) => vec!["--client-id", id],
+            Identity::Document(address) => vec!["--client-metadata-url", address],
+            Identity::Nobody => Vec::new(),
+        };
         let arguments = [
-            ["--transport", "http"],
-            ["--client-id", client_id],
-            ["--callback-url", callback],
-        ];
-        let arguments = [&["--cli", url], arguments.as_flattened()].concat();
+            &["--cli", url, "--transport", "http", "--callback-url", callback],
+            who.as_slice(),
+        ]
+        .concat();
         Ok(Self {
             scripts,
             home,

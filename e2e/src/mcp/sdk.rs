@@ -19,10 +19,21 @@ pub struct Sdk<'a> {
     pub pin: Option<&'a str>,
     /// The address of the MCP endpoint.
     pub url: &'a str,
-    /// The client id, and where the user comes back to.
-    pub client: (&'a str, &'a str),
+    /// Who it is, and where the user comes back to.
+    pub client: (Identity<'a>, &'a str),
     /// How the addresses begin at which users sign in.
     pub login_page: &'a str,
+}
+
+/// Who a client is.
+#[derive(Clone, Copy, Debug)]
+pub enum Identity<'a> {
+    /// One that somebody registered.
+    Registered(&'a str),
+    /// One that a document at this address describes.
+    Document(&'a str),
+    /// Nobody yet: it registers itself (RFC 7591).
+    Nobody,
 }
 
 /// What a client says while it works.
@@ -58,10 +69,20 @@ impl Sdk<'_> {
         let mut plan = json!({
             "sdk": self.version,
             "url": self.url,
-            "clientId": self.client.0,
             "callback": self.client.1,
             "steps": steps,
         });
+        let name = match self.client.0 {
+            Identity::Registered(id) => {
+                plan["clientId"] = json!(id);
+                id
+            }
+            Identity::Document(address) => {
+                plan["document"] = json!(address);
+                "a-document"
+            }
+            Identity::Nobody => "nobody",
+        };
         if let Some(pin) = self.pin {
             plan["pin"] = json!(pin);
         }
@@ -70,7 +91,7 @@ impl Sdk<'_> {
         let log = self
             .scripts
             .folder()
-            .join(format!("sdk-of-{}.log", self.client.0));
+            .join(format!("sdk{}-of-{name}.log", self.version));
         let ended = run_client("the SDK's client", &command, &log, self.login_page, browser).await?;
         let lines = ended.printed.lines().filter(|line| line.starts_with('{'));
         let said = lines

@@ -75,6 +75,15 @@ impl Browser {
         Ok(arrival)
     }
 
+    /// Opens a page from which no client gets its user back, as that of a device. Gives what the last page says.
+    pub async fn follow(&self, start: &str) -> anyhow::Result<String> {
+        let start = Url::parse(start).context("that is no URL")?;
+        match self.walk(start, "nowhere:").await {
+            Ok(_) => bail!("it leads back"),
+            Err(end) => Ok(end.to_string()),
+        }
+    }
+
     /// Goes on from page to page until one leads to `redirect_uri`, where it does not go itself.
     pub(super) async fn walk(&self, start: Url, redirect_uri: &str) -> anyhow::Result<Arrival> {
         let mut next = self.http.get(start);

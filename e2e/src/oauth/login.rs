@@ -70,6 +70,11 @@ impl Code {
 pub struct Authorization(Result<Code, OAuthError>);
 
 impl Authorization {
+    /// Either, for a story that decides by it.
+    pub fn outcome(self) -> Result<Code, OAuthError> {
+        self.0
+    }
+
     /// The code, or an error when the client got an error instead.
     pub fn granted(self) -> anyhow::Result<Code> {
         self.0

@@ -54,6 +54,11 @@ impl std::error::Error for OAuthError {}
 pub struct Answer(Result<Tokens, OAuthError>);
 
 impl Answer {
+    /// Either, for a story that decides by it.
+    pub fn outcome(self) -> Result<Tokens, OAuthError> {
+        self.0
+    }
+
     /// The tokens, or an error when it was refused.
     pub fn granted(self) -> anyhow::Result<Tokens> {
         self.0

@@ -16,7 +16,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mcp_auth_e2e::{
     auth0::{Auth0, Setup},
     gate::process::{self, GateProcess},
-    mcp::{Ended, Front, Login, McpServer, Said, Scripts, Sdk},
+    mcp::{Ended, Front, Identity, Login, McpServer, Said, Scripts, Sdk},
     oauth::Browser,
     pki::Authority,
     ports,
@@ -105,7 +105,7 @@ impl Lab {
             version: 2,
             pin: None,
             url: &self.front.resource(),
-            client: (&self.client_id, &self.callback),
+            client: (Identity::Registered(&self.client_id), &self.callback),
             login_page: &login_page,
         };
         let (ended, said) = client.run(steps, &browser).await?;

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{bail, ensure};
 use mcp_auth_e2e::{
-    mcp::{Ended, Inspector, Login, Said, Sdk},
+    mcp::{Ended, Identity, Inspector, Login, Said, Sdk},
     runner::Story,
     world::World,
 };
@@ -38,7 +38,7 @@ pub(crate) fn stories() -> Vec<Story> {
 }
 
 /// One tool for normal use, one for those who may write, and none of the others for anybody.
-fn rules(read: &str, write: &str) -> Value {
+pub(crate) fn rules(read: &str, write: &str) -> Value {
     json!([
         { "kind": "Tool", "match": read, "scopes": [READ] },
         { "kind": "Tool", "match": write, "scopes": [WRITE] },
@@ -115,13 +115,13 @@ async fn inspector(world: Arc<World>) -> anyhow::Result<()> {
 }
 
 /// What an Inspector shows of tools.
-fn tool_names(result: &Value) -> Vec<&str> {
+pub(crate) fn tool_names(result: &Value) -> Vec<&str> {
     let tools = result["tools"].as_array().map_or(&[][..], Vec::as_slice);
     tools.iter().filter_map(|tool| tool["name"].as_str()).collect()
 }
 
 /// The login of a run that succeeded after one.
-fn only_login(ended: &Ended) -> anyhow::Result<&Login> {
+pub(crate) fn only_login(ended: &Ended) -> anyhow::Result<&Login> {
     match &ended.logins[..] {
         [login] if ended.code == Some(0) => Ok(login),
         _ => bail!("{} logins: {}", ended.logins.len(), ended.printed),
@@ -269,7 +269,7 @@ async fn lab_client(
         version,
         pin,
         url: &url,
-        client: (client_id, &lab.callback),
+        client: (Identity::Registered(client_id), &lab.callback),
         login_page: &login_page,
     };
     let (ended, said) = sdk.run(steps, &lab.browser()?).await?;
@@ -298,7 +298,7 @@ fn granted(scopes: &[&str]) -> Said {
     Said::Granted(scopes.iter().map(|&scope| scope.to_owned()).collect())
 }
 
-fn gave(step: &str, result: Value) -> Said {
+pub(crate) fn gave(step: &str, result: Value) -> Said {
     Said::Step {
         step: step.to_owned(),
         result: Some(result),

@@ -119,6 +119,7 @@ async fn connect_with(env: &StoryEnv, secret: &str) -> anyhow::Result<Keycloak> 
     let rate = NonZeroU32::new(1000).unwrap_or(NonZeroU32::MIN);
     Ok(Keycloak::new(Settings {
         manages_trust: false,
+        self_registration: false,
         realm: env.realm().name(),
         endpoints: &endpoints,
         discovered: &discovered,

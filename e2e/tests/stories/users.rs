@@ -11,8 +11,8 @@ use secrecy::SecretString;
 
 use crate::inventory::credential;
 
-const ALICE: &str = "alice";
-const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const ALICE: &str = "alice";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 /// Makes the user who signs in. Gives the `sub` of her tokens.
 pub(crate) async fn alice(env: &StoryEnv) -> anyhow::Result<String> {

@@ -13,7 +13,7 @@ use crate::{
     cluster::is_deleting,
     connections::Connection,
     context::{Context, find},
-    provider::{Authentication, ClientSpec, Mark, ResourceSpec, ServiceAccount},
+    provider::{Authentication, ClientSpec, Mark, Provider, ResourceSpec, ServiceAccount},
 };
 
 /// The AuthorizationServer that `reference`, written in `namespace`, names.
@@ -59,6 +59,16 @@ pub fn connection(ctx: &Context, server: &AuthorizationServer) -> Result<Arc<Con
                 format!("AuthorizationServer {namespace}/{name} is not ready{why}"),
             )
         })
+}
+
+/// The way to administer it. Where there is none, nobody should have come this far.
+pub fn administered(connection: &Connection) -> Result<&dyn Provider, Halt> {
+    connection.provider().ok_or_else(|| {
+        Halt::refused(
+            "RegistrationOnly",
+            "The authorization server offers registration and nothing else: this needs one that the operator can administer",
+        )
+    })
 }
 
 /// The McpServer of this name, if there is one. One that exists and cannot be read is not absent: whoever would take

@@ -5,6 +5,7 @@ use futures::future::BoxFuture;
 use kube::runtime::events::EventType;
 
 use super::{
+    applied::PART,
     halt::Halt,
     pass::{key, tell},
 };
@@ -37,8 +38,42 @@ pub async fn settle<'a, K: Owned + Sync>(
     replan: impl Fn() -> BoxFuture<'a, Result<Plan, ProviderError>> + Sync + Send,
     ctx: &Context,
 ) -> Result<bool, Halt> {
+    let noted = key(object);
+    settle_as(&noted, kind, object, provider, plan, version, replan, ctx).await
+}
+
+/// The same for a part of an object that comes into force apart from the rest.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one more than there are of an object as a whole"
+)]
+pub async fn settle_part<'a, K: Owned + Sync>(
+    part: &str,
+    kind: Kind,
+    object: &K,
+    provider: &dyn Provider,
+    plan: Plan,
+    version: &str,
+    replan: impl Fn() -> BoxFuture<'a, Result<Plan, ProviderError>> + Sync + Send,
+    ctx: &Context,
+) -> Result<bool, Halt> {
+    let noted = format!("{}{PART}{part}", key(object));
+    settle_as(&noted, kind, object, provider, plan, version, replan, ctx).await
+}
+
+#[allow(clippy::too_many_arguments, reason = "see its callers")]
+async fn settle_as<'a, K: Owned + Sync>(
+    noted: &str,
+    kind: Kind,
+    object: &K,
+    provider: &dyn Provider,
+    plan: Plan,
+    version: &str,
+    replan: impl Fn() -> BoxFuture<'a, Result<Plan, ProviderError>> + Sync + Send,
+    ctx: &Context,
+) -> Result<bool, Halt> {
     if plan.calls.is_empty() {
-        ctx.applied.note(kind, &key(object), version);
+        ctx.applied.note(kind, noted, version);
         return Ok(false);
     }
     let summary = plan.summary();
@@ -48,7 +83,7 @@ pub async fn settle<'a, K: Owned + Sync>(
         left = replan().await?;
         if left.is_empty() {
             tracing::info!(changes = %summary, "changed at the authorization server");
-            if ctx.applied.note(kind, &key(object), version) {
+            if ctx.applied.note(kind, noted, version) {
                 ctx.metrics.drift_repaired(kind, "AuthorizationServer");
                 let note = format!("Set right what was changed at the authorization server: {summary}");
                 tell(object, EventType::Warning, "DriftRepaired", note, ctx).await;

@@ -147,7 +147,7 @@ pub fn authorization_servers(ctx: &Arc<Context>) -> Queue<AuthorizationServer> {
             let secret = &touch.object.metadata;
             all(&by_secret, |server| {
                 server.metadata.namespace == secret.namespace
-                    && server.spec.credentials.secret().map(|own| &own.name) == secret.name.as_ref()
+                    && server.spec.secret() == secret.name.as_deref()
             })
         }),
         on(&feeds.config_maps, move |touch| {

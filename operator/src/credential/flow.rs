@@ -67,11 +67,12 @@ fn remember(ctx: &Context, name: &str, journal: Option<&Journal>) {
 /// Deletes the journal of an object, if there is one.
 pub async fn forget(ctx: &Context, mark: &Mark) -> Result<(), Error> {
     let name = journal::name(&mark.kind, &mark.namespace, &mark.name);
-    if let Some(found) = journal::read(&journals(ctx), &name).await? {
+    if let Some(found) = journal::read::<Journal>(&journals(ctx), &name).await? {
         ctx.cluster.fence()?;
         ctx.memory.journals.doubt(&ctx.config.namespace, &name);
         journal::delete(&journals(ctx), &name, &found).await?;
     }
+    ctx.memory.books.forget(&ctx.config.namespace, &name);
     remember(ctx, &name, None);
     Ok(())
 }

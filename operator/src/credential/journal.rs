@@ -74,8 +74,10 @@ impl Journal {
     pub const fn is_empty(&self) -> bool {
         self.current.is_none() && self.pending.is_none()
     }
+}
 
-    fn from_secret(secret: &Secret) -> Self {
+impl Content for Journal {
+    fn from_secret(secret: &Secret) -> Result<Self, serde_json::Error> {
         let data = secret.data.as_ref();
         let text = |key: &str| {
             data.and_then(|data| data.get(key))
@@ -83,11 +85,11 @@ impl Journal {
                 .filter(|t| !t.is_empty())
         };
         let time = |key: &str| text(key).and_then(|time| time.parse::<Timestamp>().ok());
-        Self {
+        Ok(Self {
             current: text(CURRENT).map(Credential::new),
             pending: text(PENDING).map(|secret| Pending {
                 credential: Credential::new(secret),
-                reason: reason(text(PENDING_REASON).as_deref()),
+                reason: Reason::named(text(PENDING_REASON).as_deref()),
                 since: time(PENDING_SINCE).unwrap_or_default(),
                 request: text(PENDING_REQUEST),
                 revocation: text(PENDING_REVOCATION),
@@ -103,13 +105,13 @@ impl Journal {
             handled_revocation: text(HANDLED_REVOCATION),
             proved: text(PROVED),
             version: secret.resource_version(),
-        }
+        })
     }
 
-    fn data(&self) -> BTreeMap<String, ByteString> {
+    fn data(&self) -> Result<BTreeMap<String, ByteString>, serde_json::Error> {
         let exposed = |credential: &Credential| credential.expose().to_owned();
         let (pending, previous) = (self.pending.as_ref(), self.previous.as_ref());
-        [
+        Ok([
             (CURRENT, self.current.as_ref().map(exposed)),
             (PENDING, pending.map(|pending| exposed(&pending.credential))),
             (
@@ -137,40 +139,50 @@ impl Journal {
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), ByteString(value?.into_bytes()))))
-        .collect()
+        .collect())
+    }
+
+    fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 }
 
-/// The reason that a word of the journal stands for. One that is unknown, from another version of the operator, gets no
-/// overlap: an old secret that was revoked must not stay valid.
-fn reason(word: Option<&str>) -> Reason {
-    let known = Reason::ALL.into_iter();
-    known
-        .into_iter()
-        .find(|reason| Some(reason.as_str()) == word)
-        .unwrap_or(Reason::Revoked)
+/// What a journal can hold.
+pub trait Content: Sized {
+    /// What the Secret says.
+    /// # Errors
+    /// When it cannot be read: then nobody may write over it.
+    fn from_secret(secret: &Secret) -> Result<Self, serde_json::Error>;
+
+    /// What the Secret is to say.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn data(&self) -> Result<BTreeMap<String, ByteString>, serde_json::Error>;
+
+    /// The resourceVersion that was read; `None` when the journal does not exist yet.
+    fn version(&self) -> Option<&str>;
 }
 
 /// Reads a journal.
-pub async fn read(api: &Api<Secret>, name: &str) -> Result<Option<Journal>, kube::Error> {
-    Ok(api
-        .get_opt(name)
-        .await?
-        .map(|secret| Journal::from_secret(&secret)))
+pub async fn read<T: Content>(api: &Api<Secret>, name: &str) -> Result<Option<T>, kube::Error> {
+    let found = api.get_opt(name).await?;
+    let read = found.map(|secret| T::from_secret(&secret)).transpose();
+    read.map_err(kube::Error::SerdeError)
 }
 
 /// Writes a journal over the version that it was read from, or creates it when it was not there. Fails with a
 /// conflict when somebody else wrote in between. Returns it with its new version.
-pub async fn write(
+pub async fn write<T: Content>(
     api: &Api<Secret>,
     name: &str,
     object: &str,
-    journal: &Journal,
-) -> Result<Journal, kube::Error> {
+    journal: &T,
+) -> Result<T, kube::Error> {
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            resource_version: journal.version.clone(),
+            resource_version: journal.version().map(str::to_owned),
             labels: Some(BTreeMap::from([(
                 annotations::MANAGED_BY.to_owned(),
                 annotations::MANAGER.to_owned(),
@@ -178,18 +190,18 @@ pub async fn write(
             annotations: Some(BTreeMap::from([(OBJECT.to_owned(), object.to_owned())])),
             ..ObjectMeta::default()
         },
-        data: Some(journal.data()),
+        data: Some(journal.data().map_err(kube::Error::SerdeError)?),
         ..Secret::default()
     };
     let parameters = PostParams {
         field_manager: Some(annotations::MANAGER.to_owned()),
         ..PostParams::default()
     };
-    let written = match journal.version {
+    let written = match journal.version() {
         Some(_) => api.replace(name, &parameters, &secret).await?,
         None => api.create(&parameters, &secret).await?,
     };
-    Ok(Journal::from_secret(&written))
+    T::from_secret(&written).map_err(kube::Error::SerdeError)
 }
 
 /// Deletes a journal, if it is still the version that was read.
@@ -235,20 +247,20 @@ mod tests {
         };
         for journal in [journal, Journal::default()] {
             let secret = Secret {
-                data: Some(journal.data()),
+                data: Some(journal.data().unwrap()),
                 ..Secret::default()
             };
-            assert_eq!(Journal::from_secret(&secret), journal);
+            assert_eq!(Journal::from_secret(&secret).unwrap(), journal);
         }
     }
 
     #[test]
     fn a_reason_that_is_unknown_gets_no_overlap() {
         for known in Reason::ALL {
-            assert_eq!(reason(Some(known.as_str())), known);
+            assert_eq!(Reason::named(Some(known.as_str())), known);
         }
-        assert_eq!(reason(Some("Later")), Reason::Revoked);
-        assert_eq!(reason(None), Reason::Revoked);
+        assert_eq!(Reason::named(Some("Later")), Reason::Revoked);
+        assert_eq!(Reason::named(None), Reason::Revoked);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! secrets be valid, the old one stays so from before the new one is anywhere until [`Facts::overlap`] after it was
 //! proved, so that nobody who reads the Secret late is refused.
 
+pub mod book;
 pub mod flow;
 pub mod journal;
 pub mod pace;
@@ -24,8 +25,12 @@ use crate::provider::{Credential, CredentialKind, Credentials, Previous};
 /// [`Facts::overlap`] after the proof; until then, and if the operator is down for long, the workload depends on it.
 const UNFINISHED: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// A secret is replaced so long before the authorization server lets it expire.
+/// A secret is replaced so long before the authorization server lets it expire; sooner after a part of its life, where it
+/// does not live for days.
 const BEFORE_EXPIRY: SignedDuration = SignedDuration::from_hours(24);
+
+/// That part is all but this one.
+const LAST_PART: i32 = 3;
 
 /// Why a new credential is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,17 +47,20 @@ pub enum Reason {
     Expiring,
     /// It reached its age.
     Due,
+    /// The client is to be another, and the authorization server does not change one that is registered.
+    Changed,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::First,
         Self::MethodChanged,
         Self::Revoked,
         Self::Requested,
         Self::Expiring,
         Self::Due,
+        Self::Changed,
     ];
 
     /// The label that metrics show, and the word in the journal.
@@ -64,11 +72,22 @@ impl Reason {
             Self::Requested => "Requested",
             Self::Expiring => "Expiring",
             Self::Due => "Due",
+            Self::Changed => "Changed",
         }
     }
 
+    /// The reason that a word of a journal stands for. One that is unknown, from another version of the operator, gets no
+    /// overlap: an old secret that was revoked must not stay valid.
+    pub fn named(word: Option<&str>) -> Self {
+        let known = Self::ALL.into_iter();
+        known
+            .into_iter()
+            .find(|reason| Some(reason.as_str()) == word)
+            .unwrap_or(Self::Revoked)
+    }
+
     /// Whether the old credential may stay valid for a while.
-    const fn overlaps(self) -> bool {
+    pub const fn overlaps(self) -> bool {
         !matches!(self, Self::First | Self::MethodChanged | Self::Revoked)
     }
 }
@@ -217,8 +236,15 @@ fn requested(facts: &Facts<'_>) -> Option<Choice> {
 fn expiring(facts: &Facts<'_>) -> Option<Choice> {
     // What the server tells of may be another secret by now, which is set right and not replaced.
     (facts.at_server == facts.current()).then_some(())?;
-    let replaced = facts.expires?.checked_sub(BEFORE_EXPIRY).ok()?;
-    (replaced <= facts.now).then_some(Choice::Make(Reason::Expiring))
+    let renewal = renewal(facts.expires?, facts.journal?.rotated_at);
+    (renewal <= facts.now).then_some(Choice::Make(Reason::Expiring))
+}
+
+/// When a secret is replaced that the authorization server lets expire, if it is known since when it is valid.
+pub fn renewal(expires: Timestamp, since: Option<Timestamp>) -> Timestamp {
+    let life = since.map(|since| expires.duration_since(since));
+    let before = life.map_or(BEFORE_EXPIRY, |life| (life / LAST_PART).min(BEFORE_EXPIRY));
+    expires.checked_sub(before).unwrap_or(expires)
 }
 
 fn due(facts: &Facts<'_>) -> Option<Choice> {

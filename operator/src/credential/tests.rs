@@ -114,6 +114,10 @@ fn a_journal_that_is_lost_or_was_begun_comes_first() {
 #[test]
 fn the_reasons_for_a_new_one_come_in_their_order() {
     let (settled, overlapping) = (settled(), overlapping());
+    let old = Journal {
+        rotated_at: Some(time(-10_000_000)),
+        ..settled.clone()
+    };
     let now = secret("now");
     let with = |journal| Facts {
         overlap: Some(seconds(500)),
@@ -211,7 +215,7 @@ fn the_reasons_for_a_new_one_come_in_their_order() {
             "expires today",
             Facts {
                 expires: Some(time(1000) + day),
-                ..with(&settled)
+                ..with(&old)
             },
             Choice::Make(Reason::Expiring),
         ),
@@ -219,6 +223,22 @@ fn the_reasons_for_a_new_one_come_in_their_order() {
             "expires later",
             Facts {
                 expires: Some(time(1001) + day),
+                ..with(&old)
+            },
+            keep.clone(),
+        ),
+        (
+            "does not live for days, and two thirds of its life are over",
+            Facts {
+                expires: Some(time(1500)),
+                ..with(&settled)
+            },
+            Choice::Make(Reason::Expiring),
+        ),
+        (
+            "does not live for days, and they are not",
+            Facts {
+                expires: Some(time(1503)),
                 ..with(&settled)
             },
             keep.clone(),

@@ -27,7 +27,10 @@ pub enum EgressError {
     /// There is no trusted connection.
     #[error("no trusted connection: {0}")]
     Tls(TlsProblem),
-    /// There is no connection, or it broke, or what came over it was not HTTP.
+    /// There is no connection; nothing was sent.
+    #[error("the server cannot be reached")]
+    NotConnected,
+    /// The connection broke, or what came over it was not HTTP.
     #[error("the server cannot be reached or broke the connection")]
     Unreachable,
     /// The name in the URL is not known.
@@ -123,6 +126,20 @@ impl From<&rustls::Error> for TlsProblem {
 pub(super) struct RefusedAddress(pub(super) Refusal);
 
 impl EgressError {
+    /// Whether the request may have arrived.
+    pub const fn may_have_arrived(&self) -> bool {
+        !matches!(
+            self,
+            Self::Refused(_)
+                | Self::Tls(_)
+                | Self::NotConnected
+                | Self::UnknownHost
+                | Self::Request
+                | Self::CaBundle
+                | Self::Client
+        )
+    }
+
     /// What an error of the HTTP stack means. Its text, which may hold the URL, is left behind.
     pub(super) fn of(error: &reqwest::Error) -> Self {
         let mut known = None;
@@ -141,6 +158,8 @@ impl EgressError {
             Self::UnknownHost
         } else if error.is_builder() {
             Self::Request
+        } else if error.is_connect() {
+            Self::NotConnected
         } else {
             Self::Unreachable
         }

@@ -44,6 +44,20 @@ pub fn allowed(server: &McpServer, caller: Caller<'_>) -> BTreeSet<String> {
         .collect()
 }
 
+/// The scopes of `server` that clients may have which registered themselves.
+pub fn self_registered(server: &McpServer) -> BTreeSet<String> {
+    let entries = server.spec.allowed_clients.iter().flatten();
+    let declared = scopes::effective(server);
+    entries
+        .filter(|entry| entry.self_registered == Some(true))
+        .flat_map(|entry| match &entry.scopes {
+            Some(names) => names.iter().map(|name| name.0.clone()).collect(),
+            None => scopes::challenged(server),
+        })
+        .filter(|scope| declared.contains_key(scope))
+        .collect()
+}
+
 fn covers(entry: &AllowedClients, own: &str, caller: Caller<'_>) -> bool {
     let named = entry
         .names

@@ -70,10 +70,10 @@ pub fn denials(
         .filter_map(|(id, denial)| Some((id.clone(), gone(*denial, now.as_second())?)))
         .collect();
     for (client, labels) in clients {
-        if is_suspended(client)
-            && can_have_tokens(server, client, labels)
-            && let Some(id) = id(client, installation)
-        {
+        if !is_suspended(client) || !can_have_tokens(server, client, labels) {
+            continue;
+        }
+        for id in id(client, installation).into_iter().chain(previous_ids(client)) {
             let since = before
                 .get(&id)
                 .map_or_else(|| now.as_second(), |denial| denial.since);
@@ -138,10 +138,23 @@ fn can_have_tokens(server: &McpServer, client: &McpClient, labels: &BTreeMap<Str
     same_home && (granted(client).any(|granted| granted == name) || asks())
 }
 
-/// The id that a client which somebody else registers has proved to be. That of any other never changes.
+/// The id of a client that somebody else registers, as it was proved, or of one whose id the authorization server has
+/// chosen. That of any other never changes.
 pub fn proved_id(client: &McpClient) -> Option<&str> {
-    client.spec.existing.as_ref()?;
-    client.status.as_ref()?.client_id.as_deref()
+    let status = client.status.as_ref()?;
+    if client.spec.existing.is_none() {
+        status.registration.as_ref()?;
+    }
+    status.client_id.as_deref()
+}
+
+/// The ids that it had before, where the authorization server chooses a new one with each credential.
+fn previous_ids(client: &McpClient) -> impl Iterator<Item = String> {
+    let registration = client
+        .status
+        .iter()
+        .filter_map(|status| status.registration.as_ref());
+    registration.flat_map(|registration| registration.previous.iter().map(|id| id.client_id.clone()))
 }
 
 /// The McpServers, by namespace and name, whose gates may refuse the tokens of a client: none as long as it is not

@@ -249,3 +249,22 @@ fn a_client_of_somebody_else_speaks_only_for_what_it_proved_to_be() {
         "another who has the credential does not lift it"
     );
 }
+
+/// Where the server chooses a new id with each credential, tokens of all of them are refused.
+#[test]
+fn the_ids_of_before_are_denied_too_and_not_admitted_again() {
+    let status = json!({"clientId": "now", "registration": {"previous": [
+        {"clientId": "before", "until": "2026-01-03T00:00:00Z"},
+    ]}});
+    let server = server(&Value::Null);
+    let suspended = client("team", &json!({}), status.clone());
+    let denied = after(&server, &[suspended], &Denials::new(), now());
+    assert_eq!(denied.keys().collect::<Vec<_>>(), ["before", "now"]);
+    let resumed = client("team", &json!({"suspended": false}), status);
+    let denied = after(&server, &[resumed], &denied, now());
+    assert_eq!(
+        denied.keys().collect::<Vec<_>>(),
+        ["before"],
+        "its registration ended with the suspension"
+    );
+}

@@ -61,6 +61,12 @@ pub fn judge<'a>(
     policy: &TokenExchangePolicy,
     parties: Parties<'a>,
 ) -> Result<Accepted<'a>, Option<Refusal>> {
+    if parties.authorization_server.spec.dynamic_registration.is_some() {
+        return Err(Some(Refusal::new(
+            "ExchangeUnsupported",
+            "The authorization server offers registration of clients only: nobody can be let exchange tokens there",
+        )));
+    }
     let asked: BTreeSet<String> = policy
         .spec
         .scopes

@@ -5,9 +5,11 @@ pub mod delivery;
 pub mod denial;
 pub mod enforcement;
 pub mod exchange;
+pub mod external;
 pub mod grants;
 pub mod hosts;
 pub mod names;
+pub mod presets;
 pub mod scopes;
 
 /// A decision against what somebody asked for, in the words of a condition.

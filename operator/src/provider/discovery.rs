@@ -20,6 +20,12 @@ pub struct Discovered {
     pub metadata: DiscoveredMetadata,
     /// The grant types that the server knows.
     pub grant_types: BTreeSet<String>,
+    /// Where clients register (RFC 7591), if they can.
+    pub registration_endpoint: Option<String>,
+    /// How clients may authenticate at the token endpoint; empty where the server does not say.
+    pub authentication_methods: BTreeSet<String>,
+    /// The scopes that the server names.
+    pub scopes: BTreeSet<String>,
 }
 
 /// Why the metadata is not there or cannot be believed. Repeats nothing of it.
@@ -88,7 +94,12 @@ impl DiscoveryError {
         !matches!(
             self,
             Self::Status { .. }
-                | Self::Egress(EgressError::Timeout | EgressError::Unreachable | EgressError::UnknownHost)
+                | Self::Egress(
+                    EgressError::Timeout
+                        | EgressError::NotConnected
+                        | EgressError::Unreachable
+                        | EgressError::UnknownHost
+                )
         )
     }
 }
@@ -100,8 +111,13 @@ struct Document {
     authorization_endpoint: Option<String>,
     token_endpoint: Option<String>,
     jwks_uri: Option<String>,
+    registration_endpoint: Option<String>,
     #[serde(default)]
     grant_types_supported: BTreeSet<String>,
+    #[serde(default)]
+    token_endpoint_auth_methods_supported: BTreeSet<String>,
+    #[serde(default)]
+    scopes_supported: BTreeSet<String>,
 }
 
 /// Fetches the metadata and checks it.
@@ -141,7 +157,10 @@ fn judge(issuer: &str, endpoints: &Endpoints, document: Document) -> Result<Disc
         authorization_endpoint,
         token_endpoint,
         jwks_uri,
+        registration_endpoint,
         grant_types_supported,
+        token_endpoint_auth_methods_supported,
+        scopes_supported,
     } = document;
     match named {
         Some(named) if named == issuer => {}
@@ -178,6 +197,12 @@ fn judge(issuer: &str, endpoints: &Endpoints, document: Document) -> Result<Disc
     if endpoints.jwks.is_none() {
         at_a_place("jwks_uri", &jwks_uri)?;
     }
+    if let Some(registration) = registration_endpoint
+        .as_deref()
+        .filter(|_| endpoints.registration.is_none())
+    {
+        at_a_place("registration_endpoint", registration)?;
+    }
     Ok(Discovered {
         metadata: DiscoveredMetadata {
             issuer: issuer.to_owned(),
@@ -186,6 +211,9 @@ fn judge(issuer: &str, endpoints: &Endpoints, document: Document) -> Result<Disc
             jwks_uri,
         },
         grant_types: grant_types_supported,
+        registration_endpoint,
+        authentication_methods: token_endpoint_auth_methods_supported,
+        scopes: scopes_supported,
     })
 }
 
@@ -197,6 +225,7 @@ fn places(issuer: &str, endpoints: &Endpoints) -> Result<Vec<Origin>, DiscoveryE
         admin,
         jwks,
         token,
+        registration,
     } = endpoints;
     let named = [
         ("issuer", Some(issuer)),
@@ -204,6 +233,7 @@ fn places(issuer: &str, endpoints: &Endpoints) -> Result<Vec<Origin>, DiscoveryE
         ("endpoints.admin", admin.as_deref()),
         ("endpoints.jwks", jwks.as_deref()),
         ("endpoints.token", token.as_deref()),
+        ("endpoints.registration", registration.as_deref()),
     ];
     named
         .into_iter()

@@ -61,6 +61,25 @@ pub(crate) enum Body<'a> {
     Form(&'a [(&'a str, &'a str)]),
 }
 
+/// What a request shows to be let through.
+#[derive(Clone, Copy)]
+pub(crate) enum Shown<'a> {
+    /// Nothing, or what is in its body.
+    Nothing,
+    /// A token (RFC 6750 section 2.1).
+    Bearer(&'a SecretString),
+    /// A client and its secret (RFC 6749 section 2.3.1), each encoded as in a form.
+    Basic(&'a str, &'a SecretString),
+}
+
+/// A call of [`Effect::Create`] that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotCreated {
+    pub(crate) error: ProviderError,
+    /// It may have been carried out all the same: it was sent, and nothing says that it was refused.
+    pub(crate) may_exist: bool,
+}
+
 /// A request.
 #[derive(Clone)]
 pub(crate) struct Request<'a> {
@@ -69,7 +88,7 @@ pub(crate) struct Request<'a> {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) effect: Effect,
-    pub(crate) bearer: Option<&'a SecretString>,
+    pub(crate) shown: Shown<'a>,
     pub(crate) body: Body<'a>,
     /// How many bytes of the answer are read at most.
     pub(crate) limit: usize,
@@ -90,7 +109,22 @@ impl HttpClient {
     /// # Errors
     /// Unreachable, Untrusted, Refused, Unavailable, Malformed, NotLeading.
     pub(crate) async fn call(&self, request: &Request<'_>) -> Result<Answer, ProviderError> {
-        let pass = self.limits.admit()?;
+        self.make(request).await.map_err(|failure| failure.error)
+    }
+
+    /// The same for a call that must not be made twice.
+    ///
+    /// # Errors
+    /// The same, and whether the call may have been carried out.
+    pub(crate) async fn create(&self, request: &Request<'_>) -> Result<Answer, NotCreated> {
+        self.make(request).await.map_err(|failure| NotCreated {
+            error: failure.error,
+            may_exist: failure.may_be_done,
+        })
+    }
+
+    async fn make(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+        let pass = self.limits.admit().map_err(Failure::unsent)?;
         let result = if pass.is_probe() {
             self.attempt(&pass, request).await
         } else {
@@ -101,20 +135,22 @@ impl HttpClient {
                 .adjust(wait)
                 .await
         };
-        let result = result.map_err(|failure| failure.error);
-        pass.conclude(result.as_ref().err());
+        pass.conclude(result.as_ref().err().map(|failure| &failure.error));
         result
     }
 
     async fn attempt(&self, pass: &Pass<'_>, request: &Request<'_>) -> Result<Answer, Failure> {
-        let _slot = self.limits.turn(pass).await.map_err(Failure::lasting)?;
+        let _slot = self.limits.turn(pass).await.map_err(Failure::unsent)?;
         // After all waiting and right before sending: this is the last look at the lease.
         if request.effect != Effect::Read && !self.leadership.is_held() {
-            return Err(Failure::lasting(ProviderError::NotLeading));
+            return Err(Failure::unsent(ProviderError::NotLeading));
         }
         let begun = Instant::now();
         let Some(result) = self.bounded(request).await else {
-            return Err(Failure::lasting(ProviderError::NotLeading));
+            return Err(Failure {
+                may_be_done: true,
+                ..Failure::unsent(ProviderError::NotLeading)
+            });
         };
         let outcome = match &result {
             Ok(answer) => CallOutcome::Status(answer.status.as_u16()),
@@ -134,10 +170,13 @@ impl HttpClient {
                     retry_after: answer.retry_after,
                 },
                 is_brief: true,
+                // These two say that nothing was begun (RFC 6585 section 4, RFC 9110 section 15.6.4).
+                may_be_done: !matches!(answer.status.as_u16(), 429 | 503),
             }),
             Ok(answer) => Ok(answer),
             Err(error) => Err(Failure {
-                is_brief: matches!(error, EgressError::Unreachable),
+                is_brief: matches!(error, EgressError::Unreachable | EgressError::NotConnected),
+                may_be_done: error.may_have_arrived(),
                 error: classify(request.operation, &error),
             }),
         }
@@ -172,10 +211,11 @@ impl HttpClient {
 
 fn prepare(builder: RequestBuilder, request: &Request<'_>) -> RequestBuilder {
     let builder = builder.header(header::ACCEPT, "application/json");
-    let builder = match request.bearer {
-        // Marked as sensitive by reqwest.
-        Some(token) => builder.bearer_auth(token.expose_secret()),
-        None => builder,
+    // Both are marked as sensitive by reqwest.
+    let builder = match request.shown {
+        Shown::Bearer(token) => builder.bearer_auth(token.expose_secret()),
+        Shown::Basic(id, secret) => builder.basic_auth(id, Some(secret.expose_secret())),
+        Shown::Nothing => builder,
     };
     match request.body {
         Body::Empty => builder,
@@ -190,13 +230,17 @@ struct Failure {
     /// It came quickly and may pass as quickly: a broken connection, an overloaded server. A silent server is none such:
     /// asking it again would hold up the caller, and with it other realms' objects, for as long again.
     is_brief: bool,
+    /// It was sent, and nothing says that it was not carried out.
+    may_be_done: bool,
 }
 
 impl Failure {
-    fn lasting(error: ProviderError) -> Self {
+    /// Of a call that was not sent.
+    fn unsent(error: ProviderError) -> Self {
         Self {
             error,
             is_brief: false,
+            may_be_done: false,
         }
     }
 }
@@ -233,6 +277,7 @@ fn classify(operation: &'static str, error: &EgressError) -> ProviderError {
             why: "the request could not be built",
         },
         EgressError::Timeout
+        | EgressError::NotConnected
         | EgressError::Unreachable
         | EgressError::UnknownHost
         | EgressError::Status(_)

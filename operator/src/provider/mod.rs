@@ -15,6 +15,8 @@ pub mod model;
 mod operator_token;
 pub mod plan;
 pub mod realm;
+pub mod registration;
+mod token_endpoint;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,9 +29,10 @@ use mcp_auth_gate_core::document::TokenType;
 
 pub use error::ProviderError;
 pub use model::{
-    Authentication, ClientSpec, Credential, CredentialKind, Credentials, Grant, Holder, Mark, ObservedClient,
-    ObservedLimits, ObservedOverlap, ObservedResource, ObservedScopes, ObservedTrust, Presence, Previous,
-    Proof, ResourceSpec, ScopeOwner, ScopeSpec, ServiceAccount, SignIn, Subjects,
+    Authentication, ClientSpec, Credential, CredentialKind, Credentials, DocumentsSpec, Doors, DynamicSpec,
+    Grant, Holder, Mark, ObservedClient, ObservedLimits, ObservedOverlap, ObservedRegistration,
+    ObservedResource, ObservedScopes, ObservedTrust, Presence, Previous, Proof, RegistrationSpec,
+    ResourceSpec, ScopeOwner, ScopeSpec, ServiceAccount, SignIn, Subjects,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};
@@ -62,6 +65,10 @@ pub enum Capability {
     SecretOverlap,
     /// The operator can see to it that clients may authenticate with tokens of their ServiceAccounts.
     ServiceAccountTokens,
+    /// Clients can register themselves, and be refused every scope but some.
+    SelfRegistration,
+    /// Clients can be known by the address of a metadata document.
+    MetadataDocuments,
 }
 
 impl Capability {
@@ -75,6 +82,8 @@ impl Capability {
             Self::ReadableSecrets => "ReadableSecrets",
             Self::SecretOverlap => "SecretOverlap",
             Self::ServiceAccountTokens => "ServiceAccountTokens",
+            Self::SelfRegistration => "SelfRegistration",
+            Self::MetadataDocuments => "MetadataDocuments",
         }
     }
 }
@@ -148,6 +157,35 @@ pub trait Provider: Send + Sync {
 
     /// The calls that make tokens of this issuer count, or with `None` undo what was made for it.
     fn plan_trust(&self, issuer: Option<&str>, observed: &ObservedTrust) -> Plan;
+
+    /// What of the realm as a whole decides which clients can register themselves, and for which scopes
+    /// ([`Capability::SelfRegistration`]). `want` as in [`Provider::plan_registration`].
+    async fn observe_registration(
+        &self,
+        want: Option<&RegistrationSpec>,
+        read: Read,
+    ) -> Result<ObservedRegistration, ProviderError>;
+
+    /// The calls that make it so, or with `None` undo what was made for it: first what is in nobody's way any more is
+    /// shut, then what refuses closed scopes is put in force, and only then, if `doors` says so, anything is opened. It can
+    /// take more plans, each from what was read back.
+    fn plan_registration(
+        &self,
+        want: Option<&RegistrationSpec>,
+        doors: Doors,
+        observed: &ObservedRegistration,
+        scopes: &ObservedScopes,
+    ) -> Plan;
+
+    /// Shows at the token endpoint that a client like those that register themselves is refused a closed scope. What it
+    /// needs for that comes with the first plan of [`Provider::plan_registration`]. While nothing that refuses has changed, a
+    /// proof from before will do as `read` says.
+    async fn prove_closed(
+        &self,
+        observed: &ObservedRegistration,
+        read: Read,
+        now: Timestamp,
+    ) -> Result<(), ProviderError>;
 
     /// The calls that delete the client if it is ours.
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan;

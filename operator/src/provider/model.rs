@@ -1,6 +1,7 @@
 //! The vocabulary between reconcilers and providers: what is wanted, what was observed, whose it is.
 
 mod credential;
+mod registration;
 mod subjects;
 
 use std::{
@@ -16,6 +17,7 @@ use serde_json::Value;
 pub use credential::{
     Authentication, Credential, CredentialKind, Credentials, Previous, ServiceAccount, SignIn,
 };
+pub use registration::{DocumentsSpec, Doors, DynamicSpec, ObservedRegistration, RegistrationSpec};
 pub use subjects::{ObservedLimits, ObservedOverlap, ObservedTrust, Subjects};
 
 /// Whose an object at the authorization server is. Everything that we create carries one.

@@ -2,17 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
 use super::identity::Identity;
 use crate::provider::{
     ProviderError,
-    http::{Answer, Body, Effect, HttpClient, ONE, Request},
+    http::{Answer, HttpClient, Shown},
+    token_endpoint::{self, payload},
 };
 
 /// What metrics call it.
@@ -105,7 +105,7 @@ impl Tokens {
                 .map(|audience| ("audience", audience.as_str())),
         );
         form.extend(shown.iter().map(|(name, value)| (*name, value.expose_secret())));
-        let answer = request(http, OPERATION, &self.endpoint, &form).await?;
+        let answer = token_endpoint::request(http, OPERATION, &self.endpoint, Shown::Nothing, &form).await?;
         if answer.status != StatusCode::OK {
             return Err(refused(&answer));
         }
@@ -137,12 +137,6 @@ pub(super) fn issued_at(token: &Token) -> Option<i64> {
     payload::<Issued>(token.access.expose_secret()).map(|issued| issued.iat)
 }
 
-/// What a JWT says. Its signature is not looked at: it came from the token endpoint itself, over TLS.
-pub(super) fn payload<T: DeserializeOwned>(token: &str) -> Option<T> {
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    serde_json::from_slice(&payload).ok()
-}
-
 /// Why there is no token for the operator.
 fn refused(answer: &Answer) -> ProviderError {
     let code = answer.code();
@@ -159,25 +153,6 @@ fn refused(answer: &Answer) -> ProviderError {
         (401, _) | (400, "invalid_client" | "unauthorized_client") => ProviderError::Unauthenticated { code },
         _ => answer.rejected(OPERATION),
     }
-}
-
-/// Posts a form to a token endpoint. Sending it twice does no harm: at worst there is a second token.
-pub(super) async fn request(
-    http: &HttpClient,
-    operation: &'static str,
-    endpoint: &Url,
-    form: &[(&str, &str)],
-) -> Result<Answer, ProviderError> {
-    let request = Request {
-        operation,
-        method: Method::POST,
-        url: endpoint.clone(),
-        effect: Effect::Read,
-        bearer: None,
-        body: Body::Form(form),
-        limit: ONE,
-    };
-    http.call(&request).await
 }
 
 #[cfg(test)]

@@ -92,6 +92,12 @@ impl Plan {
         self.calls.iter().any(|call| call.change == Change::Create)
     }
 
+    /// Whether all that it does is to make things. Who makes what is there already is refused by the server, so such a plan
+    /// may rest on what was read a while ago.
+    pub fn only_creates(&self) -> bool {
+        self.calls.iter().all(|call| call.change == Change::Create)
+    }
+
     /// Only the calls that take permission away.
     #[must_use]
     pub fn revocations(&self) -> Self {

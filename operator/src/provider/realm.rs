@@ -10,7 +10,10 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -133,6 +136,8 @@ pub(crate) struct RealmLimits {
     pub(crate) taken_over: tokio::sync::Mutex<BTreeMap<String, TakeOver>>,
     /// The client ids by which the operator signs in there, for whichever AuthorizationServer.
     operators: Mutex<BTreeSet<String>>,
+    /// Whether clients may register themselves there, so that scopes are closed before they give anything.
+    closes: AtomicBool,
 }
 
 impl RealmLimits {
@@ -151,6 +156,7 @@ impl RealmLimits {
             documents: tokio::sync::Mutex::default(),
             taken_over: tokio::sync::Mutex::default(),
             operators: Mutex::default(),
+            closes: AtomicBool::new(false),
         }
     }
 
@@ -158,6 +164,17 @@ impl RealmLimits {
     /// nobody else's to take over by accident.
     pub(crate) fn note_operator(&self, client_id: &str) {
         self.operators().insert(client_id.to_owned());
+    }
+
+    /// Notes that clients may register themselves there. It stays noted: it costs a little, and not to know it would cost
+    /// more.
+    pub(crate) fn note_self_registration(&self) {
+        self.closes.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether scopes are to be closed before they give anything.
+    pub(crate) fn closes(&self) -> bool {
+        self.closes.load(Ordering::Relaxed)
     }
 
     /// Whether the operator signs in there by this client.

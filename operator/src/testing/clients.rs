@@ -1,10 +1,40 @@
-//! Plans for the clients of the authorization server in memory.
+//! The clients of the authorization server in memory, and plans for them.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use crate::provider::{
-    Call, Change, ClientSpec, Conflict, Credential, Credentials, ObservedClient, Plan, Presence, Verb,
+    Call, Change, ClientSpec, Conflict, Credential, Credentials, Mark, ObservedClient, Plan, Presence, Verb,
+    key::PrivateKey,
 };
+
+/// A client there.
+#[derive(Clone, Debug)]
+pub(crate) struct FakeClient {
+    /// Whose it is; nobody's when `None`.
+    pub(crate) mark: Option<Mark>,
+    /// Its secret; a public client has none, and any works.
+    pub(crate) secret: String,
+    /// The secret before it, with the second until which it is valid.
+    pub(crate) previous: Option<(String, i64)>,
+    /// What it was last told to be.
+    pub(crate) spec: String,
+    /// The scopes that it may ask for.
+    pub(crate) scopes: BTreeSet<String>,
+    /// Whether it is not switched off.
+    pub(crate) enabled: bool,
+    /// How often it was created.
+    pub(crate) created: usize,
+}
+
+/// Thumbprints of the keys that the client may sign with.
+pub(super) fn keys(client: &FakeClient) -> BTreeSet<String> {
+    let previous = client.previous.iter().map(|(secret, _)| secret);
+    let all = previous.chain([&client.secret]).map(Credential::new);
+    all.filter_map(|credential| Some(PrivateKey::of(&credential)?.id()))
+        .collect()
+}
 
 pub(super) fn call(change: Change, id: &str, body: Value) -> Call {
     Call {

@@ -4,6 +4,7 @@
 mod clients;
 mod cluster;
 mod provider;
+mod registrar;
 mod resources;
 
 use std::{
@@ -19,8 +20,10 @@ use kube::{
     runtime::{events::Reporter, watcher},
 };
 
+pub(crate) use clients::FakeClient;
 pub(crate) use cluster::FakeCluster;
-pub(crate) use provider::{FakeClient, FakeServer};
+pub(crate) use provider::FakeServer;
+pub(crate) use registrar::FakeRegistrar;
 pub(crate) use resources::{exchanged, resource};
 
 use crate::{
@@ -28,14 +31,14 @@ use crate::{
     clock::ManualClock,
     cluster::Cluster,
     config::{Config, Surroundings},
-    connections::{Connection, Connections},
+    connections::{Connection, Connections, Side},
     context::{Context, Feeds, GateFeeds},
     controllers::{applied::Applied, mcp_client::Refusals, mcp_server::Probes},
     egress::Egress,
     events::Recorder,
     lease::Leadership,
     metrics::Metrics,
-    provider::{Access, LimitSettings, RealmRegistry},
+    provider::{Access, LimitSettings, RealmRegistry, discovery::Discovered},
     recall::Memory,
     watch::Feed,
 };
@@ -139,6 +142,11 @@ pub(crate) async fn stage(objects: &[serde_json::Value]) -> Stage {
 }
 
 fn connect(ctx: &Context, server: &FakeServer) {
+    connect_side(ctx, Side::Administered(Arc::new(server.clone())));
+}
+
+/// Connects AuthorizationServer `platform/main` in this way.
+pub(crate) fn connect_side(ctx: &Context, side: Side) {
     let metadata = mcp_auth_crds::v1alpha1::DiscoveredMetadata {
         issuer: "https://as.example/realms/r".to_owned(),
         authorization_endpoint: None,
@@ -147,9 +155,12 @@ fn connect(ctx: &Context, server: &FakeServer) {
     };
     let connection = Connection {
         server: Some("as".to_owned()),
-        provider: Arc::new(server.clone()),
+        side,
+        discovered: Discovered {
+            metadata: metadata.clone(),
+            ..Discovered::default()
+        },
         metadata,
-        grant_types: [].into(),
         access: Access::default(),
         ca_bundle: None,
         made_from: String::new(),

@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 
 use super::{
     Writes,
-    clients::{self, call},
+    clients::{self, FakeClient, call, keys},
     resources,
 };
 use mcp_auth_gate_core::document::TokenType;
 
 use crate::provider::{
-    Access, Change, ClientSpec, Credential, Credentials, Holder, Mark, ObservedClient, ObservedLimits,
-    ObservedOverlap, ObservedResource, ObservedScopes, ObservedTrust, Plan, Presence, Proof, Provider,
-    ProviderError, Read, ResourceSpec, ScopeOwner, ScopeSpec, key::PrivateKey,
+    Access, Change, ClientSpec, Credential, Credentials, Doors, Holder, Mark, ObservedClient, ObservedLimits,
+    ObservedOverlap, ObservedRegistration, ObservedResource, ObservedScopes, ObservedTrust, Plan, Presence,
+    Proof, Provider, ProviderError, Read, RegistrationSpec, ResourceSpec, ScopeOwner, ScopeSpec,
 };
 
 /// What the path of a call about a scope begins with: all it can do is to remove one.
@@ -28,24 +28,8 @@ pub(super) const SCOPE: &str = "scope ";
 /// The path of a call about whose tokens of ServiceAccounts count.
 pub(super) const TRUST: &str = "trust";
 
-/// A client there.
-#[derive(Clone, Debug)]
-pub(crate) struct FakeClient {
-    /// Whose it is; nobody's when `None`.
-    pub(crate) mark: Option<Mark>,
-    /// Its secret; a public client has none, and any works.
-    pub(crate) secret: String,
-    /// The secret before it, with the second until which it is valid.
-    pub(crate) previous: Option<(String, i64)>,
-    /// What it was last told to be.
-    pub(crate) spec: String,
-    /// The scopes that it may ask for.
-    pub(crate) scopes: BTreeSet<String>,
-    /// Whether it is not switched off.
-    pub(crate) enabled: bool,
-    /// How often it was created.
-    pub(crate) created: usize,
-}
+/// The path of a call about clients that register themselves.
+pub(super) const REGISTRATION: &str = "registration";
 
 #[derive(Default)]
 struct State {
@@ -55,6 +39,7 @@ struct State {
     /// What was asked for as it is at that moment.
     reads: Vec<(&'static str, Read)>,
     trusts: Option<String>,
+    registration: Value,
     refuses_proofs: bool,
     drops_previous: bool,
 }
@@ -127,7 +112,13 @@ impl FakeServer {
         self.lock().trusts.clone()
     }
 
-    /// From now on no credential works.
+    /// What is in force for clients that register themselves: null, or whether what refuses is (`guards`), and the scopes
+    /// that are open to them (`open`; null while no way is).
+    pub(crate) fn registration(&self) -> Value {
+        self.lock().registration.clone()
+    }
+
+    /// From now on no credential works, and closed scopes are given to everybody.
     pub(crate) fn refuse_proofs(&self) {
         self.lock().refuses_proofs = true;
     }
@@ -140,14 +131,6 @@ impl FakeServer {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
-}
-
-/// Thumbprints of the keys that the client may sign with.
-fn keys(client: &FakeClient) -> BTreeSet<String> {
-    let previous = client.previous.iter().map(|(secret, _)| secret);
-    let all = previous.chain([&client.secret]).map(Credential::new);
-    all.filter_map(|credential| Some(PrivateKey::of(&credential)?.id()))
-        .collect()
 }
 
 #[async_trait]
@@ -242,6 +225,39 @@ impl Provider for FakeServer {
         resources::plan_trust(issuer, observed)
     }
 
+    async fn observe_registration(
+        &self,
+        _: Option<&RegistrationSpec>,
+        _: Read,
+    ) -> Result<ObservedRegistration, ProviderError> {
+        Ok(ObservedRegistration::Seen(Arc::new(self.registration())))
+    }
+
+    fn plan_registration(
+        &self,
+        want: Option<&RegistrationSpec>,
+        doors: Doors,
+        observed: &ObservedRegistration,
+        _: &ObservedScopes,
+    ) -> Plan {
+        resources::plan_registration(want, doors, observed)
+    }
+
+    async fn prove_closed(
+        &self,
+        observed: &ObservedRegistration,
+        _: Read,
+        _: Timestamp,
+    ) -> Result<(), ProviderError> {
+        let guarded = matches!(observed, ObservedRegistration::Seen(seen) if seen["guards"] == true);
+        if guarded && !self.lock().refuses_proofs {
+            return Ok(());
+        }
+        Err(ProviderError::Ungranted {
+            why: "it gives closed scopes".to_owned(),
+        })
+    }
+
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
         let Presence::Held(Holder::Marked(holder)) = &observed.presence else {
             return Plan::default();
@@ -306,6 +322,10 @@ impl Provider for FakeServer {
             let mut state = self.lock();
             if let Some(scope) = call.path.strip_prefix(SCOPE) {
                 state.scopes.remove(scope);
+                continue;
+            }
+            if call.path == REGISTRATION {
+                state.registration = call.body.clone().unwrap_or_default();
                 continue;
             }
             if call.path == TRUST {

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
-    clients::call,
-    provider::{FakeClient, SCOPE, TRUST},
+    clients::{FakeClient, call},
+    provider::{REGISTRATION, SCOPE, TRUST},
 };
 use crate::provider::{
-    Change, Conflict, Credential, Mark, ObservedResource, ObservedScopes, Plan, Presence, ResourceSpec,
-    ScopeSpec,
+    Change, Conflict, Credential, Doors, Mark, ObservedRegistration, ObservedResource, ObservedScopes, Plan,
+    Presence, RegistrationSpec, ResourceSpec, ScopeSpec,
 };
 
 /// A resource of the server in memory that may exchange for these scopes.
@@ -122,6 +122,31 @@ pub(super) fn plan_trust(issuer: Option<&str>, observed: &Value) -> Plan {
     };
     Plan {
         calls: vec![call(change, TRUST, json!(issuer))],
+        conflicts: vec![],
+    }
+}
+
+/// As [`crate::provider::Provider::plan_registration`].
+pub(super) fn plan_registration(
+    want: Option<&RegistrationSpec>,
+    doors: Doors,
+    observed: &ObservedRegistration,
+) -> Plan {
+    let ObservedRegistration::Seen(observed) = observed else {
+        return Plan::default();
+    };
+    let open = |want: &RegistrationSpec| match doors {
+        Doors::Open => json!(want.open),
+        Doors::Leave => observed["open"].clone(),
+        Doors::Shut => Value::Null,
+    };
+    let wanted = want.map_or(Value::Null, |want| json!({"guards": true, "open": open(want)}));
+    let differs = wanted != **observed;
+    Plan {
+        calls: differs
+            .then(|| call(Change::Update, REGISTRATION, wanted))
+            .into_iter()
+            .collect(),
         conflicts: vec![],
     }
 }

@@ -43,6 +43,9 @@ pub(crate) enum Which {
     BothWires,
 }
 
+/// What the spec of an AuthorizationServer says besides.
+pub(crate) struct AuthorizationServerPart(pub(crate) serde_json::Map<String, Value>);
+
 /// All of it.
 pub(crate) struct Protected {
     pub(crate) env: StoryEnv,
@@ -66,16 +69,38 @@ impl Protected {
         rules: &Value,
     ) -> anyhow::Result<Self> {
         let env = StoryEnv::new(world, story).await?;
+        Self::open_to(env, which, rules, None).await
+    }
+
+    /// The same in a realm of the story's own, where the AuthorizationServer lets clients register themselves as this says,
+    /// and the server is open to them with [`READ`].
+    pub(crate) async fn open_to(
+        env: StoryEnv,
+        which: Which,
+        rules: &Value,
+        registration: Option<&AuthorizationServerPart>,
+    ) -> anyhow::Result<Self> {
         alice(&env).await?;
         let scripts = scripts(&env).await?;
         let front = Front::start().await?;
         let (operator, server) = tokio::try_join!(env.start_operator(), start(which, &scripts))?;
         let mut desktop = native(&env, "desktop", &["lab"]);
         desktop["spec"]["access"][0]["scopes"] = json!([READ, WRITE]);
+        let mut main = env.authorization_server("main");
+        let mut lab = lab(&env, &front.resource(), rules);
+        if let Some(part) = registration {
+            for (field, value) in &part.0 {
+                main["spec"][field] = value.clone();
+            }
+            lab["spec"]["allowedClients"] = json!([
+                { "namespaces": { "from": "Same" }, "scopes": [READ, WRITE] },
+                { "selfRegistered": true, "scopes": [READ] },
+            ]);
+        }
         let objects = [
-            env.authorization_server("main"),
+            main,
             service(&env),
-            lab(&env, &front.resource(), rules),
+            lab,
             desktop,
             machine(&env, "robot", &["lab"]),
         ];

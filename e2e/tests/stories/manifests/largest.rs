@@ -295,8 +295,26 @@ fn authorization_server(schema: &Schema, grant: &Value, scopes: usize) -> anyhow
         "grants": vec![grant; schema.limit("grants", "maxItems")?],
         "apis": apis.collect::<Vec<_>>(),
         "adoption": adoption.collect::<Vec<_>>(),
+        "clientRegistration": client_registration(schema)?,
     });
     Ok(object("AuthorizationServer", &spec))
+}
+
+fn client_registration(schema: &Schema) -> anyhow::Result<Value> {
+    let parents = ["h"; 3].map(|letter| letter.repeat(62)).join(".");
+    let hosts = |field: &str, beginning: &str| -> anyhow::Result<Vec<String>> {
+        let most = schema.limit(&format!("clientRegistration.{field}"), "maxItems")?;
+        Ok((0..most)
+            .map(|number| padded(&format!("{beginning}{parents}."), number, 253))
+            .collect())
+    };
+    Ok(json!({
+        "dynamic": { "trustedRedirectHosts": hosts("dynamic.trustedRedirectHosts", "*.")?, "maxClients": 100_000 },
+        "metadataDocuments": {
+            "allowedDomains": hosts("metadataDocuments.allowedDomains", "")?,
+            "redirectHosts": hosts("metadataDocuments.redirectHosts", "*.")?,
+        },
+    }))
 }
 
 fn grant_of_hosts(schema: &Schema) -> anyhow::Result<Value> {

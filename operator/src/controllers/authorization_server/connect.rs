@@ -3,26 +3,28 @@
 use std::sync::{Arc, Mutex};
 
 use kube::ResourceExt as _;
-use mcp_auth_crds::v1alpha1::AuthorizationServer;
+use mcp_auth_crds::v1alpha1::{AuthorizationServer, KeycloakRealm};
 
 use super::{
     desired::{self, Trust},
     kept,
-    observe::{self, Inputs},
+    observe::{self, Credentials, Inputs},
+    self_registration,
     status::Progress,
 };
 use crate::{
     cluster::is_deleting,
-    connections::Connection,
+    connections::{Connection, Side},
     context::Context,
     controllers::{halt::Halt, pass::key},
     error::Error,
     metrics::Kind,
     policy::names,
     provider::{
-        Access, Provider, ProviderError,
+        Access, Capability, Credential, ProviderError, SignIn,
         discovery::{self, Discovered},
         keycloak::{Keycloak, Settings},
+        registration::{self, Registration},
     },
 };
 
@@ -94,25 +96,37 @@ async fn check(
         .await
         .map_err(Error::from)?;
     progress.discovered(&discovered.metadata);
-    let existing =
-        existing.filter(|c| (&c.metadata, &c.grant_types) == (&discovered.metadata, &discovered.grant_types));
-    let provider = match existing {
-        Some(connection) => Arc::clone(&connection.provider),
-        None => provider(server, inputs, &discovered, ctx)?,
+    let existing = existing.filter(|connection| connection.discovered == discovered);
+    let side = match existing {
+        Some(connection) => connection.side.clone(),
+        None => side(server, inputs, &discovered, ctx)?,
     };
-    let access = provider.check_access().await?;
-    refuse_missing(&access)?;
-    provider.take_over().await?;
-    progress.signed_in(&access);
+    let access = match &side {
+        Side::Administered(provider) => {
+            let access = provider.check_access().await?;
+            refuse_missing(&access)?;
+            provider.take_over().await?;
+            progress.signed_in(&access);
+            access
+        }
+        Side::Registering(_) => {
+            let access = Access {
+                capabilities: [Capability::ManagedClients].into(),
+                ..Access::default()
+            };
+            progress.may_register(&access, &inputs.credentials);
+            access
+        }
+    };
     if let Some(connection) = existing.filter(|connection| connection.access == access) {
         connection.confirm(asked);
         return Ok(Arc::clone(connection));
     }
     Ok(Arc::new(Connection {
         server: server.uid(),
-        provider,
-        metadata: discovered.metadata,
-        grant_types: discovered.grant_types,
+        side,
+        metadata: discovered.metadata.clone(),
+        discovered,
         access,
         ca_bundle: inputs.ca_bundle.clone(),
         made_from,
@@ -131,31 +145,74 @@ fn refuse_missing(access: &Access) -> Result<(), Halt> {
     .into())
 }
 
-/// Chooses the provider.
-fn provider(
+/// Chooses the way in.
+fn side(
     server: &AuthorizationServer,
     inputs: &Inputs,
     discovered: &Discovered,
     ctx: &Context,
-) -> Result<Arc<dyn Provider>, Halt> {
-    let Some(realm) = &server.spec.keycloak else {
-        return Err(Halt::refused(
+) -> Result<Side, Halt> {
+    match (&server.spec.keycloak, &inputs.credentials) {
+        (Some(realm), Credentials::Client { client_id, sign_in }) => {
+            let operator = (client_id.as_str(), sign_in);
+            keycloak(server, realm, operator, inputs, discovered, ctx)
+        }
+        (None, Credentials::Registration(token)) => registrar(server, token.clone(), inputs, discovered, ctx),
+        _ => Err(Halt::refused(
             "ProviderMissing",
-            "Say which authorization server it is: keycloak",
-        ));
-    };
+            "Say which authorization server it is: keycloak or dynamicRegistration",
+        )),
+    }
+}
+
+fn registrar(
+    server: &AuthorizationServer,
+    initial_access_token: Option<Credential>,
+    inputs: &Inputs,
+    discovered: &Discovered,
+    ctx: &Context,
+) -> Result<Side, Halt> {
+    let registration = Registration::new(registration::Settings {
+        endpoints: &server.spec.endpoints.clone().unwrap_or_default(),
+        discovered,
+        initial_access_token,
+        ca_bundle: inputs.ca_bundle.as_deref().map(str::as_bytes),
+        realms: &ctx.realms,
+        egress: &ctx.egress,
+        metrics: ctx.metrics.clone(),
+        leadership: ctx.leadership.clone(),
+    })
+    .map_err(Error::from)?;
+    let registration = registration.ok_or_else(|| {
+        Halt::refused(
+            "RegistrationNotOffered",
+            "The metadata names no registration_endpoint: let the authorization server offer registration, or name it in endpoints.registration",
+        )
+    })?;
+    Ok(Side::Registering(Arc::new(registration)))
+}
+
+fn keycloak(
+    server: &AuthorizationServer,
+    realm: &KeycloakRealm,
+    (client_id, sign_in): (&str, &SignIn),
+    inputs: &Inputs,
+    discovered: &Discovered,
+    ctx: &Context,
+) -> Result<Side, Halt> {
     let endpoints = server.spec.endpoints.clone().unwrap_or_default();
     let keycloak = Keycloak::new(Settings {
         realm: &realm.realm,
         endpoints: &endpoints,
         discovered,
-        client_id: inputs.client_id.clone(),
-        sign_in: inputs.sign_in.clone(),
+        client_id: client_id.to_owned(),
+        sign_in: sign_in.clone(),
         token_files: &ctx.config.service_account_token_files,
         clock: ctx.clock.clone(),
         ca_bundle: inputs.ca_bundle.as_deref().map(str::as_bytes),
         installation: &ctx.installation,
         manages_trust: desired::trust(server) == Some(Trust::Ours),
+        self_registration: self_registration::concerns(server),
         client_ids: names::client_id_prefix(&ctx.installation),
         realms: &ctx.realms,
         egress: &ctx.egress,
@@ -163,5 +220,5 @@ fn provider(
         leadership: ctx.leadership.clone(),
     })
     .map_err(Error::from)?;
-    Ok(Arc::new(keycloak))
+    Ok(Side::Administered(Arc::new(keycloak)))
 }

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 
 use kube::ResourceExt as _;
-use mcp_auth_crds::v1alpha1::{AdoptedKind, AuthorizationServer};
+use mcp_auth_crds::v1alpha1::{AdoptedKind, AuthorizationServer, ClientRegistration};
 
-use super::observe::Inputs;
+use super::{
+    observe::{Credentials, Inputs},
+    self_registration,
+};
 use crate::{
     controllers::halt::Halt,
-    policy::names,
-    provider::{Capability, ScopeSpec, SignIn},
+    policy::{names, presets},
+    provider::{Capability, DocumentsSpec, DynamicSpec, RegistrationSpec, ScopeSpec, SignIn},
 };
 
 /// A fingerprint of everything in the cluster that a connection is made from.
@@ -18,11 +21,22 @@ pub(super) fn made_from(server: &AuthorizationServer, inputs: &Inputs) -> String
         format!("{:?}", server.uid()),
         server.spec.issuer.clone(),
         format!("{:?} {:?}", server.spec.endpoints, trust(server)),
-        inputs.client_id.clone(),
-        match &inputs.sign_in {
-            SignIn::Secret(secret) => format!("secret {}", secret.expose()),
-            SignIn::Key(key) => format!("key {}", key.expose()),
-            SignIn::Token => "token".to_owned(),
+        self_registration::concerns(server).to_string(),
+        match &inputs.credentials {
+            Credentials::Client { client_id, sign_in } => {
+                let shown = match sign_in {
+                    SignIn::Secret(secret) => format!("secret {}", secret.expose()),
+                    SignIn::Key(key) => format!("key {}", key.expose()),
+                    SignIn::Token => "token".to_owned(),
+                };
+                format!("{client_id}\n{shown}")
+            }
+            Credentials::Registration(token) => {
+                format!(
+                    "registration {}",
+                    token.as_ref().map_or("", |token| token.expose())
+                )
+            }
         },
         inputs.ca_bundle.clone().unwrap_or_default(),
     ];
@@ -49,6 +63,41 @@ pub(super) fn overlaps(server: &AuthorizationServer) -> bool {
     capabilities
         .into_iter()
         .any(|capability| capability == Capability::SecretOverlap.as_str())
+}
+
+/// Where programs of a user listen.
+const LOOPBACK: [&str; 2] = ["127.0.0.1", "localhost"];
+
+/// What clients are to find that register themselves, but for the scopes that they can have.
+pub(super) fn registration(spec: &ClientRegistration) -> RegistrationSpec {
+    RegistrationSpec {
+        dynamic: spec.dynamic.as_ref().map(|dynamic| DynamicSpec {
+            hosts: dynamic
+                .trusted_redirect_hosts
+                .iter()
+                .map(|host| host.0.clone())
+                .chain(presets::hosts(&dynamic.presets))
+                .collect(),
+            max_clients: dynamic.max_clients,
+        }),
+        documents: spec.metadata_documents.as_ref().map(|documents| DocumentsSpec {
+            domains: documents
+                .allowed_domains
+                .iter()
+                .map(|domain| domain.0.clone())
+                .chain(presets::domains(&documents.presets))
+                .collect(),
+            hosts: match &documents.redirect_hosts {
+                Some(hosts) => hosts.iter().map(|host| host.0.clone()).collect(),
+                None => BTreeSet::from(LOOPBACK.map(str::to_owned)),
+            }
+            .into_iter()
+            .chain(presets::hosts(&documents.presets))
+            .collect(),
+        }),
+        refuse_device_flow: spec.refuse_device_flow == Some(true),
+        ..RegistrationSpec::default()
+    }
 }
 
 /// How it is to come that tokens of ServiceAccounts count.
@@ -116,6 +165,29 @@ mod tests {
             },
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn presets_count_besides_what_is_listed() {
+        let spec = serde_json::from_value(serde_json::json!({
+            "dynamic": {"presets": ["Inspector"], "trustedRedirectHosts": ["app.example"]},
+            "metadataDocuments": {"presets": ["VSCode"], "redirectHosts": []},
+        }))
+        .unwrap();
+        let want = registration(&spec);
+        let set = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        assert_eq!(
+            want.dynamic.unwrap().hosts,
+            set(&["127.0.0.1", "app.example", "github.com", "localhost"])
+        );
+        let documents = want.documents.unwrap();
+        assert_eq!(documents.domains, set(&["vscode.dev"]));
+        assert!(documents.hosts.contains("127.0.0.1") && !documents.hosts.contains("localhost"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, ResourceExt as _, api::ObjectMeta};
 use mcp_auth_crds::{annotations, v1alpha1::AuthorizationServer};
 
-use super::observe::{CA_KEY, CLIENT_ID, CLIENT_SECRET, Inputs};
+use super::observe::{CA_KEY, CLIENT_ID, CLIENT_SECRET, Credentials, Inputs};
 use crate::{
     context::Context,
     controllers::halt::Halt,
@@ -17,6 +17,8 @@ use crate::{
 
 /// Under which key a private key is kept, in whichever form.
 const KEY: &str = "client-key";
+/// Under which key an initial access token is kept; what is there is empty where registration is open.
+const REGISTRATION: &str = "registration";
 /// Under which key it is kept that there is nothing to keep.
 const TOKEN: &str = "service-account-token";
 
@@ -35,18 +37,19 @@ pub(super) async fn keep(server: &AuthorizationServer, inputs: &Inputs, ctx: &Co
     if existing.as_ref().and_then(parse).as_ref() == Some(inputs) {
         return Ok(());
     }
-    let (secret, key, token) = match &inputs.sign_in {
-        SignIn::Secret(secret) => (Some(secret.expose().to_owned()), None, None),
-        SignIn::Key(key) => (None, Some(key.expose().to_owned()), None),
-        SignIn::Token => (None, None, Some(true.to_string())),
+    let mut values = match &inputs.credentials {
+        Credentials::Client { client_id, sign_in } => {
+            let shown = match sign_in {
+                SignIn::Secret(secret) => (CLIENT_SECRET, secret.expose().to_owned()),
+                SignIn::Key(key) => (KEY, key.expose().to_owned()),
+                SignIn::Token => (TOKEN, true.to_string()),
+            };
+            vec![(CLIENT_ID, client_id.clone()), shown]
+        }
+        Credentials::Registration(Some(token)) => vec![(REGISTRATION, token.expose().to_owned())],
+        Credentials::Registration(None) => vec![(REGISTRATION, String::new())],
     };
-    let values = [
-        (CLIENT_ID, Some(inputs.client_id.clone())),
-        (CLIENT_SECRET, secret),
-        (KEY, key),
-        (TOKEN, token),
-        (CA_KEY, inputs.ca_bundle.clone()),
-    ];
+    values.extend(inputs.ca_bundle.clone().map(|bundle| (CA_KEY, bundle)));
     let secret = Secret {
         metadata: ObjectMeta {
             namespace: Some(ctx.config.namespace.clone()),
@@ -60,7 +63,7 @@ pub(super) async fn keep(server: &AuthorizationServer, inputs: &Inputs, ctx: &Co
         data: Some(
             values
                 .into_iter()
-                .filter_map(|(key, value)| Some((key.to_owned(), ByteString(value?.into_bytes()))))
+                .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))
                 .collect(),
         ),
         ..Secret::default()
@@ -92,9 +95,18 @@ fn parse(secret: &Secret) -> Option<Inputs> {
     let secret = text(CLIENT_SECRET).map(|secret| SignIn::Secret(Credential::new(secret)));
     let key = || text(KEY).map(|key| SignIn::Key(Credential::new(key)));
     let token = || text(TOKEN).map(|_| SignIn::Token);
+    let credentials = match text(REGISTRATION) {
+        Some(token) => {
+            let token = Some(token).filter(|token| !token.is_empty());
+            Credentials::Registration(token.map(Credential::new))
+        }
+        None => Credentials::Client {
+            client_id: text(CLIENT_ID)?,
+            sign_in: secret.or_else(key).or_else(token)?,
+        },
+    };
     Some(Inputs {
-        client_id: text(CLIENT_ID)?,
-        sign_in: secret.or_else(key).or_else(token)?,
+        credentials,
         ca_bundle: text(CA_KEY),
     })
 }

@@ -5,6 +5,7 @@ mod connect;
 mod desired;
 mod kept;
 mod observe;
+mod self_registration;
 mod status;
 mod trust;
 
@@ -74,11 +75,14 @@ async fn advance(server: &AuthorizationServer, ctx: &Context, progress: &mut Pro
     let inputs = observe::inputs(server, ctx).await?;
     let connection = connect(server, inputs, ctx, progress).await?;
     desired::check(server)?;
-    // Neither waits for the other.
+    // None waits for another.
     let trusts = trust::keep(server, &connection, ctx, progress).await;
-    manage_apis(server, &connection, ctx).await?;
+    let apis = manage_apis(server, &connection, ctx).await;
+    let registers = self_registration::keep(server, &connection, ctx, progress).await;
+    apis?;
     trusts?;
     progress.registered(&desired::api_scopes(server));
+    registers?;
     Ok(Next::Resync)
 }
 
@@ -88,7 +92,9 @@ async fn manage_apis(
     connection: &Connection,
     ctx: &Context,
 ) -> Result<(), Halt> {
-    let provider = &*connection.provider;
+    let Some(provider) = connection.provider() else {
+        return Ok(());
+    };
     let mark = home::mark(server, &ctx.installation);
     let want = desired::api_scopes(server);
     let consent = |scope: &str| desired::consents(server, scope);
@@ -147,11 +153,12 @@ async fn delete(
     Ok(gone)
 }
 
-/// Removes the scopes of managed APIs, and what was made in the realm so that secrets of clients can overlap or tokens of
-/// ServiceAccounts count.
+/// Removes the scopes of managed APIs, and what was made in the realm so that secrets of clients can overlap, clients
+/// register themselves, or tokens of ServiceAccounts count.
 async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Progress) -> Result<(), Halt> {
     let overlaps = desired::overlaps(server);
-    if desired::api_scopes(server).is_empty() && !overlaps && trust::stored(server).is_none() {
+    let registered = self_registration::stored(server).is_some() || trust::stored(server).is_some();
+    if desired::api_scopes(server).is_empty() && !overlaps && !registered {
         return Ok(());
     }
     let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
@@ -167,7 +174,9 @@ async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Pr
             .await?
         }
     };
-    let provider = &*connection.provider;
+    let Some(provider) = connection.provider() else {
+        return Ok(());
+    };
     if overlaps && !observe::shares_realm(server, provider.realm(), ctx) {
         let replan = || async move {
             let observed = provider.observe_overlap(Read::Fresh).await?;
@@ -175,6 +184,7 @@ async fn clean_up(server: &AuthorizationServer, ctx: &Context, progress: &mut Pr
         };
         settle::remove(provider, replan().await?, || replan().boxed()).await?;
     }
+    self_registration::remove(server, provider, ctx).await?;
     remove_apis(server, provider, ctx).await?;
     trust::remove(server, provider, ctx).await
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt as _};
-use mcp_auth_crds::v1alpha1::{AuthorizationServer, ObjectReference, OperatorCredentials};
+use mcp_auth_crds::v1alpha1::{
+    AuthorizationServer, InitialAccessTokenReference, ObjectReference, OperatorCredentials,
+};
 
 use super::kept;
 use crate::{
@@ -29,13 +31,25 @@ const KEY_JWK: &str = "client-key.jwk";
 /// Key of the certificates, unless the reference names another.
 pub(super) const CA_KEY: &str = "ca.crt";
 
+/// What the operator has in hand at an authorization server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Credentials {
+    /// It signs in as a client.
+    Client {
+        /// Client id of the operator.
+        client_id: String,
+        /// How it signs in.
+        sign_in: SignIn,
+    },
+    /// It registers clients, with this initial access token if there is one.
+    Registration(Option<Credential>),
+}
+
 /// What a connection is made from, besides the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Inputs {
-    /// Client id of the operator.
-    pub(super) client_id: String,
-    /// How it signs in.
-    pub(super) sign_in: SignIn,
+    /// What it has in hand there.
+    pub(super) credentials: Credentials,
     /// Certificate authorities to trust, in PEM.
     pub(super) ca_bundle: Option<String>,
 }
@@ -43,20 +57,65 @@ pub(super) struct Inputs {
 /// Reads the credentials and certificates that the spec refers to.
 pub(super) async fn inputs(server: &AuthorizationServer, ctx: &Context) -> Result<Inputs, Halt> {
     let namespace = server.namespace().unwrap_or_default();
-    let credentials = &server.spec.credentials;
-    let (client_id, sign_in) = match &credentials.service_account_token {
-        Some(token) => {
-            own_namespace(&namespace, &ctx.config.namespace)?;
-            (token.client_id.clone(), SignIn::Token)
+    let credentials = match (&server.spec.credentials, &server.spec.dynamic_registration) {
+        (_, Some(registration)) => {
+            let reference = registration.initial_access_token_ref.as_ref();
+            Credentials::Registration(initial_access_token(reference, &namespace, ctx).await?)
         }
-        None => from_secret(credentials, &namespace, ctx).await?,
+        (credentials, None) => client(credentials.as_ref(), &namespace, ctx).await?,
     };
     let ca_bundle = ca_bundle(server, &namespace, ctx).await?;
     Ok(Inputs {
-        client_id,
-        sign_in,
+        credentials,
         ca_bundle,
     })
+}
+
+/// The client as which the operator signs in.
+async fn client(
+    credentials: Option<&OperatorCredentials>,
+    namespace: &str,
+    ctx: &Context,
+) -> Result<Credentials, Halt> {
+    // Without them the schema lets no AuthorizationServer through.
+    let none = OperatorCredentials::default();
+    let credentials = credentials.unwrap_or(&none);
+    let (client_id, sign_in) = match &credentials.service_account_token {
+        Some(token) => {
+            own_namespace(namespace, &ctx.config.namespace)?;
+            (token.client_id.clone(), SignIn::Token)
+        }
+        None => from_secret(credentials, namespace, ctx).await?,
+    };
+    Ok(Credentials::Client { client_id, sign_in })
+}
+
+/// The token without which nobody may register.
+async fn initial_access_token(
+    reference: Option<&InitialAccessTokenReference>,
+    namespace: &str,
+    ctx: &Context,
+) -> Result<Option<Credential>, Halt> {
+    let Some(reference) = reference else {
+        return Ok(None);
+    };
+    let (name, key) = (&reference.name, reference.key());
+    let secrets: Api<Secret> = ctx.cluster.api(namespace);
+    let memory = &ctx.memory.whole_secrets;
+    let found = memory.read(&secrets, &ctx.feeds.secrets, namespace, name).await?;
+    let Some(secret) = found else {
+        return Err(Halt::waiting(
+            "SecretNotFound",
+            format!("Secret {namespace}/{name} does not exist: create it with the key {key}"),
+        ));
+    };
+    match text(&secret, key) {
+        Some(token) => Ok(Some(Credential::new(token))),
+        None => Err(Halt::refused(
+            "SecretIncomplete",
+            format!("Secret {namespace}/{name} lacks the key {key}: add the initial access token"),
+        )),
+    }
 }
 
 /// The token is the operator's own: who may create an AuthorizationServer elsewhere must not get to use it.
@@ -113,23 +172,20 @@ async fn from_secret(
 
 /// What a Secret holds.
 fn read(secret: &Secret, by_key: bool) -> Option<(String, Credential)> {
-    let text = |key: &str| {
-        let value = secret
-            .data
-            .as_ref()
-            .and_then(|data| data.get(key))
-            .map(|value| value.0.clone());
-        value
-            .and_then(|value| String::from_utf8(value).ok())
-            .map(|value| value.trim_end().to_owned())
-            .filter(|v| !v.is_empty())
-    };
+    let text = |key: &str| text(secret, key);
     let given = if by_key {
         text(KEY_PEM).or_else(|| text(KEY_JWK))
     } else {
         text(CLIENT_SECRET)
     };
     Some((text(CLIENT_ID)?, Credential::new(given?)))
+}
+
+/// A value of a Secret, without the line break that files end with.
+fn text(secret: &Secret, key: &str) -> Option<String> {
+    let value = secret.data.as_ref()?.get(key)?.0.clone();
+    let text = String::from_utf8(value).ok()?.trim_end().to_owned();
+    Some(text).filter(|text| !text.is_empty())
 }
 
 async fn ca_bundle(
@@ -235,7 +291,7 @@ pub(super) fn of_the_same_realm(
     let is_there = |other: &AuthorizationServer| {
         let namespace = other.namespace().unwrap_or_default();
         let connection = ctx.connections.get(&namespace, &other.name_any());
-        connection.is_some_and(|connection| connection.provider.realm() == realm)
+        connection.is_some_and(|connection| connection.realm() == realm)
     };
     let others = ctx.feeds.authorization_servers.store().state().into_iter();
     others

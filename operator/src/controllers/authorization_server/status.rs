@@ -1,21 +1,31 @@
 //! How far a pass got, and the status that follows from it.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::{
     condition::{self, Report, types},
-    v1alpha1::{AuthorizationServer, AuthorizationServerStatus, DiscoveredMetadata, ServiceAccountTrust},
+    v1alpha1::{
+        AuthorizationServer, AuthorizationServerStatus, ClientRegistrationStatus, DiscoveredMetadata,
+        ServiceAccountTrust,
+    },
 };
 
-use super::{observe::Referrers, trust};
+use super::{
+    observe::{Credentials, Referrers},
+    self_registration, trust,
+};
 use crate::{
     controllers::halt::{self, Halt},
     provider::{Access, ScopeSpec},
 };
 
-/// The conditions in the order in which a pass reaches them.
-const ORDER: [&str; 3] = [
+/// The conditions in the order in which a pass reaches them. Only where clients are to register themselves something is
+/// accepted or not.
+const ORDER: [&str; 4] = [
     types::METADATA_DISCOVERED,
     types::CREDENTIALS_VALID,
+    types::ACCEPTED,
     types::REGISTERED,
 ];
 
@@ -27,6 +37,8 @@ pub(super) struct Progress {
     capabilities: Option<Vec<String>>,
     /// By what tokens of ServiceAccounts count, as is known from before or now.
     trust: Option<ServiceAccountTrust>,
+    /// What clients find that register themselves, as is known from before or now.
+    registration: Option<ClientRegistrationStatus>,
     servers: usize,
     clients: usize,
 }
@@ -35,6 +47,7 @@ impl Progress {
     pub(super) fn new(server: &AuthorizationServer, referrers: &Referrers) -> Self {
         Self {
             trust: trust::stored(server).cloned(),
+            registration: self_registration::stored(server).cloned(),
             servers: referrers.servers,
             clients: referrers.clients,
             ..Self::default()
@@ -61,8 +74,46 @@ impl Progress {
             .push(Report::yes(types::CREDENTIALS_VALID, "SignedIn", message));
     }
 
+    /// Whether registration works shows when a client registers: there is nothing to ask before.
+    pub(super) fn may_register(&mut self, access: &Access, credentials: &Credentials) {
+        let capabilities = access.capabilities.iter();
+        self.capabilities = Some(
+            capabilities
+                .map(|capability| capability.as_str().to_owned())
+                .collect(),
+        );
+        let message = match credentials {
+            Credentials::Registration(None) => "The authorization server offers registration to everybody",
+            _ => {
+                "The authorization server offers registration; whether it accepts the initial access token shows when a client is registered"
+            }
+        };
+        self.reports.push(Report::yes(
+            types::CREDENTIALS_VALID,
+            "RegistrationOffered",
+            message,
+        ));
+    }
+
     pub(super) fn trusts(&mut self, trust: Option<ServiceAccountTrust>) {
         self.trust = trust;
+    }
+
+    pub(super) fn registers(&mut self, registration: Option<ClientRegistrationStatus>) {
+        self.registration = registration;
+    }
+
+    /// Clients can register themselves, and have these scopes.
+    pub(super) fn opened(&mut self, scopes: BTreeSet<String>) {
+        let message = match scopes.len() {
+            0 => "Clients can register themselves, and no McpServer is open to them".to_owned(),
+            count => format!("Clients can register themselves, and have {count} scopes at most"),
+        };
+        self.reports.push(Report::yes(types::ACCEPTED, "Proved", message));
+        self.registration = Some(ClientRegistrationStatus {
+            open: true,
+            scopes: scopes.into_iter().collect(),
+        });
     }
 
     pub(super) fn registered(&mut self, scopes: &[ScopeSpec]) {
@@ -83,7 +134,12 @@ pub(super) fn status(
     now: Timestamp,
 ) -> (AuthorizationServerStatus, Vec<Report>) {
     let old = server.status.clone().unwrap_or_default();
-    let parts = halt::complete(&ORDER, progress.reports, halt);
+    let accepts = server.spec.client_registration.is_some();
+    let order: Vec<_> = ORDER
+        .into_iter()
+        .filter(|type_| accepts || *type_ != types::ACCEPTED)
+        .collect();
+    let parts = halt::complete(&order, progress.reports, halt);
     let reports = condition::summarize(parts, &[], "Connected and signed in");
     let generation = server.metadata.generation;
     let count = |number: usize| i64::try_from(number).ok();
@@ -93,6 +149,7 @@ pub(super) fn status(
         capabilities: progress.capabilities.unwrap_or(old.capabilities),
         metadata: progress.metadata.or(old.metadata),
         service_account_issuer: progress.trust,
+        client_registration: progress.registration,
         servers: count(progress.servers),
         clients: count(progress.clients),
     };

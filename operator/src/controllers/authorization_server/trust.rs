@@ -34,9 +34,11 @@ pub(super) async fn keep(
     ctx: &Context,
     progress: &mut Progress,
 ) -> Result<(), Halt> {
-    let provider = &*connection.provider;
+    let Some(provider) = connection.provider() else {
+        return Ok(());
+    };
     match desired::trust(server) {
-        Some(Trust::Ours) => make(server, connection, ctx, progress).await,
+        Some(Trust::Ours) => make(server, connection, provider, ctx, progress).await,
         Some(Trust::Theirs(name)) => {
             if name != provider.trust_name() {
                 remove(server, provider, ctx).await?;
@@ -59,10 +61,10 @@ pub(super) async fn keep(
 async fn make(
     server: &AuthorizationServer,
     connection: &Connection,
+    provider: &dyn Provider,
     ctx: &Context,
     progress: &mut Progress,
 ) -> Result<(), Halt> {
-    let provider = &*connection.provider;
     possible(&connection.access)?;
     let wanted = ServiceAccountTrust {
         identity_provider: provider.trust_name(),

@@ -72,7 +72,7 @@ fn realm(client: &McpClient, ctx: &Context) -> String {
     let own = client.namespace().unwrap_or_default();
     let namespace = reference.namespace_or(&own);
     match ctx.connections.get(namespace, &reference.name) {
-        Some(connection) => connection.provider.realm().to_owned(),
+        Some(connection) => connection.realm().to_owned(),
         None => format!("{namespace}/{}", reference.name),
     }
 }

@@ -11,7 +11,7 @@ use mcp_auth_crds::v1alpha1::{
     GrantType, ManagedClient, McpClient, McpServer,
 };
 
-use super::{accounts, observe::Observed};
+use super::{accounts, observe::Asked};
 use crate::{
     controllers::{
         halt::{self, Halt},
@@ -21,9 +21,9 @@ use crate::{
     policy::{
         access::{self, Caller, Decision},
         grants::Tenant,
-        names,
+        names, presets,
     },
-    provider::{Authentication, ClientSpec, Credential, Grant, Proof, ServiceAccount},
+    provider::{Authentication, ClientSpec, Credential, Grant, ObservedScopes, Proof, ServiceAccount},
 };
 
 /// Lifetime of access tokens, unless the spec says otherwise.
@@ -99,12 +99,14 @@ pub(super) fn client_id(client: &McpClient, installation: &str) -> String {
     )
 }
 
-/// What the client may have of what it asks for.
+/// What the client may have of what it asks for, where `scopes` are those at the authorization server that may be a
+/// server's.
 pub(super) fn access(
     client: &McpClient,
     tenant: Tenant<'_>,
     authorization_server: &AuthorizationServer,
-    observed: &Observed,
+    servers: &[Asked],
+    scopes: &dyn Fn(&McpServer) -> ObservedScopes,
     installation: &str,
 ) -> Granted {
     let name = client.name_any();
@@ -114,7 +116,7 @@ pub(super) fn access(
         exchanges: false,
     };
     let mut granted = Granted::default();
-    for (entry, server) in &observed.servers {
+    for (entry, server) in servers {
         let named = format!(
             "{}/{}",
             entry.server.namespace_or(tenant.namespace),
@@ -141,7 +143,7 @@ pub(super) fn access(
             server,
             caller,
             installation,
-            &observed.scopes,
+            &scopes(server),
         ));
     }
     granted
@@ -163,6 +165,12 @@ fn uses(server: &McpServer, authorization_server: &AuthorizationServer) -> bool 
     let reference = &server.spec.authorization_server_ref;
     Some(reference.namespace_or(&namespace)) == authorization_server.metadata.namespace.as_deref()
         && Some(reference.name.as_str()) == authorization_server.metadata.name.as_deref()
+}
+
+/// Where its users are sent back to.
+pub(super) fn redirect_uris(managed: &ManagedClient) -> Vec<String> {
+    let listed = managed.redirect_uris.iter().cloned();
+    listed.chain(presets::redirect_uris(&managed.presets)).collect()
 }
 
 /// The client at the authorization server.
@@ -192,7 +200,7 @@ pub(super) fn client(
         display_name: managed.display_name.clone().unwrap_or_else(|| client.name_any()),
         enabled: client.spec.suspended != Some(true),
         grants: managed.grant_types.iter().copied().map(grant).collect(),
-        redirect_uris: managed.redirect_uris.iter().cloned().collect(),
+        redirect_uris: redirect_uris(managed).into_iter().collect(),
         authentication: authentication(client, managed, authorization_server),
         consent: signs_users_in && managed.consent != Some(Consent::Skip),
         token_lifetime: lifetime.unwrap_or(ACCESS_TOKEN_LIFETIME),

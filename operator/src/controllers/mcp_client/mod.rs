@@ -3,6 +3,7 @@
 
 mod accounts;
 mod desired;
+mod dynamic;
 mod existing;
 mod observe;
 mod registration;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use kube::{ResourceExt as _, runtime::controller::Action};
-use mcp_auth_crds::v1alpha1::{AuthorizationServer, DeletionPolicy, McpClient};
+use mcp_auth_crds::v1alpha1::{AuthorizationServer, DeletionPolicy, McpClient, McpServer};
 
 use self::{
     registration::{Registration, can_overlap},
@@ -56,7 +57,7 @@ async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
     if !is_deleting(client)
         && let Some(existing) = &client.spec.existing
     {
-        return existing::reconcile(client, existing, ctx).await;
+        return Box::pin(existing::reconcile(client, existing, ctx)).await;
     }
     let mut progress = Progress::default();
     let result = if is_deleting(client) {
@@ -66,11 +67,11 @@ async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
         let forget = flow::forget(ctx, &mark);
         deletion::conclude(Kind::McpClient, client, reference, cleaned, forget, ctx).await
     } else {
-        advance(client, ctx, &mut progress).await
+        Box::pin(advance(client, ctx, &mut progress)).await
     };
-    let now = ctx.now();
+    let (now, sooner) = (ctx.now(), progress.sooner());
     let build = |halt: Option<&Halt>| status::status(client, progress, halt, now);
-    pass::report(
+    let next = pass::report(
         Kind::McpClient,
         client,
         client.status.as_ref(),
@@ -78,7 +79,11 @@ async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
         build,
         ctx,
     )
-    .await
+    .await?;
+    Ok(match (next, sooner) {
+        (Next::Resync, Some(wait)) => Next::After(wait),
+        (next, _) => next,
+    })
 }
 
 /// Brings the client as far as it gets, and notes in `progress` how far that is.
@@ -91,7 +96,7 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         labels: &facts.labels,
     };
     let managed = desired::managed(client)?;
-    if let Err(refusal) = grants::client(&server, tenant, &managed.redirect_uris) {
+    if let Err(refusal) = grants::client(&server, tenant, &desired::redirect_uris(managed)) {
         withdraw(client, &server, ctx).await?;
         progress.withdrawn();
         return Err(Halt::Refused(refusal));
@@ -106,10 +111,28 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         home::stays(&server)?;
     }
     let connection = home::connection(ctx, &server)?;
-    let provider = &*connection.provider;
+    if let Some(registrar) = connection.registrar() {
+        let site = dynamic::Site {
+            client,
+            server: &server,
+            connection: &connection,
+            registrar,
+            ctx,
+        };
+        return Box::pin(site.advance(managed, tenant, progress)).await;
+    }
+    let provider = home::administered(&connection)?;
 
     let observed = observe::observe(client, &connection, ctx.config.resync_interval / 2, ctx).await?;
-    let access = desired::access(client, tenant, &server, &observed, &ctx.installation);
+    let scopes = |_: &McpServer| Arc::clone(&observed.scopes);
+    let access = desired::access(
+        client,
+        tenant,
+        &server,
+        &observed.servers,
+        &scopes,
+        &ctx.installation,
+    );
     let want = desired::client(client, managed, &access, &server, &ctx.installation);
     let plan = provider.plan_client(&want, &observed.client, &observed.scopes, None, ctx.now());
     if let Some(refused) = conflict::refusal(&plan.conflicts, &namespace, &ctx.installation, &server) {
@@ -140,7 +163,8 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         }
         return Err(halt);
     }
-    progress.accepted(&want);
+    progress.identified(&want.client_id);
+    progress.accepted();
     ctx.cluster.add_finalizer(client).await?;
     let alone = rotation.without_overlap();
     registration.put_in_force(&alone, &observed, ctx, progress).await
@@ -152,7 +176,17 @@ async fn withdraw(client: &McpClient, server: &AuthorizationServer, ctx: &Contex
         return Ok(());
     }
     let connection = home::connection(ctx, server)?;
-    let provider = &*connection.provider;
+    if let Some(registrar) = connection.registrar() {
+        let site = dynamic::Site {
+            client,
+            server,
+            connection: &connection,
+            registrar,
+            ctx,
+        };
+        return Box::pin(site.end()).await;
+    }
+    let provider = home::administered(&connection)?;
     let read = Read::Within(ctx.config.resync_interval / 2);
     let mark = home::mark(client, &ctx.installation);
     let observed = provider
@@ -182,7 +216,17 @@ async fn clean_up(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
     let namespace = client.namespace().unwrap_or_default();
     let server = home::authorization_server(ctx, &client.spec.authorization_server_ref, &namespace)?;
     let connection = home::connection(ctx, &server)?;
-    let provider = &*connection.provider;
+    if let Some(registrar) = connection.registrar() {
+        let site = dynamic::Site {
+            client,
+            server: &server,
+            connection: &connection,
+            registrar,
+            ctx,
+        };
+        return Box::pin(site.end()).await;
+    }
+    let provider = home::administered(&connection)?;
     let mark = &home::mark(client, &ctx.installation);
     let client_id = &desired::client_id(client, &ctx.installation);
     let replan = || async move {

@@ -49,7 +49,7 @@ pub(super) async fn observe(
     age: Duration,
     ctx: &Context,
 ) -> Result<Observed, Halt> {
-    let provider = &*connection.provider;
+    let provider = home::administered(connection)?;
     let client_id = desired::client_id(client, &ctx.installation);
     let (observed, scopes) = futures::try_join!(
         provider.observe_client(&client_id, how(client, age)),

@@ -20,7 +20,7 @@ use crate::{
     controllers::{
         applied::PART,
         halt::Halt,
-        owned,
+        home, owned,
         pass::{Next, key},
         settle,
     },
@@ -84,7 +84,7 @@ async fn hold(
     let mut deferred = None;
     if let (Choice::Make(Reason::Due), Some(current)) = (&choice, facts.current()) {
         let (spacing, now) = (ctx.config.rotation_spacing, ctx.clock.instant());
-        if let Err(wait) = ctx.pace.take(connection.provider.realm(), spacing, now) {
+        if let Err(wait) = ctx.pace.take(connection.realm(), spacing, now) {
             deferred = Some(wait);
             choice = Choice::Keep(current.clone());
         }
@@ -151,7 +151,7 @@ impl<'a> Registration<'a> {
             // One that throws the old secret away leaves the new one in force, which the workload needs all the sooner.
             Err(halt) if self.keeps_old_secret(held.as_ref(), ctx) && is_not_kept(&halt) => {
                 tracing::warn!("the authorization server does not keep the old secret while it is replaced");
-                let provider = &*self.connection.provider;
+                let provider = home::administered(self.connection)?;
                 let now = provider.observe_client(&self.want.client_id, Read::Fresh).await?;
                 let alone = Self {
                     rotation: alone,
@@ -161,7 +161,7 @@ impl<'a> Registration<'a> {
             }
             registered => (self, registered?),
         };
-        progress.registered(self.want);
+        progress.registered(&self.want.client_id);
         progress.granted(self.access);
         registration.hand_over(held, wrote, ctx, progress).await
     }
@@ -183,7 +183,7 @@ impl<'a> Registration<'a> {
         observed: &Observed,
         ctx: &Context,
     ) -> Result<bool, Halt> {
-        let (want, provider) = (self.want, &*self.connection.provider);
+        let (want, provider) = (self.want, home::administered(self.connection)?);
         let credentials = held.and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
         let credentials = credentials.as_ref();
         if let Some(held) = held.filter(|_| self.keeps_old_secret(held, ctx)) {
@@ -242,7 +242,7 @@ impl<'a> Registration<'a> {
         let Some(proof) = desired::proof(self.want, self.access, &held.secret) else {
             return Err(Halt::refused("NoGrantTypes", "Name at least one grant type"));
         };
-        let (mark, provider) = (&self.want.mark, &*self.connection.provider);
+        let (mark, provider) = (&self.want.mark, home::administered(self.connection)?);
         let was_pending = held.journal.pending.is_some();
         let facts = self.rotation.facts(None, ctx.now());
         let journal = flow::prove(ctx, mark, provider, held.journal, &proof, wrote, &facts).await?;
@@ -278,7 +278,7 @@ impl<'a> Registration<'a> {
             .as_ref()
             .and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
         if let Some(credentials) = credentials {
-            let provider = &*self.connection.provider;
+            let provider = home::administered(self.connection)?;
             let plan = provider.plan_credentials(&want, &observed.client, &credentials);
             provider.execute(&plan).await?;
             revoked.hand_over(held, true, ctx, progress).await?;
@@ -287,7 +287,7 @@ impl<'a> Registration<'a> {
     }
 
     /// Makes the workload's Secret hold the credential. Returns whether there is a Secret.
-    async fn publish(
+    pub(super) async fn publish(
         &self,
         secret: Option<&Credential>,
         ctx: &Context,

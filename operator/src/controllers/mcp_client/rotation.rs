@@ -68,6 +68,11 @@ impl Rotation {
         }
     }
 
+    /// How long the old credential stays valid.
+    pub(super) fn overlap(&self) -> Option<SignedDuration> {
+        self.overlap
+    }
+
     /// The same where only one secret can be valid.
     pub(super) fn without_overlap(&self) -> Self {
         Self {

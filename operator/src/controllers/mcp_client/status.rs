@@ -1,9 +1,11 @@
 //! How far a pass got, and the status that follows from it.
 
+use std::time::Duration;
+
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::{
     condition::{self, Report, types},
-    v1alpha1::{GrantedAccess, McpClient, McpClientStatus, RotationStatus},
+    v1alpha1::{GrantedAccess, McpClient, McpClientStatus, RegistrationStatus, RotationStatus},
 };
 
 use super::{
@@ -32,7 +34,9 @@ pub(super) const SUSPENDED: &str = "The client is suspended: it gets no tokens u
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     reports: Vec<Report>,
+    sooner: Option<Duration>,
     client_id: Option<String>,
+    registration: Option<RegistrationStatus>,
     granted: Option<Vec<GrantedAccess>>,
     secret: Option<(String, String)>,
     map: Option<String>,
@@ -42,22 +46,48 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn accepted(&mut self, want: &ClientSpec) {
-        self.client_id = Some(want.client_id.clone());
-        self.reports.push(Report::yes(
+    /// When to look again although the pass stopped.
+    pub(super) fn look_again(&mut self, wait: Duration) {
+        self.sooner = Some(wait);
+    }
+
+    /// See [`Progress::look_again`].
+    pub(super) fn sooner(&self) -> Option<Duration> {
+        self.sooner
+    }
+
+    /// It works, but not for all that servers allow.
+    pub(super) fn not_given(&mut self, report: Report) {
+        self.say(report);
+    }
+
+    /// Of two reports of a type the later one counts.
+    fn say(&mut self, report: Report) {
+        self.reports.retain(|said| said.type_ != report.type_);
+        self.reports.push(report);
+    }
+
+    /// By which id the client is known.
+    pub(super) fn identified(&mut self, client_id: &str) {
+        self.client_id = Some(client_id.to_owned());
+    }
+
+    /// How it is registered where the authorization server has chosen its id.
+    pub(super) fn registration(&mut self, registration: RegistrationStatus) {
+        self.registration = Some(registration);
+    }
+
+    pub(super) fn accepted(&mut self) {
+        self.say(Report::yes(
             types::ACCEPTED,
             "Accepted",
             "The client may be registered",
         ));
     }
 
-    pub(super) fn registered(&mut self, want: &ClientSpec) {
-        let message = format!(
-            "Client {} exists at the authorization server as declared",
-            want.client_id
-        );
-        self.reports
-            .push(Report::yes(types::REGISTERED, "Registered", message));
+    pub(super) fn registered(&mut self, client_id: &str) {
+        let message = format!("Client {client_id} exists at the authorization server as declared");
+        self.say(Report::yes(types::REGISTERED, "Registered", message));
     }
 
     /// Nothing of it is in force any more.
@@ -77,7 +107,7 @@ impl Progress {
             scopes: decision.granted.iter().cloned().collect(),
         });
         self.granted = Some(entries.collect());
-        self.reports.push(access_report(access));
+        self.say(access_report(access));
     }
 
     pub(super) fn published(&mut self, name: String, hash: String) {
@@ -94,7 +124,7 @@ impl Progress {
         let message = format!(
             "The authorization server has it that tokens of ServiceAccount {account} stand for this client; the workload proves them itself"
         );
-        self.reports.push(Report::yes(
+        self.say(Report::yes(
             types::CREDENTIALS_READY,
             "ServiceAccountTrusted",
             message,
@@ -102,8 +132,7 @@ impl Progress {
     }
 
     pub(super) fn proved(&mut self, message: &str) {
-        self.reports
-            .push(Report::yes(types::CREDENTIALS_READY, "Proved", message));
+        self.say(Report::yes(types::CREDENTIALS_READY, "Proved", message));
     }
 
     /// Notes how far the credential is on its way from one to the next.
@@ -263,6 +292,7 @@ pub(super) fn status(
         observed_generation: generation,
         conditions: condition::merge(&old.conditions, &reports, generation, now),
         client_id: progress.client_id.or(old.client_id),
+        registration: progress.registration.or(old.registration),
         granted: progress.granted.unwrap_or(old.granted),
         secret_name,
         secret_hash,

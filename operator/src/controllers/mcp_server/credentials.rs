@@ -75,7 +75,7 @@ pub(super) async fn settle(
     flow::prove(
         ctx,
         &want.mark,
-        &*home.connection.provider,
+        home::administered(&home.connection)?,
         held.journal,
         &proof,
         wrote,

@@ -38,11 +38,17 @@ pub(super) fn check(server: &McpServer) -> Result<(), Refusal> {
             "MCP clients would spell resource differently: write it as a URL parser returns it (IP addresses in their canonical form)",
         ));
     }
+    Ok(())
+}
+
+/// Whether the server may be open to clients that register themselves.
+pub(super) fn admits(server: &McpServer, authorization_server: &AuthorizationServer) -> Result<(), Refusal> {
     let opens = |entry: &AllowedClients| entry.self_registered == Some(true);
-    if server.spec.allowed_clients.iter().flatten().any(opens) {
+    let open = server.spec.allowed_clients.iter().flatten().any(opens);
+    if open && authorization_server.spec.client_registration.is_none() {
         return Err(Refusal::new(
             "SelfRegistrationOff",
-            "The authorization server does not let clients register themselves: remove the entry with selfRegistered from allowedClients",
+            "The AuthorizationServer does not let clients register themselves: remove the entry with selfRegistered from allowedClients, or ask for clientRegistration there",
         ));
     }
     Ok(())
@@ -229,10 +235,19 @@ mod tests {
 
     #[test]
     fn a_server_cannot_open_itself_to_clients_that_the_authorization_server_does_not_admit() {
+        let mut home: AuthorizationServer = serde_json::from_value(json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+            "metadata": {"namespace": "platform", "name": "main"},
+            "spec": {"issuer": "https://as/realms/r", "credentials": {"secretRef": {"name": "c"}}},
+        }))
+        .unwrap();
         let mut server = server();
+        assert!(admits(&server, &home).is_ok());
         server.spec.allowed_clients = serde_json::from_value(json!([{"selfRegistered": true}])).unwrap();
-        assert_eq!(check(&server).unwrap_err().reason, "SelfRegistrationOff");
-        server.spec.allowed_clients = None;
+        assert_eq!(admits(&server, &home).unwrap_err().reason, "SelfRegistrationOff");
+        home.spec.client_registration =
+            serde_json::from_value(json!({"dynamic": {"trustedRedirectHosts": ["localhost"]}})).unwrap();
+        assert!(admits(&server, &home).is_ok());
         assert!(check(&server).is_ok());
         server.spec.resource = "https://1/".into();
         assert_eq!(check(&server).unwrap_err().reason, "ResourceNotCanonical");

@@ -5,9 +5,11 @@ mod answers;
 mod credentials;
 mod desired;
 mod gate;
+mod holding;
 mod observe;
 mod probe;
 mod public;
+mod registering;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -20,12 +22,13 @@ use mcp_auth_crds::v1alpha1::McpServer;
 use mcp_auth_gate_core::document::Exchange;
 
 use self::{
-    gate::{Outcome, Withdrawn},
+    gate::Outcome,
+    holding::{hold_back, spec_counts},
     observe::{Home, Observed},
     status::Progress,
 };
 use super::{
-    conflict, deletion, exchange,
+    conflict, deletion,
     halt::{self, Halt},
     home, owned,
     pass::{self, Next},
@@ -37,7 +40,7 @@ use crate::{
     credential::flow,
     error::Error,
     metrics::Kind,
-    policy::{enforcement, exchange::locked, grants::Tenant},
+    policy::{enforcement, exchange::locked, external, grants::Tenant},
     provider::{Credential, ObservedLimits, Plan, Read, ResourceSpec},
 };
 
@@ -70,7 +73,7 @@ async fn reconcile(server: &Arc<McpServer>, ctx: &Arc<Context>) -> Result<Next, 
     } else {
         let advanced = Box::pin(advance(server, ctx, &mut progress)).await;
         if let Err(halt) = &advanced {
-            hold_back(server, &progress, spec_counts(server, halt), ctx)
+            hold_back(server, &progress, spec_counts(server, halt, ctx), ctx)
                 .await
                 .and(advanced)
         } else {
@@ -117,15 +120,16 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     if !has_finalizer(&**server) {
         // It has nothing there that could be taken away.
         desired::check(server).map_err(Halt::Refused)?;
+        desired::admits(server, &authorization_server).map_err(Halt::Refused)?;
         home::stays(&authorization_server)?;
     }
+    external::may_serve(&authorization_server).map_err(Halt::Refused)?;
     let connection = home::connection(ctx, &authorization_server)?;
     let home = Home {
         authorization_server,
         connection,
     };
 
-    let provider = &*home.connection.provider;
     let (observed, want, plan) = look(server, &home, tenant, ctx).await?;
     if let Some(halt) = stop(server, &home, &plan, ctx) {
         take_away(server, &home, &want, &plan, &halt, ctx, progress).await?;
@@ -138,10 +142,7 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     progress.needs_credentials(observed.given.needs_credential());
     let held = credentials::hold(&want, &observed, ctx).await?;
     let secret = held.as_ref().map(|held| &held.secret);
-    let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, secret);
-    let wrote = register(server, &home, &want, secret, plan, ctx).await?;
-    let limits_stay = matches!(observed.resource.limits, ObservedLimits::Locked);
-    progress.registered(&want, limits_stay.then(|| locked(&home.connection.access)));
+    let wrote = registering::register(server, &home, &want, secret, &observed, ctx, progress).await?;
 
     publish(server, &home, &observed, ctx).await?;
     progress.published(server);
@@ -220,51 +221,29 @@ impl Gate<'_> {
     }
 }
 
-/// Takes what was withdrawn out of the policy of a gate, where a pass did not come to give it a new one.
-async fn hold_back(
-    server: &McpServer,
-    progress: &Progress,
-    spec_counts: bool,
-    ctx: &Context,
-) -> Result<(), Halt> {
-    let policies = exchange::policies_of(server, ctx).ok();
-    let withdrawn = Withdrawn {
-        policies: policies.map(|policies| policies.iter().map(|policy| policy.name_any()).collect()),
-        scopes: progress.left().cloned(),
-        spec_counts,
-    };
-    gate::withdraw(server, &withdrawn, ctx).await
-}
-
-/// Whether what the spec says of rules counts although a pass stopped: it waits for something that has nothing to do with
-/// them, and nobody refused or paused the server.
-fn spec_counts(server: &McpServer, halt: &Halt) -> bool {
-    let waits = matches!(halt, Halt::Failed(_) | Halt::Waiting(_));
-    waits && desired::check(server).is_ok() && !halt::is_paused(server)
-}
-
 /// What is the case, what is wanted, and what is to be done about it.
 ///
-/// From memory one can tell that nothing is to be done. What is written rests on what is there now: by now somebody else
-/// may hold the resource or one of the scopes, and then nothing may be given.
+/// From memory one can tell that nothing is to be done, or that all of it is still to be made. What changes something rests
+/// on what is there now: by now somebody else may hold the resource or one of the scopes, and then nothing may be given.
 async fn look(
     server: &McpServer,
     home: &Home,
     tenant: Tenant<'_>,
     ctx: &Context,
 ) -> Result<(Observed, ResourceSpec, Plan), Halt> {
-    let provider = &*home.connection.provider;
-    let mut read = if has_finalizer(server) {
-        Read::Within(ctx.config.resync_interval / 2)
-    } else {
-        // All of it is still to be written.
-        Read::Fresh
-    };
+    let mut read = Read::Within(ctx.config.resync_interval / 2);
     loop {
         let observed = observe::observe(server, home, tenant, read, ctx).await?;
         let want = desired::resource(server, home, &observed, &ctx.installation);
-        let plan = provider.plan_resource(&want, &observed.resource, &observed.scopes, None);
-        if plan.calls.is_empty() || read == Read::Fresh {
+        let plan = home
+            .connection
+            .provider()
+            .map(|provider| provider.plan_resource(&want, &observed.resource, &observed.scopes, None))
+            .unwrap_or_default();
+        let nothing = plan.calls.is_empty();
+        // Of the scopes of others that it gets, each has to be theirs still.
+        let new = plan.only_creates() && want.exchange_scopes.is_empty();
+        if nothing || new || read == Read::Fresh {
             return Ok((observed, want, plan));
         }
         read = Read::Fresh;
@@ -274,7 +253,8 @@ async fn look(
 /// Why no more may be done than to take away, if so.
 fn stop(server: &McpServer, home: &Home, plan: &Plan, ctx: &Context) -> Option<Halt> {
     let namespace = server.namespace().unwrap_or_default();
-    let refused = desired::check(server).err().map(Halt::Refused).or_else(|| {
+    let admitted = desired::check(server).and_then(|()| desired::admits(server, &home.authorization_server));
+    let refused = admitted.err().map(Halt::Refused).or_else(|| {
         conflict::refusal(
             &plan.conflicts,
             &namespace,
@@ -282,7 +262,9 @@ fn stop(server: &McpServer, home: &Home, plan: &Plan, ctx: &Context) -> Option<H
             &home.authorization_server,
         )
     });
-    refused.or_else(|| halt::is_paused(server).then_some(Halt::Paused))
+    refused
+        .or_else(|| registering::held_by_another(server, home, ctx))
+        .or_else(|| halt::is_paused(server).then_some(Halt::Paused))
 }
 
 /// Takes away what is not wanted any more, whatever else stands in the way: else a team could keep what was taken back
@@ -300,37 +282,15 @@ async fn take_away(
         return Ok(());
     }
     progress.leaves(want.exchange_scopes.clone());
-    home.connection.provider.execute(&plan.revocations()).await?;
+    if let Some(provider) = home.connection.provider() {
+        provider.execute(&plan.revocations()).await?;
+    }
     if !matches!(halt, Halt::Paused) {
         progress.lost(server, want);
     } else if let Some(status) = status::without(server, want) {
         ctx.cluster.write_status(server, &status).await?;
     }
     Ok(())
-}
-
-/// Carries out the plan and reads back until nothing is left to do. Returns whether anything was written.
-async fn register(
-    server: &McpServer,
-    home: &Home,
-    want: &ResourceSpec,
-    secret: Option<&Credential>,
-    plan: Plan,
-    ctx: &Context,
-) -> Result<bool, Halt> {
-    let provider = &*home.connection.provider;
-    let replan = || {
-        async move {
-            let resource = provider.observe_resource(&want.resource, Read::Fresh).await?;
-            // Of the scopes, only those that were written are read again.
-            let read = Read::Within(ctx.config.resync_interval / 2);
-            let scopes = provider.observe_scopes(read).await?;
-            Ok(provider.plan_resource(want, &resource, &scopes, secret))
-        }
-        .boxed()
-    };
-    let version = format!("{want:?}");
-    settle::settle(Kind::McpServer, server, provider, plan, &version, replan, ctx).await
 }
 
 /// Writes the ConfigMaps that workloads and gateways read.
@@ -352,7 +312,9 @@ async fn withdraw(
         return Ok(());
     }
     let connection = home::connection(ctx, authorization_server)?;
-    let provider = &*connection.provider;
+    let Some(provider) = connection.provider() else {
+        return Ok(());
+    };
     let read = Read::Within(ctx.config.resync_interval / 2);
     let resource = provider.observe_resource(&server.spec.resource, read).await?;
     let scopes = provider.observe_scopes(read).await?;
@@ -375,8 +337,12 @@ async fn clean_up(server: &McpServer, ctx: &Context) -> Result<(), Halt> {
     let namespace = server.namespace().unwrap_or_default();
     let authorization_server =
         home::authorization_server(ctx, &server.spec.authorization_server_ref, &namespace)?;
+    if external::is_external(&authorization_server).is_some() {
+        // What somebody else has made is theirs to take away.
+        return Ok(());
+    }
     let connection = home::connection(ctx, &authorization_server)?;
-    let provider = &*connection.provider;
+    let provider = home::administered(&connection)?;
     let resource = provider
         .observe_resource(&server.spec.resource, Read::Fresh)
         .await?;

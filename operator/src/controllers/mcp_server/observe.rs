@@ -23,6 +23,7 @@ use crate::{
         delivery::deliverable,
         enforcement,
         exchange::{Accepted, enforceable, give, in_force, subjects},
+        external,
         grants::Tenant,
     },
     provider::{ObservedResource, ObservedScopes, Read, Subjects},
@@ -74,11 +75,16 @@ pub(super) async fn observe(
     read: Read,
     ctx: &Context,
 ) -> Result<Observed, Halt> {
-    let provider = &*home.connection.provider;
-    let (resource, scopes) = futures::try_join!(
-        provider.observe_resource(&server.spec.resource, read),
-        provider.observe_scopes(read)
-    )?;
+    let (resource, scopes) = match home.connection.provider() {
+        Some(provider) => futures::try_join!(
+            provider.observe_resource(&server.spec.resource, read),
+            provider.observe_scopes(read)
+        )?,
+        None => (
+            external::resource(),
+            external::scopes_of(server, &ctx.installation),
+        ),
+    };
     let gate = if enforcement::has_gate(server) {
         gate::observe(server, ctx).await?
     } else {

@@ -56,6 +56,15 @@ impl Progress {
     }
 
     /// It is there as wanted; `locked` tells of limits that are there besides, and cannot be removed.
+    /// Somebody else has made it, and says so.
+    pub(super) fn external(&mut self, want: &ResourceSpec) {
+        self.scopes = Some(want.scopes.keys().cloned().collect());
+        self.exchange = Some(BTreeMap::new());
+        let message = "The AuthorizationServer says that somebody else has made audience and scopes there";
+        self.reports
+            .push(Report::yes(types::REGISTERED, "RegisteredExternally", message));
+    }
+
     pub(super) fn registered(&mut self, want: &ResourceSpec, locked: Option<Refusal>) {
         self.scopes = Some(want.scopes.keys().cloned().collect());
         self.exchange = Some(want.exchange_scopes.clone());

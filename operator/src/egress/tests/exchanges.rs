@@ -222,7 +222,7 @@ async fn nobody_there() {
     drop(listener);
     let client = client(DEVELOPMENT, SERVER);
     let closed = Url::parse(&format!("http://127.0.0.1:{port}/")).unwrap();
-    assert_eq!(client.get(&closed).await.unwrap_err(), EgressError::Unreachable);
+    assert_eq!(client.get(&closed).await.unwrap_err(), EgressError::NotConnected);
     let unknown = Url::parse("https://no-such-host.invalid/").unwrap();
     assert_eq!(client.get(&unknown).await.unwrap_err(), EgressError::UnknownHost);
 }

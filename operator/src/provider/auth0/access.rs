@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::Auth0;
-use crate::provider::{Access, Capability, ProviderError, operator_token::payload};
+use crate::provider::{Access, Capability, ProviderError, token_endpoint::payload};
 
 /// What the operator does, and the scopes of the Management API that it needs for that.
 const NEEDED: [(&str, &[&str]); 3] = [

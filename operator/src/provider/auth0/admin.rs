@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::provider::{
     Call, ProviderError, Verb,
-    http::{Answer, Body, Effect, HttpClient, LIST, ONE, Request},
+    http::{Answer, Body, Effect, HttpClient, LIST, ONE, Request, Shown},
     operator_token::Tokens,
 };
 
@@ -65,7 +65,7 @@ impl Admin {
             method: Method::GET,
             url,
             effect: Effect::Read,
-            bearer: None,
+            shown: Shown::Nothing,
             body: Body::Empty,
             limit: LIST,
         };
@@ -137,7 +137,7 @@ impl Admin {
             method,
             url: self.url(call.operation, &call.path)?,
             effect,
-            bearer: None,
+            shown: Shown::Nothing,
             body: call.body.as_ref().map_or(Body::Empty, Body::Json),
             limit: ONE,
         };
@@ -154,14 +154,14 @@ impl Admin {
     ) -> Result<Answer, ProviderError> {
         let operation = request.operation;
         let token = self.tokens.current(&self.http).await?;
-        request.bearer = Some(&token.access);
+        request.shown = Shown::Bearer(&token.access);
         let answer = self.http.call(&request).await?;
         if !is_refusal(&answer) {
             return Ok(answer);
         }
         self.tokens.forget(&token).await;
         let token = self.tokens.current(&self.http).await?;
-        request.bearer = Some(&token.access);
+        request.shown = Shown::Bearer(&token.access);
         let answer = self.http.call(&request).await?;
         match answer.status {
             StatusCode::UNAUTHORIZED => Err(ProviderError::Unauthenticated {

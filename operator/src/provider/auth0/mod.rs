@@ -43,10 +43,10 @@ use url::Url;
 
 pub use super::keycloak::SetupError;
 use super::{
-    Access, Call, ClientSpec, Credential, Credentials, Mark, ObservedClient, ObservedOverlap,
-    ObservedResource, ObservedScopes, ObservedTrust, Plan, Proof, Provider, ProviderError, Read,
-    RealmRegistry, ResourceSpec, ScopeSpec, SignIn, Verb, discovery::Discovered, http::HttpClient,
-    identity::Identity, operator_token::Tokens,
+    Access, Call, ClientSpec, Credential, Credentials, Doors, Mark, ObservedClient, ObservedOverlap,
+    ObservedRegistration, ObservedResource, ObservedScopes, ObservedTrust, Plan, Proof, Provider,
+    ProviderError, Read, RealmRegistry, RegistrationSpec, ResourceSpec, ScopeSpec, SignIn, Verb,
+    discovery::Discovered, http::HttpClient, identity::Identity, operator_token::Tokens,
 };
 use crate::{
     clock::SharedClock,
@@ -284,6 +284,36 @@ impl Provider for Auth0 {
 
     fn plan_trust(&self, _: Option<&str>, _: &ObservedTrust) -> Plan {
         Plan::default()
+    }
+
+    /// Who registers at Auth0 by itself is not set up by us yet.
+    async fn observe_registration(
+        &self,
+        _: Option<&RegistrationSpec>,
+        _: Read,
+    ) -> Result<ObservedRegistration, ProviderError> {
+        Ok(ObservedRegistration::Unsupported)
+    }
+
+    fn plan_registration(
+        &self,
+        _: Option<&RegistrationSpec>,
+        _: Doors,
+        _: &ObservedRegistration,
+        _: &ObservedScopes,
+    ) -> Plan {
+        Plan::default()
+    }
+
+    async fn prove_closed(
+        &self,
+        _: &ObservedRegistration,
+        _: Read,
+        _: Timestamp,
+    ) -> Result<(), ProviderError> {
+        Err(super::token_endpoint::unproved(
+            "nothing refuses closed scopes to clients that register themselves",
+        ))
     }
 
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {

@@ -8,16 +8,14 @@ use url::Url;
 
 use crate::provider::{
     Credential, CredentialKind, Proof, ProviderError,
-    http::{Answer, HttpClient},
+    http::{Answer, HttpClient, Shown},
     key::{self, PrivateKey},
-    operator_token::{self, TokenAnswer, payload},
+    operator_token::TokenAnswer,
+    token_endpoint::{self, Audience, MADE_UP, payload, ungranted, unproved},
 };
 
 /// What metrics call it.
 const OPERATION: &str = "prove";
-
-/// A code and a token that no server has issued. The verifier has the shortest form that RFC 7636 allows.
-const MADE_UP: &str = "mcp-auth-operator-asks-whether-the-secret-works";
 
 /// Where to prove, and what tokens from there say of their issuer.
 #[derive(Clone, Copy, Debug)]
@@ -135,17 +133,8 @@ impl Prover<'_> {
                 ]);
             }
         }
-        operator_token::request(self.http, OPERATION, self.endpoint, &form).await
+        token_endpoint::request(self.http, OPERATION, self.endpoint, Shown::Nothing, &form).await
     }
-}
-
-fn unproved(why: impl Into<String>) -> ProviderError {
-    ProviderError::Unproved { why: why.into() }
-}
-
-/// The secret was accepted, and that is all.
-fn ungranted(why: impl Into<String>) -> ProviderError {
-    ProviderError::Ungranted { why: why.into() }
 }
 
 fn described(answer: &Answer) -> String {
@@ -202,14 +191,6 @@ struct Claims {
     aud: Audience,
     #[serde(default)]
     scope: String,
-}
-
-/// RFC 7519 section 4.1.3: one, or a list.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(BTreeSet<String>),
 }
 
 fn judge(claims: &Claims, issuer: &str, audience: &str) -> Result<BTreeSet<String>, ProviderError> {

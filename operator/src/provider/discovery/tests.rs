@@ -8,7 +8,9 @@ fn document() -> Document {
         authorization_endpoint: Some(format!("{ISSUER}/auth")),
         token_endpoint: Some(format!("{ISSUER}/token")),
         jwks_uri: Some(format!("{ISSUER}/certs")),
+        registration_endpoint: Some(format!("{ISSUER}/register")),
         grant_types_supported: ["client_credentials".to_owned()].into(),
+        ..Document::default()
     }
 }
 
@@ -75,6 +77,10 @@ fn endpoints_elsewhere_are_not_believed() {
                 with(|d| d.authorization_endpoint = there()),
                 "authorization_endpoint",
             ),
+            (
+                with(|d| d.registration_endpoint = there()),
+                "registration_endpoint",
+            ),
         ] {
             assert_eq!(
                 judge(ISSUER, &Endpoints::default(), document),
@@ -91,6 +97,7 @@ fn endpoints_may_be_where_the_platform_admin_says() {
     let document = || Document {
         token_endpoint: inner("token"),
         jwks_uri: inner("certs"),
+        registration_endpoint: None,
         ..document()
     };
     let endpoints = |text: &str| serde_json::from_str::<Endpoints>(text).unwrap();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Keycloak,
     admin::{Get, IDENTITY_PROVIDERS_ROLE, REALM_ROLE, ROLE},
-    limits, overlap, trust,
+    limits, overlap, registration, trust,
 };
 use crate::provider::{Access, Call, Capability, Change, ProviderError, Verb, http::LIST};
 
@@ -47,6 +47,7 @@ impl Keycloak {
         for (capability, noted) in [
             (Capability::SubjectClients, &self.may_limit),
             (Capability::SecretOverlap, &self.may_overlap),
+            (Capability::SelfRegistration, &self.may_register),
         ] {
             noted.store(access.capabilities.contains(&capability), Ordering::Relaxed);
         }
@@ -77,6 +78,11 @@ impl Keycloak {
                 self.exchanges_tokens && can_limit(&info),
             ),
             (Capability::SecretOverlap, can_overlap(&info)),
+            (Capability::SelfRegistration, can_refuse(&info)),
+            (
+                Capability::MetadataDocuments,
+                can_refuse(&info) && can_read_documents(&info),
+            ),
         ];
         for (capability, _) in can.into_iter().filter(|(_, can)| *can) {
             if manages_realm(&info) {
@@ -118,6 +124,24 @@ impl Keycloak {
 /// Keycloak names this executor only while its feature is on.
 fn can_overlap(info: &Value) -> bool {
     find(executors(info), "id", overlap::EXECUTOR).is_some()
+}
+
+/// Whether there is what refuses closed scopes, and what else it takes to let clients register themselves.
+fn can_refuse(info: &Value) -> bool {
+    let executors = executors(info);
+    let conditions =
+        &info["componentTypes"]["org.keycloak.services.clientpolicy.condition.ClientPolicyConditionProvider"];
+    registration::EXECUTORS
+        .iter()
+        .all(|executor| find(executors, "id", executor).is_some())
+        && registration::CONDITIONS
+            .iter()
+            .all(|condition| find(conditions, "id", condition).is_some())
+}
+
+/// Keycloak names this executor only while its feature is on.
+fn can_read_documents(info: &Value) -> bool {
+    find(executors(info), "id", registration::DOCUMENTS).is_some()
 }
 
 /// Keycloak names this type of identity provider only while its feature is on; the way to authenticate has another, which

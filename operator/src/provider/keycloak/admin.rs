@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::provider::{
     Call, ProviderError, Verb,
-    http::{Answer, Body, Effect, HttpClient, Request},
+    http::{Answer, Body, Effect, HttpClient, Request, Shown},
     operator_token::Tokens,
 };
 
@@ -22,8 +22,13 @@ pub(super) const IDENTITY_PROVIDERS_ROLE: &str = "manage-identity-providers";
 /// What the paths of identity providers begin with.
 pub(super) const IDENTITY_PROVIDERS: &str = "/identity-provider/instances";
 
-/// What the paths of those documents begin with.
-pub(super) const REALM_DOCUMENTS: &str = "/client-policies/";
+/// What the paths begin with of that which belongs to the realm as a whole.
+const OF_THE_REALM: [&str; 4] = [
+    "/client-policies/",
+    "/components",
+    "/default-default-client-scopes",
+    "/default-optional-client-scopes",
+];
 
 /// The administration API of one realm.
 #[derive(Debug)]
@@ -58,7 +63,7 @@ impl Admin {
             method: Method::GET,
             url,
             effect: Effect::Read,
-            bearer: None,
+            shown: Shown::Nothing,
             body: Body::Empty,
             limit: get.limit,
         };
@@ -83,7 +88,7 @@ impl Admin {
             method,
             url: self.url(call.operation, &call.path)?,
             effect,
-            bearer: None,
+            shown: Shown::Nothing,
             body: call.body.as_ref().map_or(Body::Empty, Body::Json),
             limit: crate::provider::http::ONE,
         };
@@ -100,14 +105,14 @@ impl Admin {
     ) -> Result<Answer, ProviderError> {
         let operation = request.operation;
         let token = self.tokens.current(&self.http).await?;
-        request.bearer = Some(&token.access);
+        request.shown = Shown::Bearer(&token.access);
         let answer = self.http.call(&request).await?;
         if !is_refusal(answer.status) {
             return Ok(answer);
         }
         self.tokens.forget(&token).await;
         let token = self.tokens.current(&self.http).await?;
-        request.bearer = Some(&token.access);
+        request.shown = Shown::Bearer(&token.access);
         let answer = self.http.call(&request).await?;
         match answer.status {
             StatusCode::UNAUTHORIZED => Err(ProviderError::Unauthenticated {
@@ -133,7 +138,7 @@ impl Admin {
 fn permission(path: &str) -> &'static str {
     if path.starts_with(IDENTITY_PROVIDERS) {
         IDENTITY_PROVIDERS_ROLE
-    } else if path.starts_with(REALM_DOCUMENTS) {
+    } else if OF_THE_REALM.iter().any(|beginning| path.starts_with(beginning)) {
         REALM_ROLE
     } else {
         ROLE

@@ -12,6 +12,7 @@ use super::{
     admin::Get,
     mark::{attribute, text},
     observe::since,
+    registration::Closing,
     render::LIMITED,
 };
 use crate::provider::{Call, ObservedLimits, ProviderError, Read, http::LIST};
@@ -55,11 +56,17 @@ pub(super) struct Patch {
     pub(super) put: Vec<Value>,
     /// Names of entries not to have.
     pub(super) remove: Vec<String>,
+    /// What is to become of the policy that refuses closed scopes.
+    pub(super) closing: Option<Closing>,
 }
 
 impl Patch {
     pub(super) fn body(&self) -> Value {
-        json!({"put": self.put, "remove": self.remove})
+        let mut body = json!({"put": self.put, "remove": self.remove});
+        if let Some(closing) = &self.closing {
+            body["closing"] = closing.body();
+        }
+        body
     }
 
     pub(super) fn of(body: Option<&Value>) -> Self {
@@ -74,6 +81,7 @@ impl Patch {
                 .filter_map(Value::as_str)
                 .map(str::to_owned)
                 .collect(),
+            closing: body.and_then(|body| Closing::of(body.get("closing")?)),
         }
     }
 
@@ -84,6 +92,7 @@ impl Patch {
             .iter()
             .all(|entry| text(entry, "name").and_then(named) == Some(entry))
             && self.remove.iter().all(|name| named(name).is_none())
+            && self.closing.as_ref().is_none_or(|closing| closing.holds(entries))
     }
 
     /// The entries as the patch makes them. Those of others stay what and where they are.
@@ -91,7 +100,11 @@ impl Patch {
         let put = |entry: &Value| self.put.iter().any(|put| put["name"] == entry["name"]);
         let removed = |entry: &Value| self.remove.iter().any(|name| entry["name"] == **name);
         let kept = entries.iter().filter(|entry| !put(entry) && !removed(entry));
-        kept.chain(&self.put).cloned().collect()
+        let applied = kept.chain(&self.put).cloned().collect();
+        match &self.closing {
+            Some(closing) => closing.apply(applied),
+            None => applied,
+        }
     }
 }
 
@@ -155,23 +168,34 @@ impl Keycloak {
         } else {
             POLICIES
         };
-        let patch = Patch::of(call.body.as_ref());
+        self.merge_patch(&document, &Patch::of(call.body.as_ref()), call)
+            .await
+    }
+
+    /// Carries out `patch`, as `call` says it is called.
+    pub(super) async fn merge_patch(
+        &self,
+        document: &Document,
+        patch: &Patch,
+        call: &Call,
+    ) -> Result<(), ProviderError> {
         let _one_writer = self.admin.http.limits.documents.lock().await;
         self.remember_documents(None);
+        self.remember_registration(None);
         for _ in 0..ROUNDS {
-            let mut whole = self.read_document(&document).await?;
-            if patch.holds(entries(&whole, &document)) {
+            let mut whole = self.read_document(document).await?;
+            if patch.holds(entries(&whole, document)) {
                 return Ok(());
             }
-            whole[document.field] = json!(patch.apply(entries(&whole, &document)));
+            whole[document.field] = json!(patch.apply(entries(&whole, document)));
             let write = Call {
                 body: Some(whole),
                 ..call.clone()
             };
             self.admin.write(&write).await?;
         }
-        let whole = self.read_document(&document).await?;
-        if patch.holds(entries(&whole, &document)) {
+        let whole = self.read_document(document).await?;
+        if patch.holds(entries(&whole, document)) {
             return Ok(());
         }
         Err(ProviderError::Malformed {

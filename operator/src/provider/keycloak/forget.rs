@@ -2,13 +2,16 @@
 
 use tokio::time::Instant;
 
-use super::{Keycloak, mark};
+use super::{Keycloak, mark, registration};
 use crate::provider::{Call, ProviderError, Verb};
 
 impl Keycloak {
     /// Forgets what a call touched. Also after a failure: it may have been carried out.
     pub(super) fn forget(&self, call: &Call, result: &Result<(), ProviderError>) {
         let now = Instant::now();
+        if registration::concerns(call) {
+            self.remember_registration(None);
+        }
         let created = |field: &str| call.body.as_ref().and_then(|body| mark::text(body, field));
         let mut path = call.path.trim_start_matches('/').split('/');
         match (path.next(), path.next()) {

@@ -197,7 +197,7 @@ fn additions(wanted: &BTreeMap<String, Limit>, resource: &str, documents: &Value
             .collect();
         let patch = Patch {
             put,
-            remove: Vec::new(),
+            ..Patch::default()
         };
         (!patch.put.is_empty()).then(|| call(&document, Change::Revoke, "for", resource, &patch))
     };
@@ -217,8 +217,8 @@ fn removals(mark: &Mark, wanted: &BTreeMap<String, Limit>, resource: &str, docum
             .map(str::to_owned)
             .collect();
         let patch = Patch {
-            put: Vec::new(),
             remove,
+            ..Patch::default()
         };
         (!patch.remove.is_empty()).then(|| call(document, Change::Delete, "of", resource, &patch))
     };

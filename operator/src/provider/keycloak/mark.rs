@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::provider::{Holder, Mark, Presence};
 
 /// `true` on everything of ours.
-const MANAGED: &str = "mcpauth.managed";
+pub(super) const MANAGED: &str = "mcpauth.managed";
 /// The installation.
 pub(super) const INSTALLATION: &str = "mcpauth.installation";
 /// The kind of the Kubernetes object.
@@ -114,11 +114,17 @@ pub(super) fn claimable(
     presence.claimable(mark, consent) || is_derived(presence, id, derived)
 }
 
-/// Whether the thing is the object's already.
-pub(super) fn is_ours(mark: &Mark, holder: &Holder, id: Option<&str>, derived: Uuid) -> bool {
+/// Whether the thing is the object's already. The id that the object's own would have is asked for only where it decides:
+/// it is a digest, and a realm has thousands of scopes.
+pub(super) fn is_ours(
+    mark: &Mark,
+    holder: &Holder,
+    id: Option<&str>,
+    derived: impl FnOnce() -> Uuid,
+) -> bool {
     match holder {
         Holder::Marked(holder) => holder.same_object(mark),
-        Holder::Unmarked { .. } => id == Some(derived.to_string().as_str()),
+        Holder::Unmarked { .. } => id == Some(derived().to_string().as_str()),
         Holder::BuiltIn => false,
     }
 }
@@ -224,7 +230,7 @@ mod tests {
             (Holder::Marked(other), Some(id.as_str()), false),
             (Holder::BuiltIn, Some(id.as_str()), false),
         ] {
-            assert_eq!(is_ours(&mark(), &holder, id, derived), ours, "{holder:?}");
+            assert_eq!(is_ours(&mark(), &holder, id, || derived), ours, "{holder:?}");
             assert_eq!(
                 claimable(&mark(), &Presence::Held(holder.clone()), id, derived, false),
                 ours,

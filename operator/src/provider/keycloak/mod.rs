@@ -1,7 +1,7 @@
 //! Keycloak, by its Admin REST API of the realm that it administers.
 //!
 //! ```text
-//!  observe ─▶ memory ─▶ admin ─▶ token        render ─▶ diff ─▶ plan, scopes, limits   prove
+//!  observe ─▶ memory ─▶ admin ─▶ operator_token  render ─▶ diff ─▶ plan, scopes, limits   prove
 //!  documents  (pure)      │        │                       (pure)                        │
 //!                         └────────┴──────────────▶ http, realm ◀───────────────────────┘
 //! ```
@@ -24,8 +24,10 @@ mod observe;
 mod overlap;
 mod plan;
 mod prove;
+mod registration;
 mod render;
 mod scopes;
+mod settings;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -33,7 +35,6 @@ mod trust;
 
 use std::{
     fmt,
-    path::PathBuf,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -42,102 +43,26 @@ use std::{
 
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
-use mcp_auth_crds::v1alpha1::Endpoints;
 use mcp_auth_gate_core::document::TokenType;
-use thiserror::Error;
 use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    Access, ClientSpec, Credential, Credentials, Mark, ObservedClient, ObservedOverlap, ObservedResource,
-    ObservedScopes, ObservedTrust, Plan, Proof, Provider, ProviderError, Read, RealmRegistry, ResourceSpec,
-    ScopeSpec, SignIn, Verb, discovery::Discovered, http::HttpClient, identity::Identity,
-    operator_token::Tokens, realm::canonical,
+    Access, ClientSpec, Credential, Credentials, Doors, Mark, ObservedClient, ObservedOverlap,
+    ObservedRegistration, ObservedResource, ObservedScopes, ObservedTrust, Plan, Proof, Provider,
+    ProviderError, Read, RegistrationSpec, ResourceSpec, ScopeSpec, Verb, http::HttpClient,
+    identity::Identity, operator_token::Tokens, realm::canonical,
 };
-use crate::{
-    clock::SharedClock,
-    egress::{Audience, Egress, EgressError},
-    lease::Leadership,
-    metrics::Metrics,
-};
+use crate::egress::Audience;
+pub use settings::{Settings, SetupError, canonical_realm, server_address};
+
 use admin::Admin;
 use ids::Ids;
+use observe::seen;
 use prove::Prover;
 
 /// The grant type of RFC 8693, which Keycloak names in its metadata when its feature is on.
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-
-/// What a connection to a realm is made of.
-pub struct Settings<'a> {
-    /// Name of the realm.
-    pub realm: &'a str,
-    /// Where to connect instead of where the metadata says.
-    pub endpoints: &'a Endpoints,
-    /// What the realm says of itself.
-    pub discovered: &'a Discovered,
-    /// Client id of the operator's credential.
-    pub client_id: String,
-    /// How the operator signs in.
-    pub sign_in: SignIn,
-    /// Where tokens of the operator's ServiceAccount may be.
-    pub token_files: &'a [PathBuf],
-    /// Tells the time.
-    pub clock: SharedClock,
-    /// Certificates (PEM) to trust for this server, beside those of the platform.
-    pub ca_bundle: Option<&'a [u8]>,
-    /// The installation.
-    pub installation: &'a str,
-    /// Whether the operator is to see to it that tokens of ServiceAccounts count.
-    pub manages_trust: bool,
-    /// What the client ids of this installation begin with, up to and with the dot.
-    pub client_ids: String,
-    /// Limits of all realms.
-    pub realms: &'a RealmRegistry,
-    /// The way out.
-    pub egress: &'a Egress,
-    /// Counts the calls.
-    pub metrics: Metrics,
-    /// Asked before every write.
-    pub leadership: Leadership,
-}
-
-/// Why there is no connection.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum SetupError {
-    /// An address is none.
-    #[error("{which} is not a URL")]
-    Address {
-        /// `issuer`, `endpoints.admin` or `endpoints.token`.
-        which: &'static str,
-    },
-    /// The CA bundle cannot be used.
-    #[error(transparent)]
-    Egress(#[from] EgressError),
-}
-
-/// The address of the server whose administration API is at `<address>/admin`: as `endpoints` says, else the issuer
-/// without its realm.
-///
-/// # Errors
-/// [`SetupError::Address`].
-pub fn server_address(issuer: &str, realm: &str, endpoints: &Endpoints) -> Result<Url, SetupError> {
-    let (which, text) = match &endpoints.admin {
-        Some(admin) => ("endpoints.admin", admin.as_str()),
-        None => (
-            "issuer",
-            issuer.strip_suffix(&format!("/realms/{realm}")).unwrap_or(issuer),
-        ),
-    };
-    Url::parse(text.trim_end_matches('/')).map_err(|_| SetupError::Address { which })
-}
-
-/// The one spelling of a realm, by which AuthorizationServers that mean the same one are recognised.
-///
-/// # Errors
-/// [`SetupError::Address`].
-pub fn canonical_realm(issuer: &str, realm: &str, endpoints: &Endpoints) -> Result<String, SetupError> {
-    Ok(canonical(&server_address(issuer, realm, endpoints)?, realm))
-}
 
 /// A realm of Keycloak. Remembers what it read, secrets of clients among it: never printed.
 pub struct Keycloak {
@@ -159,6 +84,12 @@ pub struct Keycloak {
     may_limit: AtomicBool,
     /// The same for two secrets of one client.
     may_overlap: AtomicBool,
+    /// The same for clients that register themselves.
+    may_register: AtomicBool,
+    /// What decides which clients can register themselves, and when it was asked for.
+    registration: Mutex<Option<registration::Known>>,
+    /// What refused closed scopes when that was shown last, and when.
+    refused: Mutex<Option<registration::Refused>>,
     /// Whether it is to be found out what the credential may do with identity providers.
     manages_trust: bool,
     /// The identity providers of the realm.
@@ -206,6 +137,9 @@ impl Keycloak {
             leadership: settings.leadership,
         };
         http.limits.note_operator(&settings.client_id);
+        if settings.self_registration {
+            http.limits.note_self_registration();
+        }
         let identity = Identity {
             client_id: settings.client_id,
             sign_in: settings.sign_in,
@@ -230,6 +164,9 @@ impl Keycloak {
             documents: Mutex::default(),
             may_limit: AtomicBool::new(false),
             may_overlap: AtomicBool::new(false),
+            may_register: AtomicBool::new(false),
+            registration: Mutex::default(),
+            refused: Mutex::default(),
             manages_trust: settings.manages_trust,
             trust: Mutex::default(),
             saw_clients: Mutex::default(),
@@ -239,6 +176,15 @@ impl Keycloak {
     fn clients(&self) -> MutexGuard<'_, memory::Clients> {
         // Nothing in the critical sections can leave the memory half-changed.
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prover(&self, now: Timestamp) -> Prover<'_> {
+        Prover {
+            http: &self.admin.http,
+            endpoint: &self.token_endpoint,
+            issuer: &self.issuer,
+            now,
+        }
     }
 
     fn known_scopes(&self) -> MutexGuard<'_, memory::Scopes> {
@@ -325,6 +271,37 @@ impl Provider for Keycloak {
         trust::plan(&self.installation, issuer, observed)
     }
 
+    async fn observe_registration(
+        &self,
+        want: Option<&RegistrationSpec>,
+        read: Read,
+    ) -> Result<ObservedRegistration, ProviderError> {
+        if self.may_register.load(Ordering::Relaxed) {
+            self.registration(want, read).await
+        } else {
+            Ok(ObservedRegistration::Unsupported)
+        }
+    }
+
+    fn plan_registration(
+        &self,
+        want: Option<&RegistrationSpec>,
+        doors: Doors,
+        observed: &ObservedRegistration,
+        scopes: &ObservedScopes,
+    ) -> Plan {
+        registration::plan(&self.ids, &self.installation, want, doors, observed, scopes)
+    }
+
+    async fn prove_closed(
+        &self,
+        observed: &ObservedRegistration,
+        read: Read,
+        now: Timestamp,
+    ) -> Result<(), ProviderError> {
+        self.closed_is_refused(observed, read, now).await
+    }
+
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
         plan::client_removal(&self.ids, mark, observed)
     }
@@ -370,9 +347,10 @@ impl Provider for Keycloak {
 
     async fn execute(&self, plan: &Plan) -> Result<(), ProviderError> {
         for call in &plan.calls {
-            let result = match call.verb {
-                Verb::Merge => self.merge(call).await,
-                Verb::Post | Verb::Put | Verb::Patch | Verb::Delete => self.admin.write(call).await,
+            let result = match (self.make_closed(call).await, call.verb) {
+                (Some(result), _) => result,
+                (None, Verb::Merge) => self.merge(call).await,
+                (None, Verb::Post | Verb::Put | Verb::Patch | Verb::Delete) => self.admin.write(call).await,
             };
             self.forget(call, &result);
             result?;
@@ -381,12 +359,6 @@ impl Provider for Keycloak {
     }
 
     async fn prove(&self, proof: &Proof, now: Timestamp) -> Result<(), ProviderError> {
-        let prover = Prover {
-            http: &self.admin.http,
-            endpoint: &self.token_endpoint,
-            issuer: &self.issuer,
-            now,
-        };
-        prover.prove(proof).await
+        self.prover(now).prove(proof).await
     }
 }

@@ -1,7 +1,10 @@
 //! Reading, with the least work: what many ask for is read once for all, and what was read a moment ago is not read
 //! again.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -66,25 +69,45 @@ impl Keycloak {
         Ok(recall())
     }
 
+    /// All clients of the realm, whosever they are.
+    pub(super) async fn all_clients(&self) -> Result<Vec<Value>, ProviderError> {
+        let (mut clients, mut known) = (Vec::new(), HashSet::new());
+        let add = |page: Vec<Value>| {
+            let before = clients.len();
+            clients.extend(page.into_iter().filter(|client| {
+                let id = text(client, "id").unwrap_or_default();
+                known.insert(id.to_owned())
+            }));
+            clients.len() > before
+        };
+        self.pages(&[], add).await?;
+        Ok(clients)
+    }
+
     async fn list_clients(&self) -> Result<(), ProviderError> {
         let mut list = ClientList::new(Instant::now());
+        let ours = [("clientId", self.client_ids.as_str()), ("search", "true")];
+        self.pages(&ours, |page| list.add(&page)).await?;
+        self.clients().keep_list(list);
+        Ok(())
+    }
+
+    /// Gives the clients that a query finds to `add`, page by page; that says whether a page brought anything new.
+    async fn pages(
+        &self,
+        query: &[(&str, &str)],
+        mut add: impl FnMut(Vec<Value>) -> bool + Send,
+    ) -> Result<(), ProviderError> {
+        let most = PAGE.to_string();
         for page in 0..MOST_PAGES {
             let first = (page * PAGE).to_string();
+            let part = [("first", first.as_str()), ("max", most.as_str())];
             let found = self
-                .find_clients(
-                    "list_clients",
-                    &[
-                        ("clientId", self.client_ids.as_str()),
-                        ("search", "true"),
-                        ("first", &first),
-                        ("max", &PAGE.to_string()),
-                    ],
-                )
+                .find_clients("list_clients", &[query, &part].concat())
                 .await?;
+            let full = found.len() >= PAGE;
             // A page that brings nothing new is one of a server that does not know of pages.
-            let is_last = !list.add(&found) || found.len() < PAGE;
-            if is_last {
-                self.clients().keep_list(list);
+            if !add(found) || !full {
                 return Ok(());
             }
         }
@@ -282,5 +305,24 @@ impl Keycloak {
             raw: Some(raw),
             limits: ObservedLimits::Unmarked,
         }
+    }
+}
+
+/// What of a client matters to a plan, where its representation came with something else.
+pub(super) fn seen(raw: &Value) -> ObservedClient {
+    let there = !raw.is_null();
+    ObservedClient {
+        presence: if there {
+            Presence::Held(client_holder(raw, |_| false))
+        } else {
+            Presence::Absent
+        },
+        client_id: text(raw, "clientId").map(str::to_owned),
+        secret: None,
+        is_public: false,
+        secret_expires: None,
+        keys: BTreeSet::new(),
+        raw: there.then(|| raw.clone()),
+        limits: ObservedLimits::Unmarked,
     }
 }

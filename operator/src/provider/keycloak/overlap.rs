@@ -139,13 +139,13 @@ fn call(document: &Document, entry: Value, wanted: bool, documents: &Value) -> O
     let patch = if wanted {
         Patch {
             put: vec![entry],
-            remove: Vec::new(),
+            ..Patch::default()
         }
     } else {
         let name = entry["name"].as_str().map(str::to_owned);
         Patch {
-            put: Vec::new(),
             remove: name.into_iter().collect(),
+            ..Patch::default()
         }
     };
     (!patch.holds(entries(documents, document))).then(|| Call {

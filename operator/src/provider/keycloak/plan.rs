@@ -12,6 +12,7 @@ use super::{
     limits::{self, Limits},
     mark::{claimable, is_ours, text},
     overlap::SecretAttributes,
+    registration,
     render::{self, BASIC, Desired, TOKEN_EXCHANGE},
     scopes,
 };
@@ -41,15 +42,17 @@ pub(super) fn client(
         consent: want.adopt,
         subject: format!("client {}", desired.client_id),
     };
-    match claim.check(observed, &desired) {
-        Some(conflict) => Plan {
+    if let Some(conflict) = claim.check(observed, &desired) {
+        return Plan {
             calls: Vec::new(),
             conflicts: vec![conflict],
-        },
-        None => Plan {
-            calls: client_calls(&desired, observed, at_server, secret, now),
-            conflicts: Vec::new(),
-        },
+        };
+    }
+    let mut calls: Vec<_> = registration::end_of_registration(observed).into_iter().collect();
+    calls.extend(client_calls(&desired, observed, at_server, secret, now));
+    Plan {
+        calls,
+        conflicts: Vec::new(),
     }
 }
 
@@ -121,7 +124,14 @@ pub(super) fn resource(
     let mut calls = Vec::new();
     if ours || !refused {
         // A resource is never switched off, so the time does not matter.
-        calls = client_calls(&desired, observed, at_server, secret, Timestamp::UNIX_EPOCH);
+        calls.extend(registration::end_of_registration(observed));
+        calls.extend(client_calls(
+            &desired,
+            observed,
+            at_server,
+            secret,
+            Timestamp::UNIX_EPOCH,
+        ));
         calls.extend(limits.added);
     }
     calls.extend(scopes.calls);
@@ -202,7 +212,7 @@ fn removal(ids: &Ids, mark: &Mark, observed: &ObservedClient, what: &str) -> Opt
 fn owns(ids: &Ids, mark: &Mark, observed: &ObservedClient) -> bool {
     let id = observed.raw.as_ref().and_then(|raw| text(raw, "id"));
     match &observed.presence {
-        Presence::Held(holder) => is_ours(mark, holder, id, ids.client(mark)),
+        Presence::Held(holder) => is_ours(mark, holder, id, || ids.client(mark)),
         Presence::Absent => false,
     }
 }
@@ -230,7 +240,8 @@ impl Claim<'_> {
     }
 }
 
-fn client_calls(
+/// The calls that turn what was observed into a client, whosever it was.
+pub(super) fn client_calls(
     desired: &Desired,
     observed: &ObservedClient,
     at_server: &ObservedScopes,

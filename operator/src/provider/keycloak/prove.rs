@@ -9,16 +9,14 @@ use url::Url;
 
 use crate::provider::{
     Credential, CredentialKind, Proof, ProviderError,
-    http::{Answer, HttpClient},
+    http::{Answer, HttpClient, Shown},
     key::{self, PrivateKey},
-    operator_token::{self as token, TokenAnswer, payload},
+    operator_token::TokenAnswer,
+    token_endpoint::{self, Audience, MADE_UP, code_refused, not_proved, payload, ungranted, unproved},
 };
 
 /// What metrics call it.
 const OPERATION: &str = "prove";
-
-/// A code and a token that no server has issued. The verifier has the shortest form that RFC 7636 allows.
-const MADE_UP: &str = "mcp-auth-operator-asks-whether-the-secret-works";
 
 /// Where to prove, and what tokens from there say of their issuer.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +71,20 @@ impl Prover<'_> {
         }
     }
 
+    /// Shows that the client gets a token, and is refused one as soon as it asks for this scope, although that was given
+    /// to it.
+    pub(super) async fn refuses(
+        self,
+        client_id: &str,
+        secret: &Credential,
+        scope: &str,
+    ) -> Result<(), ProviderError> {
+        let form = [("grant_type", "client_credentials"), ("scope", scope)];
+        // Without the scope it gets one: so it is for the scope that it does not.
+        granted(&self.ask(client_id, secret, &form[..1]).await?)?;
+        request_refused(&self.ask(client_id, secret, &form).await?)
+    }
+
     async fn ask(
         self,
         client_id: &str,
@@ -93,47 +105,14 @@ impl Prover<'_> {
                 ]
             }
         };
-        token::request(self.http, OPERATION, self.endpoint, &[form, &credential].concat()).await
-    }
-}
-
-fn unproved(why: impl Into<String>) -> ProviderError {
-    ProviderError::Unproved { why: why.into() }
-}
-
-/// The secret was accepted, and that is all.
-fn ungranted(why: impl Into<String>) -> ProviderError {
-    ProviderError::Ungranted { why: why.into() }
-}
-
-/// Why an answer is not the one that proves the secret.
-fn not_proved(answer: &Answer) -> ProviderError {
-    let code = answer.code();
-    let status = answer.status.as_u16();
-    match code.as_str() {
-        "invalid_client" | "unauthorized_client" => unproved(format!(
-            "the authorization server refuses the client or its credential ({code})"
-        )),
-        "invalid_scope" => {
-            ungranted("the client may not ask for the scopes that it was granted (invalid_scope)")
-        }
-        "" => unproved(format!("the token endpoint answered HTTP {status}")),
-        _ => unproved(format!("the token endpoint answered HTTP {status} ({code})")),
+        let form = [form, &credential].concat();
+        token_endpoint::request(self.http, OPERATION, self.endpoint, Shown::Nothing, &form).await
     }
 }
 
 fn granted(answer: &Answer) -> Result<TokenAnswer, ProviderError> {
     if answer.status == StatusCode::OK {
         answer.json(OPERATION)
-    } else {
-        Err(not_proved(answer))
-    }
-}
-
-/// The code was looked at, so the secret was accepted.
-fn code_refused(answer: &Answer) -> Result<(), ProviderError> {
-    if answer.status == StatusCode::BAD_REQUEST && answer.code() == "invalid_grant" {
-        Ok(())
     } else {
         Err(not_proved(answer))
     }
@@ -151,6 +130,16 @@ fn subject_refused(answer: &Answer) -> Result<(), ProviderError> {
     }
 }
 
+/// A client policy refused the request. Whatever else Keycloak says to it, a policy did not see it.
+fn request_refused(answer: &Answer) -> Result<(), ProviderError> {
+    if answer.status == StatusCode::BAD_REQUEST && answer.code() == "invalid_request" {
+        return Ok(());
+    }
+    Err(ungranted(
+        "a client that registers itself would be given a closed scope by the authorization server",
+    ))
+}
+
 /// What a token says, as far as a proof asks.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 struct Claims {
@@ -159,20 +148,6 @@ struct Claims {
     aud: Audience,
     #[serde(default)]
     scope: String,
-}
-
-/// RFC 7519 section 4.1.3: one, or a list.
-#[derive(Debug, Deserialize, PartialEq, Eq)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(BTreeSet<String>),
-}
-
-impl Default for Audience {
-    fn default() -> Self {
-        Self::Many(BTreeSet::new())
-    }
 }
 
 fn claims(token: &str) -> Result<Claims, ProviderError> {
@@ -320,6 +295,16 @@ mod tests {
             ),
         ] {
             assert_eq!(code_refused(&Answer::of(status, body)), expected, "{body}");
+        }
+        let by_policy = r#"{"error":"invalid_request","error_description":"Request not allowed"}"#;
+        assert_eq!(request_refused(&Answer::of(400, by_policy)), Ok(()));
+        for (status, body) in [
+            (200, r#"{"access_token":"hunter2"}"#),
+            (400, r#"{"error":"invalid_scope"}"#),
+            (401, r#"{"error":"unauthorized_client"}"#),
+        ] {
+            let error = request_refused(&Answer::of(status, body)).unwrap_err();
+            assert!(matches!(error, ProviderError::Ungranted { .. }), "{body}");
         }
         let off = r#"{"error":"invalid_request","error_description":"Standard token exchange is not enabled for the requested client"}"#;
         for (status, body, expected) in [

@@ -42,7 +42,7 @@ pub(super) fn plan(
             }
             Some(owner) => {
                 kept.extend(id);
-                let ours = is_ours(mark, &owner.holder, id, desired.id);
+                let ours = is_ours(mark, &owner.holder, id, || desired.id);
                 let changes = if ours { &mut changes } else { &mut adoptions };
                 changes.extend(update(&desired, &owner.raw));
             }
@@ -74,7 +74,7 @@ fn find<'a>(mark: &Mark, desired: &DesiredScope, at_server: &'a ObservedScopes) 
     let id = desired.id.to_string();
     let owner = at_server.get(&desired.name).or_else(|| {
         at_server.values().find(|owner| {
-            text(&owner.raw, "id") == Some(&id) && is_ours(mark, &owner.holder, Some(&id), desired.id)
+            text(&owner.raw, "id") == Some(&id) && is_ours(mark, &owner.holder, Some(&id), || desired.id)
         })
     });
     owner.map(AsRef::as_ref)
@@ -88,7 +88,7 @@ fn ours<'a>(
 ) -> impl Iterator<Item = (&'a str, &'a str)> {
     at_server.iter().filter_map(|(name, owner)| {
         let id = text(&owner.raw, "id")?;
-        is_ours(mark, &owner.holder, Some(id), ids.scope(mark, name)).then_some((id, name.as_str()))
+        is_ours(mark, &owner.holder, Some(id), || ids.scope(mark, name)).then_some((id, name.as_str()))
     })
 }
 

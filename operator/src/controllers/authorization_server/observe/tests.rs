@@ -78,12 +78,58 @@ async fn a_secret_must_hold_what_the_way_to_sign_in_needs() {
                 "secretRef" => SignIn::Secret(Credential::new("s")),
                 _ => SignIn::Key(Credential::new(data[1].1.trim_end())),
             };
-            assert_eq!((found.client_id.as_str(), &found.sign_in), ("op", &expected));
+            assert_eq!(found.credentials, as_client("op", expected));
             assert!(!format!("{found:?}").contains("MII"), "it prints nothing of it");
         }
         assert_eq!(reason(found), expected, "{way} {keys:?}");
         let other = server("platform", &json!({way: {"name": "other"}}));
         assert_eq!(reason(inputs(&other, &stage.ctx).await), Some("SecretNotFound"));
+    }
+}
+
+fn as_client(client_id: &str, sign_in: SignIn) -> Credentials {
+    Credentials::Client {
+        client_id: client_id.into(),
+        sign_in,
+    }
+}
+
+/// An AuthorizationServer at which one registers.
+fn registering(registration: &serde_json::Value) -> AuthorizationServer {
+    serde_json::from_value(json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+        "metadata": {"namespace": "platform", "name": "main", "uid": "as"},
+        "spec": {"issuer": "https://as.example", "dynamicRegistration": registration},
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn an_initial_access_token_is_read_where_there_is_one_and_kept_for_the_clean_up() {
+    let stage = holding(&[("initial-access-token", "t\n"), ("other", "u")]).await;
+    let token = |token: &str| Credentials::Registration(Some(Credential::new(token)));
+    let own = |key: Option<&str>| json!({"initialAccessTokenRef": {"name": "own", "key": key}});
+    for (registration, expected) in [
+        (json!({}), Ok(Credentials::Registration(None))),
+        (own(None), Ok(token("t"))),
+        (own(Some("other")), Ok(token("u"))),
+        (own(Some("none")), Err("SecretIncomplete")),
+        (
+            json!({"initialAccessTokenRef": {"name": "gone"}}),
+            Err("SecretNotFound"),
+        ),
+    ] {
+        let found = inputs(&registering(&registration), &stage.ctx).await;
+        match expected {
+            Err(expected) => assert_eq!(reason(found), Some(expected), "{registration}"),
+            Ok(expected) => {
+                let found = found.unwrap();
+                assert_eq!(found.credentials, expected, "{registration}");
+                let gone = registering(&json!({"initialAccessTokenRef": {"name": "gone"}}));
+                kept::keep(&gone, &found, &stage.ctx).await.unwrap();
+                assert_eq!(inputs_for_cleanup(&gone, &stage.ctx).await.unwrap(), found);
+            }
+        }
     }
 }
 
@@ -99,8 +145,7 @@ async fn each_way_to_sign_in_is_kept_for_the_clean_up() {
         SignIn::Secret(Credential::new("t")),
     ] {
         let given = Inputs {
-            client_id: "op".into(),
-            sign_in,
+            credentials: as_client("op", sign_in),
             ca_bundle: None,
         };
         let gone = server("platform", &json!({"secretRef": {"name": "gone"}}));
@@ -117,7 +162,7 @@ async fn the_token_of_the_operator_is_for_its_own_namespace() {
     let stage = stage(&[]).await;
     let by_token = json!({"serviceAccountToken": {"clientId": "op"}});
     let found = inputs(&server(OPERATOR, &by_token), &stage.ctx).await.unwrap();
-    assert_eq!((found.client_id.as_str(), found.sign_in), ("op", SignIn::Token));
+    assert_eq!(found.credentials, as_client("op", SignIn::Token));
     let found = inputs(&server("platform", &by_token), &stage.ctx).await;
     assert_eq!(reason(found), Some("NotInOperatorNamespace"));
 }
@@ -156,7 +201,8 @@ async fn what_a_connection_is_made_from_is_read_again_only_when_it_changed() {
     stage.cluster.put(secret);
     stage.see().await;
     let second = inputs(&server, &stage.ctx).await.unwrap();
-    assert_eq!(second.sign_in, SignIn::Secret(Credential::new("two")));
+    let two = SignIn::Secret(Credential::new("two"));
+    assert_eq!(second.credentials, as_client("id", two));
     assert_eq!(stage.cluster.reads(), [path]);
 
     stage.cluster.remove(path);

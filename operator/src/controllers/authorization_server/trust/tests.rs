@@ -34,9 +34,9 @@ fn connection(stage: &Stage, access: Access) -> Arc<Connection> {
     let before = stage.ctx.connections.get("platform", "main").unwrap();
     Arc::new(Connection {
         server: before.server.clone(),
-        provider: Arc::clone(&before.provider),
+        side: before.side.clone(),
         metadata: before.metadata.clone(),
-        grant_types: before.grant_types.clone(),
+        discovered: before.discovered.clone(),
         access,
         ca_bundle: None,
         made_from: String::new(),

@@ -6,16 +6,16 @@ mod proof;
 mod refusals;
 mod status;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt as _};
-use mcp_auth_crds::v1alpha1::{ExistingClient, McpClient};
+use mcp_auth_crds::v1alpha1::{ExistingClient, McpClient, McpServer};
 
 pub use self::refusals::Refusals;
 use self::{claim::Claim, proof::Question, status::Progress};
 use super::{
-    desired,
+    desired, dynamic,
     observe::{self, Observed},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     error::Error,
     metrics::Kind,
     policy::grants::{self, Tenant},
-    provider::{Presence, Proof, ProviderError, Read},
+    provider::{Presence, Proof, Provider, ProviderError, Read},
 };
 
 /// When to look again at what somebody has to set right at the authorization server, where no watch shows it.
@@ -79,14 +79,25 @@ async fn advance(
     };
     progress.claimed(&claim);
     let connection = home::connection(ctx, &server)?;
+    if connection.registrar().is_some() {
+        return Err(dynamic::existing_unsupported());
+    }
     let observed = observe(client, &claim, &connection, ctx).await?;
-    let own = connection.provider.own_client_id();
+    let own = home::administered(&connection)?.own_client_id();
     let presence = &observed.client.presence;
     if let Some(refused) = claim.refusal(presence, own, client, &server, &ctx.installation) {
         progress.withdrawn();
         return Err(refused);
     }
-    let access = desired::access(client, tenant, &server, &observed, &ctx.installation);
+    let scopes = |_: &McpServer| Arc::clone(&observed.scopes);
+    let access = desired::access(
+        client,
+        tenant,
+        &server,
+        &observed.servers,
+        &scopes,
+        &ctx.installation,
+    );
     progress.allowed(&access);
     // Nothing is written, so there is nothing that a pause would hold.
     if let Some(refused @ Halt::Refused(_)) = desired::held_back(client, &access) {
@@ -123,7 +134,7 @@ async fn observe(
     connection: &Connection,
     ctx: &Context,
 ) -> Result<Observed, Halt> {
-    let provider = &*connection.provider;
+    let provider = home::administered(connection)?;
     let usual = Read::Within(ctx.config.resync_interval / 2);
     // Others register it: what memory says of it may have been true before they did.
     let read = if claim.was_proved(client) {
@@ -157,7 +168,8 @@ async fn ask(
     let proved = if question.is_answered() {
         Ok(())
     } else {
-        prove(question, &proof, connection, ctx).await
+        let provider = home::administered(connection)?;
+        prove(question, &proof, provider, &connection.made_from, ctx).await
     };
     let again = || ctx.refusals.pause(&key(question.client), ctx.clock.instant());
     let lacks = match proved {
@@ -178,15 +190,16 @@ async fn ask(
 async fn prove(
     question: &Question<'_>,
     proof: &Proof,
-    connection: &Connection,
+    provider: &dyn Provider,
+    made_from: &str,
     ctx: &Context,
 ) -> Result<(), ProviderError> {
     let client = key(question.client);
-    let fingerprint = question.fingerprint(&connection.made_from);
+    let fingerprint = question.fingerprint(made_from);
     if let Some(why) = ctx.refusals.known(&client, &fingerprint, ctx.clock.instant()) {
         return Err(why);
     }
-    let proved = connection.provider.prove(proof, ctx.now()).await;
+    let proved = provider.prove(proof, ctx.now()).await;
     match &proved {
         Ok(()) => ctx.refusals.forget(&client),
         Err(why @ (ProviderError::Unproved { .. } | ProviderError::Ungranted { .. })) => {

@@ -19,9 +19,9 @@ fn let_overlap(stage: &Stage) {
     };
     let connection = Connection {
         server: connection.server.clone(),
-        provider: Arc::clone(&connection.provider),
+        side: connection.side.clone(),
         metadata: connection.metadata.clone(),
-        grant_types: connection.grant_types.clone(),
+        discovered: connection.discovered.clone(),
         access,
         ca_bundle: None,
         made_from: String::new(),

@@ -234,7 +234,7 @@ fn policy(
         metadata: &home.connection.metadata,
         endpoints: home.authorization_server.spec.endpoints.as_ref(),
         ca_bundle: home.connection.ca_bundle.as_deref(),
-        token_types: home.connection.provider.token_types(),
+        token_types: home.connection.token_types(),
         alone_on_host: hosts::is_alone(
             server,
             ctx.feeds.servers.store().state().iter().map(|server| &**server),

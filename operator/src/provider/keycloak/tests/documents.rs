@@ -77,6 +77,7 @@ fn merge(put: &[&str], remove: &[&str]) -> Call {
             .map(|name| json!({"name": name, "executors": []}))
             .collect(),
         remove: remove.iter().map(|name| (*name).to_owned()).collect(),
+        ..Patch::default()
     };
     Call {
         operation: PROFILES.write,

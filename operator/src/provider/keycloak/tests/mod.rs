@@ -7,6 +7,7 @@ mod memory;
 mod properties;
 mod reading;
 mod realm;
+mod registration;
 mod resources;
 mod server;
 mod signing_in;

@@ -101,6 +101,9 @@ impl Realm {
         match (call.verb, path.as_slice()) {
             (Verb::Post, ["clients"]) => self.create_client(call.body.clone().unwrap()),
             (Verb::Put, ["clients", id]) => self.update_client(id, call.body.as_ref().unwrap()),
+            (Verb::Post, ["clients", id, "registration-access-token"]) => {
+                self.clients.get_mut(*id).unwrap()["registrationAccessToken"] = json!("another");
+            }
             (Verb::Delete, ["clients", id]) => assert!(self.clients.remove(*id).is_some(), "{call:?}"),
             (Verb::Put, ["clients", id, list, scope]) => {
                 let name = self.scopes[*scope]["name"].clone();

@@ -62,11 +62,13 @@ pub(super) fn keycloak_of(
     };
     Keycloak::new(Settings {
         manages_trust: true,
+        self_registration: false,
         realm: "r",
         endpoints: &Endpoints::default(),
         discovered: &Discovered {
             metadata,
             grant_types: [grant.to_owned()].into(),
+            ..Discovered::default()
         },
         client_id: operator.into(),
         sign_in: SignIn::Secret(Credential::new("op-secret")),

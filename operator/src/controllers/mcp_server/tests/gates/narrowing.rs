@@ -58,7 +58,7 @@ async fn rules_do_not_wait_for_the_authorization_server() {
             narrow(notes);
             match obstacle {
                 "paused" => notes["metadata"]["annotations"] = json!({"mcpauth.dev/reconcile": "paused"}),
-                "refused" => notes["spec"]["allowedClients"] = json!([{"selfRegistered": true}]),
+                "refused" => notes["spec"]["resource"] = json!("https://1/notes"),
                 "deleted" => notes["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"),
                 _ => {}
             }

@@ -1,0 +1,137 @@
+//! Client ID metadata documents, as whoever makes an MCP client publishes them.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::pki::Authority;
+
+/// An https server on the loopback interface. To who trusts one of its names and not the others, it is as many servers.
+pub struct Documents {
+    port: u16,
+    shared: Arc<Mutex<Shared>>,
+    serving: AbortHandle,
+}
+
+#[derive(Default)]
+struct Shared {
+    documents: BTreeMap<String, Value>,
+    reads: BTreeMap<String, usize>,
+}
+
+impl Documents {
+    /// Listens, with nothing published.
+    pub async fn start(authority: &Authority) -> anyhow::Result<Self> {
+        let tls = TlsAcceptor::from(authority.server_certificate()?.tls_config()?);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let SocketAddr::V4(address) = listener.local_addr()? else {
+            anyhow::bail!("it listens at an address of IPv6");
+        };
+        let shared = Arc::<Mutex<Shared>>::default();
+        let serving = tokio::spawn(serve(listener, tls, Arc::clone(&shared))).abort_handle();
+        Ok(Self {
+            port: address.port(),
+            shared,
+            serving,
+        })
+    }
+
+    /// Publishes a document that says what every client says, and `more`. Gives its address, which is the client id.
+    pub fn publish(&self, host: &str, name: &str, callback: &str, more: &Value) -> String {
+        let id = format!("https://{host}:{}/{name}.json", self.port);
+        let mut document = json!({
+            "client_id": id,
+            "client_name": name,
+            "redirect_uris": [callback],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "response_types": ["code"],
+            "token_endpoint_auth_method": "none",
+        });
+        if let (Some(fields), Some(more)) = (document.as_object_mut(), more.as_object()) {
+            fields.extend(more.clone());
+        }
+        lock(&self.shared).documents.insert(id.clone(), document);
+        id
+    }
+
+    /// How often a document was read.
+    pub fn reads(&self, id: &str) -> usize {
+        lock(&self.shared).reads.get(id).copied().unwrap_or_default()
+    }
+}
+
+impl Drop for Documents {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Mutex<Shared>>) {
+    let mut connections = JoinSet::new();
+    loop {
+        // An error of accept concerns one connection that is already gone.
+        if let Ok((stream, _)) = listener.accept().await {
+            let (tls, shared) = (tls.clone(), Arc::clone(&shared));
+            // Errors of a connection are the other side's to notice.
+            connections.spawn(async move { talk(stream, &tls, &shared).await.ok() });
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn talk(stream: TcpStream, tls: &TlsAcceptor, shared: &Arc<Mutex<Shared>>) -> anyhow::Result<()> {
+    let stream = tls.accept(stream).await?;
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(&request, shared);
+        async { answer }
+    });
+    http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await?;
+    Ok(())
+}
+
+fn answer(
+    request: &Request<Incoming>,
+    shared: &Arc<Mutex<Shared>>,
+) -> Result<Response<Full<Bytes>>, http::Error> {
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let id = format!("https://{}{}", host.unwrap_or_default(), request.uri().path());
+    let mut shared = lock(shared);
+    *shared.reads.entry(id.clone()).or_default() += 1;
+    let document = shared.documents.get(&id);
+    let status = if document.is_some() {
+        StatusCode::OK
+    } else {
+        StatusCode::NOT_FOUND
+    };
+    let body = document.map(Value::to_string).unwrap_or_default();
+    Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::from(body))
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

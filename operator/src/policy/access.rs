@@ -123,9 +123,9 @@ pub fn decide(
     }
 }
 
-/// Whether the realm's scope of this name carries the mark of `server`.
+/// Whether the scope of this name that leads to `server` carries its mark.
 pub fn is_scope_of(server: &McpServer, installation: &str, scope: &str, at_server: &ObservedScopes) -> bool {
-    matches!(at_server.get(scope).map(|owner| &owner.holder), Some(Holder::Marked(mark))
+    matches!(at_server.owner(&server.spec.resource, scope).map(|owner| &owner.holder), Some(Holder::Marked(mark))
         if mark.installation == installation
             && mark.kind == "McpServer"
             && Some(&mark.namespace) == server.metadata.namespace.as_ref()

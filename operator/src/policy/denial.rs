@@ -138,14 +138,9 @@ fn can_have_tokens(server: &McpServer, client: &McpClient, labels: &BTreeMap<Str
     same_home && (granted(client).any(|granted| granted == name) || asks())
 }
 
-/// The id of a client that somebody else registers, as it was proved, or of one whose id the authorization server has
-/// chosen. That of any other never changes.
-pub fn proved_id(client: &McpClient) -> Option<&str> {
-    let status = client.status.as_ref()?;
-    if client.spec.existing.is_none() {
-        status.registration.as_ref()?;
-    }
-    status.client_id.as_deref()
+/// The id by which a client is known, as it was found at the authorization server or proved.
+pub fn known_id(client: &McpClient) -> Option<&str> {
+    client.status.as_ref()?.client_id.as_deref()
 }
 
 /// The ids that it had before, where the authorization server chooses a new one with each credential.
@@ -184,7 +179,7 @@ fn granted(client: &McpClient) -> impl Iterator<Item = (String, String)> {
 /// The id for which the client speaks. One that somebody else registers speaks for what it has proved to be, and for
 /// nothing else: it could name any other's id, to have it denied or admitted.
 fn id(client: &McpClient, installation: &str) -> Option<String> {
-    let known = client.status.as_ref().and_then(|status| status.client_id.clone());
+    let known = known_id(client).map(str::to_owned);
     if client.spec.existing.is_some() {
         return known;
     }

@@ -247,7 +247,7 @@ impl Accepted<'_> {
     ) -> BTreeSet<String> {
         let belongs = |scope: &&String| match &self.target {
             Target::Server(server) => is_scope_of(server, installation, scope, at_server),
-            Target::Api(api) => match at_server.get(*scope).map(|owner| &owner.holder) {
+            Target::Api(api) => match at_server.owner(&api.audience, scope).map(|owner| &owner.holder) {
                 Some(Holder::Marked(mark)) => {
                     api.manage == Some(true)
                         && mark.installation == installation

@@ -1,7 +1,7 @@
 //! Resources at an authorization server at which only clients can be registered: either nobody has made them, and then no
 //! McpServer can be served, or somebody else has, and what McpServers declare is taken as it is.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use kube::ResourceExt;
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, McpServer};
@@ -68,8 +68,7 @@ pub fn scopes_of(server: &McpServer, installation: &str) -> ObservedScopes {
         };
         (name, Arc::new(owner))
     };
-    let all: BTreeMap<_, _> = scopes::effective(server).into_keys().map(owned).collect();
-    Arc::new(all)
+    Arc::new(scopes::effective(server).into_keys().map(owned).collect())
 }
 
 /// What is known of a resource that somebody else made: nothing.

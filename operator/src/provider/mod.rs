@@ -32,7 +32,7 @@ pub use model::{
     Authentication, ClientSpec, Credential, CredentialKind, Credentials, DocumentsSpec, Doors, DynamicSpec,
     Grant, Holder, Mark, ObservedClient, ObservedLimits, ObservedOverlap, ObservedRegistration,
     ObservedResource, ObservedScopes, ObservedTrust, Presence, Previous, Proof, RegistrationSpec,
-    ResourceSpec, ScopeOwner, ScopeSpec, ServiceAccount, SignIn, Subjects,
+    ResourceSpec, ScopeOwner, ScopeSpec, Scopes, ServiceAccount, SignIn, Subjects, scope_key,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};

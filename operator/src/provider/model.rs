@@ -2,12 +2,12 @@
 
 mod credential;
 mod registration;
+mod scopes;
 mod subjects;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ pub use credential::{
     Authentication, Credential, CredentialKind, Credentials, Previous, ServiceAccount, SignIn,
 };
 pub use registration::{DocumentsSpec, Doors, DynamicSpec, ObservedRegistration, RegistrationSpec};
+pub use scopes::{ObservedScopes, ScopeOwner, Scopes, scope_key};
 pub use subjects::{ObservedLimits, ObservedOverlap, ObservedTrust, Subjects};
 
 /// Whose an object at the authorization server is. Everything that we create carries one.
@@ -123,6 +124,17 @@ pub struct ClientSpec {
     pub adopt: bool,
 }
 
+impl ClientSpec {
+    /// The same under the id by which it gets tokens, where the server has chosen that.
+    #[must_use]
+    pub fn known_as(&self, client_id: &str) -> Self {
+        Self {
+            client_id: client_id.to_owned(),
+            ..self.clone()
+        }
+    }
+}
+
 /// A client as it is.
 #[derive(Clone)]
 pub struct ObservedClient {
@@ -196,26 +208,6 @@ impl ResourceSpec {
             .any(|subjects| *subjects != Subjects::Any)
     }
 }
-
-/// Who owns a scope.
-#[derive(Clone)]
-pub struct ScopeOwner {
-    /// Whose it is.
-    pub holder: Holder,
-    /// The server's own representation.
-    pub raw: Value,
-}
-
-impl fmt::Debug for ScopeOwner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScopeOwner")
-            .field("holder", &self.holder)
-            .finish_non_exhaustive()
-    }
-}
-
-/// All scopes of a realm by name. Each change of one makes another map, with the others in it.
-pub type ObservedScopes = Arc<BTreeMap<String, Arc<ScopeOwner>>>;
 
 /// What is to be shown at the token endpoint.
 #[derive(Clone, Debug)]

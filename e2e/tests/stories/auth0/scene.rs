@@ -233,6 +233,7 @@ async fn connect(
         clock: SystemClock::shared(),
         ca_bundle: Some(ca_bundle),
         installation: "prod",
+        adoption: BTreeMap::new(),
         realms: &RealmRegistry::new(LimitSettings::new(rate, Duration::from_secs(30))),
         egress: &egress,
         metrics: Metrics::default(),

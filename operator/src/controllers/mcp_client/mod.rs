@@ -163,7 +163,9 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         }
         return Err(halt);
     }
-    progress.identified(&want.client_id);
+    if let Some(id) = &observed.client.client_id {
+        progress.identified(id);
+    }
     progress.accepted();
     ctx.cluster.add_finalizer(client).await?;
     let alone = rotation.without_overlap();

@@ -119,6 +119,15 @@ fn fingerprint(credentials: &Credentials) -> String {
     names::hash(parts.join("\n").as_bytes(), 8)
 }
 
+/// A client that is registered as it is to be.
+struct Registered {
+    /// The id by which it gets tokens.
+    client_id: String,
+    /// Whether anything was written by which the credential may work no more. How long the one before it stays valid is
+    /// nothing of that kind.
+    disturbs: bool,
+}
+
 /// A client as it is to be registered, and where.
 #[derive(Clone, Copy)]
 pub(super) struct Registration<'a> {
@@ -144,7 +153,7 @@ impl<'a> Registration<'a> {
         if let Some(held) = &held {
             progress.rotation(self.rotation, &held.journal, ctx.now());
         }
-        let (registration, wrote) = match self
+        let (registration, registered) = match self
             .register(held.as_ref(), &observed.client, observed, ctx)
             .await
         {
@@ -161,9 +170,17 @@ impl<'a> Registration<'a> {
             }
             registered => (self, registered?),
         };
-        progress.registered(&self.want.client_id);
+        let want = self.want.known_as(&registered.client_id);
+        progress.identified(&want.client_id);
+        progress.registered(&want.client_id);
         progress.granted(self.access);
-        registration.hand_over(held, wrote, ctx, progress).await
+        let registration = Registration {
+            want: &want,
+            ..registration
+        };
+        registration
+            .hand_over(held, registered.disturbs, ctx, progress)
+            .await
     }
 
     /// Whether two secrets are to be valid now. Two keys are no more to ask for than one.
@@ -173,16 +190,14 @@ impl<'a> Registration<'a> {
         accepted.is_some_and(|accepted| accepted.previous.is_some())
     }
 
-    /// Makes the client at the authorization server as it is to be, and reads back until nothing is left to do. Returns
-    /// whether anything was written by which the credential may work no more. How long the one before it stays valid is
-    /// nothing of that kind.
+    /// Makes the client at the authorization server as it is to be, and reads back until nothing is left to do.
     async fn register(
         &self,
         held: Option<&flow::Held>,
         client: &ObservedClient,
         observed: &Observed,
         ctx: &Context,
-    ) -> Result<bool, Halt> {
+    ) -> Result<Registered, Halt> {
         let (want, provider) = (self.want, home::administered(self.connection)?);
         let credentials = held.and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));
         let credentials = credentials.as_ref();
@@ -208,7 +223,22 @@ impl<'a> Registration<'a> {
             credentials.map(|credentials| fingerprint(&Credentials::only(credentials.current.clone())));
         let part = format!("{object}{PART}credential");
         let is_same = ctx.applied.note(kind, &part, &format!("{want:?} {alone:?}"));
-        Ok(wrote && (is_drift || !is_same))
+        let known = client.client_id.clone().filter(|_| !wrote);
+        Ok(Registered {
+            client_id: match known {
+                Some(id) => id,
+                None => self.id(provider, ctx).await?,
+            },
+            disturbs: wrote && (is_drift || !is_same),
+        })
+    }
+
+    /// The id by which the client gets tokens. It was read back a moment ago, so memory has it.
+    async fn id(&self, provider: &dyn Provider, ctx: &Context) -> Result<String, Halt> {
+        let derived = &self.want.client_id;
+        let read = Read::Alone(ctx.config.resync_interval / 2);
+        let observed = provider.observe_client(derived, read).await?;
+        Ok(observed.client_id.unwrap_or_else(|| derived.clone()))
     }
 
     /// Gives the workload its credential, proves that it works, and says when to look again.
@@ -268,7 +298,8 @@ impl<'a> Registration<'a> {
             return Ok(());
         }
         // What it is to have instead of a credential is not in force yet: until then it has one like before.
-        let mut want = self.want.clone();
+        let id = observed.client.client_id.as_ref().unwrap_or(&self.want.client_id);
+        let mut want = self.want.known_as(id);
         if want.authentication.credential().is_none() {
             want.authentication = Authentication::ClientSecret;
         }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     context::Context,
     policy::{
-        denial::{denied_at, proved_id},
+        denial::{denied_at, known_id},
         hosts, names,
     },
     watch::{Feed, Index, Touch},
@@ -76,7 +76,7 @@ impl Denials {
         } else {
             denied_at(&touch.object)
         };
-        let id = proved_id(&touch.object).map(str::to_owned);
+        let id = known_id(&touch.object).map(str::to_owned);
         let before = if now.is_empty() {
             self.0.remove(&client)
         } else {

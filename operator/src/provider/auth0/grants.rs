@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::{
     diff::{list, texts},
     mark::text,
-    observe::scope_key,
     plan::delete,
 };
 use crate::provider::{Call, Change, ClientSpec, Grant, ObservedScopes, Verb};
@@ -37,7 +36,7 @@ fn wanted(want: &ClientSpec, at_server: &ObservedScopes) -> Wanted {
             // One that does not exist is left out: whoever asks for it sees that.
             let there = scopes
                 .iter()
-                .filter(|scope| at_server.contains_key(&scope_key(audience, scope)));
+                .filter(|scope| at_server.owner(audience, scope).is_some());
             let there: BTreeSet<String> = there.cloned().collect();
             if !there.is_empty() {
                 all.insert((audience.clone(), kind), there);

@@ -1,6 +1,8 @@
 //! Whose a client or an API is. Clients carry marks in `client_metadata`; an API has no place for one, so the client that
 //! is linked to it carries its.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -31,6 +33,24 @@ const PER_VALUE: usize = 255 / DIGEST;
 
 /// The kind of those whose clients are found by a derived client id.
 const CLIENT: &str = "McpClient";
+
+/// What makes a client ours, or lets it become so.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ours {
+    /// The installation whose marks count.
+    pub(super) installation: String,
+    /// Who may take over which client, by the id that Auth0 knows it by, as `<kind>/<namespace>/<name>`.
+    pub(super) adoption: BTreeMap<String, String>,
+}
+
+impl Ours {
+    /// Who may take over a client without a mark. What the AuthorizationServer says counts for more than what the client
+    /// says.
+    fn adopter<'a>(&'a self, raw: &'a Value) -> Option<&'a str> {
+        let said = self.adoption.get(text(raw, "client_id")).map(String::as_str);
+        said.or_else(|| entry(raw, ADOPT))
+    }
+}
 
 /// A text field.
 pub(super) fn text<'a>(raw: &'a Value, field: &str) -> &'a str {
@@ -74,7 +94,7 @@ pub(super) fn came_by_itself(raw: &Value) -> bool {
 }
 
 /// Who holds a client. `is_operator` tells the client ids by which the operator signs in.
-pub(super) fn client_holder(raw: &Value, is_operator: impl Fn(&str) -> bool) -> Holder {
+pub(super) fn client_holder(raw: &Value, ours: &Ours, is_operator: impl Fn(&str) -> bool) -> Holder {
     if is_operator(text(raw, "client_id")) || raw["global"] == true {
         return Holder::BuiltIn;
     }
@@ -84,41 +104,46 @@ pub(super) fn client_holder(raw: &Value, is_operator: impl Fn(&str) -> bool) -> 
     match read(raw) {
         Some(mark) => Holder::Marked(mark),
         None => Holder::Unmarked {
-            adopter: entry(raw, ADOPT).map(str::to_owned),
+            adopter: ours.adopter(raw).map(str::to_owned),
         },
     }
 }
 
 /// Who holds an API, as the client that is linked to it says; `client` is null where there is none.
-pub(super) fn api_holder(api: &Value, client: &Value, is_operator: impl Fn(&str) -> bool) -> Holder {
+pub(super) fn api_holder(
+    api: &Value,
+    client: &Value,
+    ours: &Ours,
+    is_operator: impl Fn(&str) -> bool,
+) -> Holder {
     if api["is_system"] == true {
         return Holder::BuiltIn;
     }
     if client.is_null() {
         return Holder::Unmarked { adopter: None };
     }
-    client_holder(client, is_operator)
+    client_holder(client, ours, is_operator)
 }
 
 /// Whether anything of this client matters to the operator: most of a tenant's clients are somebody else's.
-pub(super) fn concerns_us(raw: &Value) -> bool {
-    let marked = entry(raw, OBJECT).is_some() || entry(raw, ADOPT).is_some();
+pub(super) fn concerns_us(raw: &Value, ours: &Ours) -> bool {
+    let marked = entry(raw, OBJECT).is_some() || ours.adopter(raw).is_some();
     !came_by_itself(raw) && (marked || text(raw, "app_type") == "resource_server")
 }
 
 /// How our client for a McpClient is found: by the client id that we would have chosen. Also for one that may become it.
-pub(super) fn derived_client_id(raw: &Value, installation: &str) -> Option<String> {
+pub(super) fn derived_client_id(raw: &Value, ours: &Ours) -> Option<String> {
     if came_by_itself(raw) {
         return None;
     }
     let object = match read(raw) {
-        Some(mark) if mark.installation != installation => return None,
+        Some(mark) if mark.installation != ours.installation => return None,
         Some(_) => entry(raw, OBJECT)?,
-        None => entry(raw, ADOPT)?,
+        None => ours.adopter(raw)?,
     };
     let mut parts = object.split('/');
     let (kind, namespace, name) = (parts.next()?, parts.next()?, parts.next()?);
-    (kind == CLIENT).then(|| names::client_id(installation, namespace, name))
+    (kind == CLIENT).then(|| names::client_id(&ours.installation, namespace, name))
 }
 
 /// Whether it carries a mark, and not only consent.
@@ -179,6 +204,13 @@ mod tests {
         }
     }
 
+    fn prod() -> Ours {
+        Ours {
+            installation: "prod".into(),
+            ..Ours::default()
+        }
+    }
+
     fn nobody(_: &str) -> bool {
         false
     }
@@ -199,7 +231,7 @@ mod tests {
                     .all(|value| value.as_str().unwrap().len() <= 255)
             );
             let raw = json!({"client_id": "tpc_1", "client_metadata": metadata});
-            assert_eq!(client_holder(&raw, nobody), Holder::Marked(mark));
+            assert_eq!(client_holder(&raw, &prod(), nobody), Holder::Marked(mark));
         }
     }
 
@@ -213,34 +245,37 @@ mod tests {
         ] {
             let mut raw = json!({"client_id": "tpc_1", "client_metadata": metadata(&mark())});
             assert_eq!(
-                derived_client_id(&raw, "prod").as_deref(),
+                derived_client_id(&raw, &prod()).as_deref(),
                 Some("prod.team-a.agent")
             );
             raw[name] = json!(value);
-            assert_eq!(client_holder(&raw, nobody), Holder::Unmarked { adopter: None });
-            assert_eq!(derived_client_id(&raw, "prod"), None);
-            assert!(!concerns_us(&raw));
+            assert_eq!(
+                client_holder(&raw, &prod(), nobody),
+                Holder::Unmarked { adopter: None }
+            );
+            assert_eq!(derived_client_id(&raw, &prod()), None);
+            assert!(!concerns_us(&raw, &prod()));
         }
     }
 
     #[test]
     fn what_belongs_to_the_tenant_stays_its_own_even_if_marked() {
         let marked = json!({"client_id": "own", "client_metadata": metadata(&mark())});
-        assert_eq!(client_holder(&marked, |id| id == "own"), Holder::BuiltIn);
+        assert_eq!(client_holder(&marked, &prod(), |id| id == "own"), Holder::BuiltIn);
         let system = json!({"is_system": true});
-        assert_eq!(api_holder(&system, &marked, nobody), Holder::BuiltIn);
+        assert_eq!(api_holder(&system, &marked, &prod(), nobody), Holder::BuiltIn);
     }
 
     #[test]
     fn consent_leads_to_the_client_but_is_no_mark() {
         let raw = json!({"client_id": "x", "client_metadata": {ADOPT: "McpClient/team-a/agent"}});
         assert_eq!(
-            derived_client_id(&raw, "prod").as_deref(),
+            derived_client_id(&raw, &prod()).as_deref(),
             Some("prod.team-a.agent")
         );
         assert!(!is_marked(&raw));
         assert_eq!(
-            client_holder(&raw, nobody),
+            client_holder(&raw, &prod(), nobody),
             Holder::Unmarked {
                 adopter: Some("McpClient/team-a/agent".into())
             }
@@ -250,7 +285,40 @@ mod tests {
             ..mark()
         };
         let raw = json!({"client_metadata": metadata(&elsewhere)});
-        assert_eq!(derived_client_id(&raw, "prod"), None);
+        assert_eq!(derived_client_id(&raw, &prod()), None);
+    }
+
+    #[test]
+    fn the_authorization_server_consents_by_the_id_that_auth0_knows() {
+        let ours = Ours {
+            adoption: [("x".to_owned(), "McpClient/team-a/agent".to_owned())].into(),
+            ..prod()
+        };
+        let holder = |raw: &Value| client_holder(raw, &ours, nobody);
+        // It counts for more than what is said there.
+        let raw = json!({"client_id": "x", "client_metadata": {ADOPT: "McpClient/team-b/other"}});
+        let adopter = Some("McpClient/team-a/agent".to_owned());
+        assert_eq!(holder(&raw), Holder::Unmarked { adopter });
+        assert_eq!(
+            derived_client_id(&raw, &ours).as_deref(),
+            Some("prod.team-a.agent")
+        );
+        assert!(concerns_us(&json!({"client_id": "x"}), &ours));
+        assert!(!concerns_us(&json!({"client_id": "y"}), &ours));
+        // But for nothing that has an owner, or that came by itself.
+        let elsewhere = Mark {
+            installation: "other".into(),
+            ..mark()
+        };
+        let raw = json!({"client_id": "x", "client_metadata": metadata(&elsewhere)});
+        assert_eq!(holder(&raw), Holder::Marked(elsewhere));
+        assert_eq!(derived_client_id(&raw, &ours), None);
+        let raw = json!({"client_id": "x", "external_metadata_type": "dcr"});
+        assert_eq!(holder(&raw), Holder::Unmarked { adopter: None });
+        assert_eq!(
+            client_holder(&json!({"client_id": "x"}), &ours, |id| id == "x"),
+            Holder::BuiltIn
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::mark::{derived_client_id, is_marked, text};
+use super::mark::{Ours, derived_client_id, is_marked, text};
 
 /// What is known under one key: a thing, or that there is none.
 pub(super) type Known = Option<Arc<Value>>;
@@ -40,6 +40,11 @@ impl Table {
                 .filter(|asked| valid(*asked) && !self.rows.contains_key(key))
                 .map(|_| None),
         }
+    }
+
+    /// What is known of this one alone: a list from which something was left out does not count.
+    pub(super) fn recall_row(&self, key: &str, since: Option<Instant>) -> Option<Known> {
+        self.recall(key, since).filter(|_| self.rows.contains_key(key))
     }
 
     /// Whether a list of this age is there.
@@ -115,17 +120,14 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Keeps one client.
-    pub(super) fn keep_client(&mut self, id: &str, asked: Instant, client: Known, installation: &str) {
+    pub(super) fn keep_client(&mut self, id: &str, asked: Instant, client: Known, ours: &Ours) {
         let before = self.clients.version();
         if client.is_none() {
             for ids in self.ids.values_mut() {
                 ids.retain(|other| other != id);
             }
         }
-        if let Some(derived) = client
-            .as_deref()
-            .and_then(|raw| derived_client_id(raw, installation))
-        {
+        if let Some(derived) = client.as_deref().and_then(|raw| derived_client_id(raw, ours)) {
             let ids = self.ids.entry(derived.clone()).or_default();
             if !ids.iter().any(|other| other == id) {
                 ids.push(id.to_owned());
@@ -147,11 +149,11 @@ impl Memory {
     }
 
     /// Keeps the clients that matter to us.
-    pub(super) fn keep_clients(&mut self, asked: Instant, list: Vec<Value>, installation: &str) {
+    pub(super) fn keep_clients(&mut self, asked: Instant, list: Vec<Value>, ours: &Ours) {
         let before = std::mem::take(&mut self.ids);
         let mut marked = HashSet::new();
         for client in &list {
-            if let Some(derived) = derived_client_id(client, installation) {
+            if let Some(derived) = derived_client_id(client, ours) {
                 let id = text(client, "client_id").to_owned();
                 if is_marked(client) {
                     marked.insert(id.clone());
@@ -240,6 +242,13 @@ mod tests {
 
     const DERIVED: &str = "prod.team.agent";
 
+    fn prod() -> Ours {
+        Ours {
+            installation: "prod".into(),
+            ..Ours::default()
+        }
+    }
+
     fn ours(id: &str) -> Value {
         let metadata = json!({
             "mcpauth_installation": "prod", "mcpauth_object": "McpClient/team/agent", "mcpauth_uid": "1",
@@ -271,11 +280,11 @@ mod tests {
         let later = begun + Duration::from_secs(1);
         let mut memory = Memory::default();
         assert_eq!(memory.ids(DERIVED, None), None);
-        memory.keep_clients(begun, vec![], "prod");
+        memory.keep_clients(begun, vec![], &prod());
         assert_eq!(memory.ids(DERIVED, None), Some(vec![]));
         memory.may_have_made(DERIVED, later);
         assert_eq!(memory.ids(DERIVED, None), None);
-        memory.keep_clients(later + Duration::from_secs(1), vec![ours("c1")], "prod");
+        memory.keep_clients(later + Duration::from_secs(1), vec![ours("c1")], &prod());
         assert_eq!(memory.ids(DERIVED, None), Some(vec!["c1".to_owned()]));
     }
 
@@ -283,14 +292,14 @@ mod tests {
     fn of_two_the_one_in_use_stays_the_first() {
         let begun = Instant::now();
         let mut memory = Memory::default();
-        memory.keep_client("c2", begun, Some(Arc::new(ours("c2"))), "prod");
+        memory.keep_client("c2", begun, Some(Arc::new(ours("c2"))), &prod());
         let later = begun + Duration::from_secs(1);
-        memory.keep_clients(later, vec![ours("c1"), ours("c2")], "prod");
+        memory.keep_clients(later, vec![ours("c1"), ours("c2")], &prod());
         assert_eq!(
             memory.ids(DERIVED, None),
             Some(vec!["c2".to_owned(), "c1".to_owned()])
         );
-        memory.keep_client("c2", later, None, "prod");
+        memory.keep_client("c2", later, None, &prod());
         assert_eq!(memory.ids(DERIVED, None), Some(vec!["c1".to_owned()]));
     }
 }

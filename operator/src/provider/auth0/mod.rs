@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  observe ─▶ memory ─▶ admin ─▶ operator_token        render ─▶ diff ─▶ plan, grants, resources   prove
-//!  keys       (pure)      │             │                          (pure)                            │
+//!  apis, keys (pure)      │             │                          (pure)                            │
 //!                         └─────────────┴────────────▶ http, realm ◀────────────────────────────────┘
 //! ```
 //!
@@ -15,6 +15,7 @@
 
 mod access;
 mod admin;
+mod apis;
 mod diff;
 mod grants;
 mod keys;
@@ -29,6 +30,7 @@ mod resources;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -55,7 +57,7 @@ use crate::{
     metrics::Metrics,
 };
 use admin::Admin;
-use mark::text;
+use mark::{Ours, text};
 use prove::Prover;
 
 /// What a connection to a tenant is made of.
@@ -76,6 +78,9 @@ pub struct Settings<'a> {
     pub ca_bundle: Option<&'a [u8]>,
     /// The installation.
     pub installation: &'a str,
+    /// The clients that may be taken over, by the id that Auth0 knows them by, and by whom, as
+    /// `<kind>/<namespace>/<name>`.
+    pub adoption: BTreeMap<String, String>,
     /// Limits of all tenants.
     pub realms: &'a RealmRegistry,
     /// The way out.
@@ -95,7 +100,7 @@ pub struct Auth0 {
     realm: String,
     token_endpoint: Url,
     issuer: String,
-    installation: String,
+    ours: Ours,
     memory: Mutex<memory::Memory>,
     scopes: tokio::sync::Mutex<Made>,
     listing: tokio::sync::Mutex<()>,
@@ -161,7 +166,10 @@ impl Auth0 {
             admin: Admin::new(http, tokens, base),
             token_endpoint,
             issuer: discovered.metadata.issuer.clone(),
-            installation: settings.installation.to_owned(),
+            ours: Ours {
+                installation: settings.installation.to_owned(),
+                adoption: settings.adoption,
+            },
             memory: Mutex::default(),
             scopes: tokio::sync::Mutex::default(),
             listing: tokio::sync::Mutex::default(),
@@ -187,10 +195,10 @@ impl Auth0 {
                     Ok(client) => {
                         let id = text(client, "client_id").to_owned();
                         let client = Some(Arc::new(client.clone()));
-                        memory.keep_client(&id, now, client, &self.installation);
+                        memory.keep_client(&id, now, client, &self.ours);
                     }
                     Err(_) => {
-                        if let Some(derived) = mark::derived_client_id(body, &self.installation) {
+                        if let Some(derived) = mark::derived_client_id(body, &self.ours) {
                             memory.may_have_made(&derived, now);
                         }
                     }

@@ -1,6 +1,6 @@
 //! Reading, with the least work: what many ask for is read once for all, and what was read a moment ago is not read again.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -9,25 +9,18 @@ use url::form_urlencoded::byte_serialize;
 use super::{
     Auth0,
     admin::{List, Pages},
-    diff, grants,
-    mark::{api_holder, client_holder, concerns_us, text},
+    mark::{client_holder, concerns_us, text},
     memory::Known,
     plan::{KEYS, accepted_keys},
     render::{AUTH_METHOD, METHODS},
 };
-use crate::provider::{
-    Call, Credential, Holder, ObservedClient, ObservedLimits, ObservedScopes, Presence, ProviderError, Read,
-    ScopeOwner,
+use crate::{
+    policy::names,
+    provider::{Credential, Holder, ObservedClient, ObservedLimits, Presence, ProviderError, Read},
 };
 
-/// Under what name [`ObservedScopes`] has a scope: here it belongs to an API, and each may have one of that name. Neither an
-/// address nor a scope holds a space. An API itself is there by its identifier alone.
-pub(crate) fn scope_key(audience: &str, scope: &str) -> String {
-    format!("{audience} {scope}")
-}
-
 /// Since when a question may have been sent whose answer will do; `None`: any time.
-fn since(read: Read) -> Option<Instant> {
+pub(super) fn since(read: Read) -> Option<Instant> {
     match read {
         Read::Fresh => Some(Instant::now()),
         // Further back than the clock reaches.
@@ -39,6 +32,9 @@ impl Auth0 {
     /// See [`crate::provider::Provider::observe_client`].
     pub(super) async fn client(&self, derived: &str, read: Read) -> Result<ObservedClient, ProviderError> {
         let since = since(read);
+        if !derived.starts_with(&names::client_id_prefix(&self.ours.installation)) {
+            return self.client_of_others(derived, since).await;
+        }
         let mut found = self.find(derived, since).await?;
         if found.is_empty() {
             return Ok(absent());
@@ -59,6 +55,24 @@ impl Auth0 {
             .collect();
         let raw = json!({"client": *client, "grants": grants, "keys": keys, "surplus": surplus});
         Ok(observed(&client, self.holder(&client), raw))
+    }
+
+    /// A client by the id that Auth0 knows it by: somebody else registers it, or it is one of ours that is not asked for as
+    /// such. What only plans need of it is not read.
+    async fn client_of_others(
+        &self,
+        id: &str,
+        since: Option<Instant>,
+    ) -> Result<ObservedClient, ProviderError> {
+        // What is not ours was left out of the list.
+        let known = self.memory().clients.recall_row(id, since);
+        let client = match known {
+            Some(client) => client,
+            None => self.ask_for_client(id).await?,
+        };
+        Ok(client.map_or_else(absent, |client| {
+            observed(&client, self.holder(&client), json!({"client": *client}))
+        }))
     }
 
     /// The clients that carry our mark or consent, the one in use first.
@@ -92,7 +106,11 @@ impl Auth0 {
     }
 
     /// Reads the list of clients, unless another has while this waited.
-    async fn list_clients(&self, since: Option<Instant>, derived: Option<&str>) -> Result<(), ProviderError> {
+    pub(super) async fn list_clients(
+        &self,
+        since: Option<Instant>,
+        derived: Option<&str>,
+    ) -> Result<(), ProviderError> {
         let _one_at_a_time = self.listing.lock().await;
         let is_known = {
             let memory = self.memory();
@@ -115,22 +133,25 @@ impl Auth0 {
                 query: &[],
             })
             .await?;
-        clients.retain(concerns_us);
-        self.memory().keep_clients(asked, clients, &self.installation);
+        clients.retain(|client| concerns_us(client, &self.ours));
+        self.memory().keep_clients(asked, clients, &self.ours);
         Ok(())
     }
 
     /// A client by the id that Auth0 knows it by.
-    async fn one_client(&self, id: &str, since: Option<Instant>) -> Result<Known, ProviderError> {
+    pub(super) async fn one_client(&self, id: &str, since: Option<Instant>) -> Result<Known, ProviderError> {
         let known = self.memory().clients.recall(id, since);
-        if let Some(Some(client)) = known {
-            return Ok(Some(client));
+        match known {
+            Some(Some(client)) => Ok(Some(client)),
+            _ => self.ask_for_client(id).await,
         }
+    }
+
+    async fn ask_for_client(&self, id: &str) -> Result<Known, ProviderError> {
         let asked = Instant::now();
         let path = format!("/clients/{}", escaped(id));
         let client = self.admin.get("read_client", &path, &[]).await?.map(Arc::new);
-        self.memory()
-            .keep_client(id, asked, client.clone(), &self.installation);
+        self.memory().keep_client(id, asked, client.clone(), &self.ours);
         Ok(client)
     }
 
@@ -174,7 +195,7 @@ impl Auth0 {
         Ok(())
     }
 
-    async fn ask_for_grants(&self, query: &[(&str, &str)]) -> Result<Vec<Value>, ProviderError> {
+    pub(super) async fn ask_for_grants(&self, query: &[(&str, &str)]) -> Result<Vec<Value>, ProviderError> {
         self.admin
             .list(&List {
                 operation: "list_client_grants",
@@ -184,24 +205,6 @@ impl Auth0 {
                 query,
             })
             .await
-    }
-
-    /// Removes an API, and before it all its grants, whoever's they are: they would count again for whoever uses the
-    /// identifier next.
-    pub(super) async fn remove_api(&self, call: &Call) -> Result<(), ProviderError> {
-        let identifier = call.body.as_ref().map_or("", |body| text(body, "identifier"));
-        let grants = self.ask_for_grants(&[("audience", identifier)]).await?;
-        for call in grants::removal(&Value::Array(grants)) {
-            let result = self.admin.write(&call).await;
-            self.note(&call, &result);
-            result?;
-        }
-        let call = Call {
-            body: None,
-            ..call.clone()
-        };
-        self.admin.write(&call).await?;
-        Ok(())
     }
 
     /// The keys that a client has stored.
@@ -221,136 +224,20 @@ impl Auth0 {
         Ok(keys)
     }
 
-    /// See [`crate::provider::Provider::observe_resource`].
-    pub(super) async fn resource(&self, resource: &str, read: Read) -> Result<ObservedClient, ProviderError> {
-        let since = since(read);
-        let Some(api) = self.one_api(resource, read).await? else {
-            return Ok(absent());
-        };
-        if matches!(read, Read::Within(_)) {
-            self.list_clients(since, None).await?;
-        }
-        let client = match text(&api, "client_id") {
-            "" => None,
-            id => self.one_client(id, since).await?,
-        };
-        let client = client.map_or(Value::Null, |client| (*client).clone());
-        let holder = api_holder(&api, &client, |id| self.is_operator(id));
-        let raw = json!({"api": *api, "client": client});
-        Ok(observed(&client, holder, raw))
-    }
-
-    /// An API by its identifier.
-    async fn one_api(&self, identifier: &str, read: Read) -> Result<Known, ProviderError> {
-        let since = since(read);
-        if matches!(read, Read::Within(_)) {
-            self.list_apis(since).await?;
-        }
-        let known = self.memory().apis.recall(identifier, since);
-        // Pages by number can miss one while others are deleted: what they do not have is asked for.
-        if let Some(Some(api)) = known {
-            return Ok(Some(api));
-        }
-        let asked = Instant::now();
-        let path = format!("/resource-servers/{}", escaped(identifier));
-        let api = self.admin.get("read_resource_server", &path, &[]).await?;
-        // An id is as good as an identifier there.
-        let api = api
-            .filter(|api| text(api, "identifier") == identifier)
-            .map(Arc::new);
-        self.memory().apis.keep(identifier, asked, api.clone());
-        Ok(api)
-    }
-
-    /// Reads the list of APIs, unless another has while this waited.
-    async fn list_apis(&self, since: Option<Instant>) -> Result<(), ProviderError> {
-        let _one_at_a_time = self.listing.lock().await;
-        if self.memory().apis.is_listed(since) {
-            return Ok(());
-        }
-        let asked = Instant::now();
-        let apis = self
-            .admin
-            .list(&List {
-                operation: "list_resource_servers",
-                path: "/resource-servers",
-                name: "resource_servers",
-                pages: Pages::Offset,
-                query: &[],
-            })
-            .await?;
-        let rows = apis
-            .into_iter()
-            .map(|api| (text(&api, "identifier").to_owned(), api));
-        self.memory().apis.keep_list(asked, rows);
-        Ok(())
-    }
-
-    /// See [`crate::provider::Provider::observe_scopes`].
-    pub(super) async fn scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError> {
-        let since = since(read);
-        self.list_apis(since).await?;
-        self.list_clients(since, None).await?;
-        let written = self.memory().apis.outdated();
-        for identifier in written {
-            self.one_api(&identifier, Read::Alone(Duration::MAX)).await?;
-        }
-        let version = {
-            let memory = self.memory();
-            (memory.apis.version(), memory.linked_version())
-        };
-        let mut made = self.scopes.lock().await;
-        if let Some((_, scopes)) = made.as_ref().filter(|(of, _)| *of == version) {
-            return Ok(Arc::clone(scopes));
-        }
-        let scopes = Arc::new(self.build_scopes().await?);
-        *made = Some((version, Arc::clone(&scopes)));
-        Ok(scopes)
-    }
-
-    async fn build_scopes(&self) -> Result<BTreeMap<String, Arc<ScopeOwner>>, ProviderError> {
-        let apis: Vec<Arc<Value>> = self
-            .memory()
-            .apis
-            .rows()
-            .map(|(_, api)| Arc::clone(api))
-            .collect();
-        let mut scopes = BTreeMap::new();
-        for api in apis {
-            let client = match text(&api, "client_id") {
-                "" => None,
-                id => self.one_client(id, None).await?,
-            };
-            let client = client.as_deref().unwrap_or(&Value::Null);
-            let holder = api_holder(&api, client, |id| self.is_operator(id));
-            let identifier = text(&api, "identifier");
-            let of_it = Arc::new(ScopeOwner {
-                holder: holder.clone(),
-                raw: Value::Null,
-            });
-            for scope in diff::list(&api["scopes"]) {
-                scopes.insert(scope_key(identifier, text(scope, "value")), Arc::clone(&of_it));
-            }
-            let raw = json!({"api": *api, "client": client});
-            scopes.insert(identifier.to_owned(), Arc::new(ScopeOwner { holder, raw }));
-        }
-        Ok(scopes)
-    }
-
     pub(super) fn is_operator(&self, id: &str) -> bool {
         self.admin.http.limits.is_operator(id)
     }
 
     fn holder(&self, client: &Value) -> Holder {
-        client_holder(client, |id| self.is_operator(id))
+        client_holder(client, &self.ours, |id| self.is_operator(id))
     }
 
     fn derived(&self, client: &Value) -> Option<String> {
-        super::mark::derived_client_id(client, &self.installation)
+        super::mark::derived_client_id(client, &self.ours)
     }
 }
 
-fn observed(client: &Value, holder: Holder, raw: Value) -> ObservedClient {
+pub(super) fn observed(client: &Value, holder: Holder, raw: Value) -> ObservedClient {
     let secret = text(client, "client_secret");
     ObservedClient {
         presence: Presence::Held(holder),

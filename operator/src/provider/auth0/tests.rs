@@ -8,10 +8,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{mark, observe::scope_key, plan, render, resources};
+use super::{mark, plan, render, resources};
 use crate::provider::{
     Authentication, Change, ClientSpec, Credential, Credentials, Grant, Holder, Mark, ObservedClient,
-    ObservedScopes, Plan, Presence, ResourceSpec, ScopeOwner, Verb,
+    ObservedScopes, Plan, Presence, ResourceSpec, ScopeOwner, Scopes, Verb, scope_key,
 };
 
 const ORDERS: &str = "https://mcp.example.com/orders";
@@ -65,7 +65,9 @@ fn scopes() -> ObservedScopes {
         holder: Holder::Marked(mark("McpServer", "orders")),
         raw: Value::Null,
     });
-    Arc::new([(scope_key(ORDERS, "orders:read"), owner)].into())
+    Arc::new(Scopes::of_audiences(
+        [(scope_key(ORDERS, "orders:read"), owner)].into(),
+    ))
 }
 
 /// A client as it would be after its creation.
@@ -78,7 +80,7 @@ fn created(want: &ClientSpec) -> Value {
 
 fn seen(client: &Value, grants: &Value) -> ObservedClient {
     ObservedClient {
-        presence: Presence::Held(mark::client_holder(client, |_| false)),
+        presence: Presence::Held(mark::client_holder(client, &mark::Ours::default(), |_| false)),
         raw: Some(json!({"client": client, "grants": grants, "keys": null, "surplus": []})),
         ..super::observe::absent()
     }
@@ -202,7 +204,7 @@ fn api(want: &ResourceSpec, client: &Value) -> ObservedClient {
         api["name"] = json!(want.display_name);
     }
     ObservedClient {
-        presence: Presence::Held(mark::api_holder(&api, client, |_| false)),
+        presence: Presence::Held(mark::api_holder(&api, client, &mark::Ours::default(), |_| false)),
         raw: Some(json!({"api": api, "client": client})),
         ..super::observe::absent()
     }

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::{
     Site,
     chain::{self, Facts, Seen, Step, Want},
-    desired, keeping, named, status,
+    desired, keeping, status,
 };
 use crate::{
     controllers::{
@@ -231,7 +231,7 @@ impl<'a> Course<'a> {
         let Some(entry) = self.book.newest().cloned() else {
             return Ok(());
         };
-        let spec = named(wanted.spec, &entry.client_id);
+        let spec = wanted.spec.known_as(&entry.client_id);
         progress.identified(&entry.client_id);
         progress.registered(&entry.client_id);
         progress.granted(wanted.access);

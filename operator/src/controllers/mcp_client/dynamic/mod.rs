@@ -47,7 +47,7 @@ use crate::{
     },
     metrics::Kind,
     policy::{external, grants::Tenant},
-    provider::{ClientSpec, ObservedScopes, Provider, registration::Registrar},
+    provider::{ObservedScopes, Provider, registration::Registrar},
 };
 
 pub(super) use self::desired::existing_unsupported;
@@ -199,13 +199,5 @@ impl Site<'_> {
             .drift_repaired(Kind::McpClient, "AuthorizationServer");
         let note = "Set right what was changed at the authorization server: the registration".to_owned();
         pass::tell(self.client, EventType::Warning, "DriftRepaired", note, self.ctx).await;
-    }
-}
-
-/// The spec of the client under the id that the authorization server has chosen.
-fn named(spec: &ClientSpec, client_id: &str) -> ClientSpec {
-    ClientSpec {
-        client_id: client_id.to_owned(),
-        ..spec.clone()
     }
 }

@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    adoption::Adoption,
+    auth0::Auth0Tenant,
     client_registration::{ClientRegistration, ClientRegistrationStatus},
     common::{NamespaceSelection, ScopeName},
     dynamic_registration::DynamicRegistration,
@@ -35,18 +37,24 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[has(self.keycloak), has(self.dynamicRegistration)].exists_one(given, given)")
-        .message("say which authorization server it is: exactly one of keycloak and dynamicRegistration"),
-    validation = Rule::new("has(self.keycloak) == has(oldSelf.keycloak)")
+    validation = Rule::new("[has(self.keycloak), has(self.auth0), has(self.dynamicRegistration)].exists_one(given, given)")
+        .message("say which authorization server it is: exactly one of keycloak, auth0 and dynamicRegistration"),
+    validation = Rule::new("has(self.keycloak) == has(oldSelf.keycloak) && has(self.auth0) == has(oldSelf.auth0)")
         .message("which authorization server it is does not change: create another AuthorizationServer"),
-    validation = Rule::new("has(self.credentials) == has(self.keycloak)")
-        .message("credentials is how the operator signs in to Keycloak: keycloak needs it, and dynamicRegistration has none")
+    validation = Rule::new("has(self.credentials) == (has(self.keycloak) || has(self.auth0))")
+        .message("credentials is how the operator signs in to administer: keycloak and auth0 need it, and dynamicRegistration has none")
         .field_path(".credentials"),
     validation = Rule::new("!has(self.dynamicRegistration) || ((!has(self.apis) || self.apis.all(a, !has(a.manage) || !a.manage)) && !has(self.adoption))")
         .message("at a server that offers registration only, nothing can be made for APIs and nothing taken over: leave out adoption, and manage in apis"),
     validation = Rule::new("!has(self.keycloak) || self.issuer.endsWith('/realms/' + self.keycloak.realm)")
         .message("the issuer of a Keycloak realm ends with /realms/ and the name of the realm")
         .field_path(".issuer"),
+    validation = Rule::new("!has(self.auth0) || self.issuer == 'https://' + (has(self.auth0.customDomain) ? self.auth0.customDomain : self.auth0.domain) + '/'")
+        .message("the issuer of a tenant of Auth0 is https://, its customDomain or else its domain, and a slash")
+        .field_path(".issuer"),
+    validation = Rule::new("!has(self.auth0) || !has(self.credentials) || !has(self.credentials.serviceAccountToken)")
+        .message("Auth0 takes no tokens of ServiceAccounts: use secretRef or privateKeyJwtRef")
+        .field_path(".credentials"),
     validation = Rule::new("!has(self.grants) || self.grants.all(g, !has(g.tokenExchange) || (has(self.apis) && sets.contains(self.apis.map(a, a.name), g.tokenExchange.apis)))")
         .message("grants names an API that is not declared in apis")
         .field_path(".grants")
@@ -64,6 +72,10 @@ pub struct AuthorizationServerSpec {
     /// The authorization server is a realm of Keycloak.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keycloak: Option<KeycloakRealm>,
+
+    /// The authorization server is a tenant of Auth0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth0: Option<Auth0Tenant>,
 
     /// At the authorization server clients can only register (RFC 7591).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,7 +173,8 @@ pub struct Endpoints {
     #[schemars(length(max = 512))]
     #[x_kube(validation = rules::server_url())]
     pub discovery: Option<String>,
-    /// The base URL of the administration API; for Keycloak the address of the server, without `/admin`.
+    /// The base URL of the administration API: for Keycloak the address of the server, without `/admin`; for Auth0 that of
+    /// the tenant, without `/api/v2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = rules::server_url())]
@@ -301,45 +314,6 @@ pub struct ApiScope {
     #[schemars(length(max = 255))]
     #[x_kube(validation = rules::visible_text())]
     pub description: Option<String>,
-}
-
-/// Consent to take over one object at the authorization server.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::adopted_is_not_built_in())]
-pub struct Adoption {
-    /// Client or Scope: what the object is at the authorization server.
-    pub kind: AdoptedKind,
-    /// The client id, or the name of the scope.
-    #[schemars(length(min = 1, max = 255))]
-    pub id: String,
-    /// Namespace of the McpServer or McpClient that may take it over.
-    #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = rules::dns_label())]
-    pub namespace: String,
-    /// Name of the McpServer or McpClient that may take it over.
-    #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = rules::dns_label())]
-    pub name: String,
-}
-
-/// Client ids that Keycloak defines itself in every realm, and that nobody may take over.
-pub const BUILT_IN_CLIENTS: [&str; 6] = [
-    "account",
-    "account-console",
-    "admin-cli",
-    "broker",
-    "realm-management",
-    "security-admin-console",
-];
-
-/// Kinds of object at an authorization server.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdoptedKind {
-    /// A client.
-    Client,
-    /// A client scope.
-    Scope,
 }
 
 /// What the operator found out about the authorization server.

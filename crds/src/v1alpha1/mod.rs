@@ -1,5 +1,7 @@
 //! Version `v1alpha1`: one module a kind, and what kinds share or is large enough for one of its own.
 
+mod adoption;
+mod auth0;
 mod authentication;
 mod authorization_server;
 mod client_registration;
@@ -16,6 +18,8 @@ mod service_accounts;
 mod sign_in;
 mod token_exchange_policy;
 
+pub use adoption::*;
+pub use auth0::*;
 pub use authentication::*;
 pub use authorization_server::*;
 pub use client_registration::*;

@@ -5,7 +5,7 @@
 
 use kube::core::{Message, Rule};
 
-use super::{authorization_server::BUILT_IN_CLIENTS, common::BUILT_IN_SCOPES};
+use super::{adoption::BUILT_IN_CLIENTS, common::BUILT_IN_SCOPES};
 
 /// A label of a host name.
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
@@ -43,6 +43,14 @@ pub(super) fn dns_name() -> Rule {
     Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message(
         "this is not a name that Kubernetes accepts here: use lower-case letters, digits, dashes and dots",
     )
+}
+
+/// A host as it stands in a URL, with a port where it is not that of the scheme.
+pub(super) fn authority() -> Rule {
+    Rule::new(
+        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*(:[0-9]{1,5})?$')",
+    )
+    .message("a domain is written in lower case without scheme and path: example.eu.auth0.com")
 }
 
 /// A key of a Secret or ConfigMap.

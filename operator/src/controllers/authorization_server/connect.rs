@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use kube::ResourceExt as _;
-use mcp_auth_crds::v1alpha1::{AuthorizationServer, KeycloakRealm};
+use mcp_auth_crds::v1alpha1::{Auth0Tenant, AuthorizationServer, KeycloakRealm};
 
 use super::{
     desired::{self, Trust},
@@ -22,6 +22,7 @@ use crate::{
     policy::names,
     provider::{
         Access, Capability, Credential, ProviderError, SignIn,
+        auth0::{self, Auth0},
         discovery::{self, Discovered},
         keycloak::{Keycloak, Settings},
         registration::{self, Registration},
@@ -152,15 +153,22 @@ fn side(
     discovered: &Discovered,
     ctx: &Context,
 ) -> Result<Side, Halt> {
-    match (&server.spec.keycloak, &inputs.credentials) {
-        (Some(realm), Credentials::Client { client_id, sign_in }) => {
+    let spec = &server.spec;
+    match (&spec.keycloak, &spec.auth0, &inputs.credentials) {
+        (Some(realm), _, Credentials::Client { client_id, sign_in }) => {
             let operator = (client_id.as_str(), sign_in);
             keycloak(server, realm, operator, inputs, discovered, ctx)
         }
-        (None, Credentials::Registration(token)) => registrar(server, token.clone(), inputs, discovered, ctx),
+        (None, Some(tenant), Credentials::Client { client_id, sign_in }) => {
+            let operator = (client_id.as_str(), sign_in);
+            auth0(server, tenant, operator, inputs, discovered, ctx)
+        }
+        (None, None, Credentials::Registration(token)) => {
+            registrar(server, token.clone(), inputs, discovered, ctx)
+        }
         _ => Err(Halt::refused(
             "ProviderMissing",
-            "Say which authorization server it is: keycloak or dynamicRegistration",
+            "Say which authorization server it is: keycloak, auth0 or dynamicRegistration",
         )),
     }
 }
@@ -221,4 +229,32 @@ fn keycloak(
     })
     .map_err(Error::from)?;
     Ok(Side::Administered(Arc::new(keycloak)))
+}
+
+fn auth0(
+    server: &AuthorizationServer,
+    tenant: &Auth0Tenant,
+    (client_id, sign_in): (&str, &SignIn),
+    inputs: &Inputs,
+    discovered: &Discovered,
+    ctx: &Context,
+) -> Result<Side, Halt> {
+    let endpoints = server.spec.endpoints.clone().unwrap_or_default();
+    let auth0 = Auth0::new(auth0::Settings {
+        domain: &tenant.domain,
+        endpoints: &endpoints,
+        discovered,
+        client_id: client_id.to_owned(),
+        sign_in: sign_in.clone(),
+        clock: ctx.clock.clone(),
+        ca_bundle: inputs.ca_bundle.as_deref().map(str::as_bytes),
+        installation: &ctx.installation,
+        adoption: desired::adoption(server),
+        realms: &ctx.realms,
+        egress: &ctx.egress,
+        metrics: ctx.metrics.clone(),
+        leadership: ctx.leadership.clone(),
+    })
+    .map_err(Error::from)?;
+    Ok(Side::Administered(Arc::new(auth0)))
 }

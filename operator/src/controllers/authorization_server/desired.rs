@@ -1,6 +1,6 @@
 //! What is wanted: pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::{AdoptedKind, AuthorizationServer, ClientRegistration};
@@ -21,6 +21,7 @@ pub(super) fn made_from(server: &AuthorizationServer, inputs: &Inputs) -> String
         format!("{:?}", server.uid()),
         server.spec.issuer.clone(),
         format!("{:?} {:?}", server.spec.endpoints, trust(server)),
+        format!("{:?}", adoption(server)),
         self_registration::concerns(server).to_string(),
         match &inputs.credentials {
             Credentials::Client { client_id, sign_in } => {
@@ -118,9 +119,28 @@ pub(super) fn trust(server: &AuthorizationServer) -> Option<Trust<'_>> {
     })
 }
 
+/// Which clients McpClients may take over where the authorization server chooses ids, as `McpClient/<namespace>/<name>`:
+/// nothing else tells there which one is meant.
+pub(super) fn adoption(server: &AuthorizationServer) -> BTreeMap<String, String> {
+    if server.spec.auth0.is_none() {
+        return BTreeMap::new();
+    }
+    let consents = server.spec.adoption.iter();
+    consents
+        .filter(|consent| consent.kind == AdoptedKind::Client)
+        .map(|consent| {
+            let adopter = format!("McpClient/{}/{}", consent.namespace, consent.name);
+            (consent.id.clone(), adopter)
+        })
+        .collect()
+}
+
 /// Whether the spec can be honoured, beyond what the schema checks: a scope puts one audience into tokens, so no two
-/// managed APIs can share one.
+/// managed APIs can share one. At Auth0 each API has scopes of its own.
 pub(super) fn check(server: &AuthorizationServer) -> Result<(), Halt> {
+    if server.spec.auth0.is_some() {
+        return Ok(());
+    }
     let mut seen = BTreeSet::new();
     match api_scopes(server)
         .into_iter()
@@ -194,6 +214,9 @@ mod tests {
     fn managed_apis_cannot_share_a_scope() {
         assert!(check(&server("read")).is_err());
         assert!(check(&server("write")).is_ok());
+        let mut at_auth0 = server("read");
+        at_auth0.spec.auth0 = serde_json::from_value(serde_json::json!({"domain": "as"})).unwrap();
+        assert!(check(&at_auth0).is_ok());
         assert_eq!(
             api_scopes(&server("write")).len(),
             2,

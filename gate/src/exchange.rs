@@ -20,7 +20,11 @@ use futures::{
 };
 use http::HeaderValue;
 use mcp_auth_gate_core::{
-    answer::Answer, decide::Allowed, document::Exchange, policy::Policy, token::Claims,
+    answer::Answer,
+    decide::Allowed,
+    document::{Exchange, ExchangeBy},
+    policy::Policy,
+    token::Claims,
 };
 use prometheus_client::registry::Registry;
 use quick_cache::{Weighter, sync::Cache};
@@ -241,6 +245,7 @@ impl Exchanges {
             metrics: self.metrics.clone(),
             address: policy.authorization_server.token_endpoint.clone(),
             ca_bundle: policy.authorization_server.ca_bundle.clone(),
+            by: policy.authorization_server.exchange_by,
             audience: exchange.audience.clone(),
             scopes,
             token: subject.token.clone(),
@@ -263,6 +268,7 @@ struct Call {
     metrics: ExchangeMetrics,
     address: String,
     ca_bundle: Option<String>,
+    by: ExchangeBy,
     audience: String,
     scopes: String,
     token: SecretString,
@@ -299,18 +305,29 @@ impl Call {
 
     async fn ask(&self) -> Result<Issued, ExchangeError> {
         let client = self.era.client.as_ref().ok_or(ExchangeError::NoCredentials)?;
-        // No `audience`: at Keycloak it would have to be the id of a client, and the scopes say it already.
-        let form = [
+        let mut form = vec![
             ("grant_type", GRANT),
             ("subject_token", self.token.expose_secret()),
             ("subject_token_type", ACCESS_TOKEN),
             ("requested_token_type", ACCESS_TOKEN),
             ("scope", self.scopes.as_str()),
         ];
+        let authorization = match self.by {
+            // At Keycloak `audience` would have to be the id of a client.
+            ExchangeBy::Scope => Some(basic(client)?),
+            ExchangeBy::Audience => {
+                form.extend([
+                    ("audience", self.audience.as_str()),
+                    ("client_id", client.id.as_str()),
+                    ("client_secret", client.secret.expose_secret()),
+                ]);
+                None
+            }
+        };
         let ca_bundle = self.ca_bundle.as_deref();
         let reply = self
             .outbound
-            .post(&self.address, ca_bundle, basic(client)?, &form, MOST_BYTES)
+            .post(&self.address, ca_bundle, authorization, &form, MOST_BYTES)
             .await?;
         reply::read(&reply, &self.audience, &self.token, self.clock.now())
     }

@@ -104,14 +104,17 @@ impl Outbound {
         &self,
         address: &str,
         ca_bundle: Option<&str>,
-        authorization: HeaderValue,
+        authorization: Option<HeaderValue>,
         form: &[(&str, &str)],
         most: usize,
     ) -> Result<Reply, OutboundError> {
         let url = self.checked(address)?;
         let request = self.client(ca_bundle)?.post(url);
-        let request = request.header(header::AUTHORIZATION, authorization).form(form);
-        send(request, most).await
+        let request = match authorization {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
+            None => request,
+        };
+        send(request.form(form), most).await
     }
 
     fn checked(&self, address: &str) -> Result<Url, OutboundError> {

@@ -82,6 +82,26 @@ pub struct AuthorizationServer {
     /// What a token's `aud` may name besides the resource, such as the userinfo endpoint.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub other_audiences: BTreeSet<String>,
+    /// How it is asked for exchanged tokens.
+    #[serde(default, skip_serializing_if = "ExchangeBy::is_scope")]
+    pub exchange_by: ExchangeBy,
+}
+
+/// How a token endpoint is told what an exchanged token is to be for, and who asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExchangeBy {
+    /// The scopes say it. The secret is in the header (`client_secret_basic`).
+    #[default]
+    Scope,
+    /// `audience` says it. The secret is in the form (`client_secret_post`).
+    Audience,
+}
+
+impl ExchangeBy {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_scope(&self) -> bool {
+        *self == Self::Scope
+    }
 }
 
 /// How an access token calls itself. Names are compared without regard to case (RFC 7515, 4.1.9).

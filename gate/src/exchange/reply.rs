@@ -135,6 +135,8 @@ fn failure(reply: &Reply) -> ExchangeError {
     match code {
         // Keycloak says the second of a wrong secret; elsewhere it is of a client that may not exchange at all.
         "invalid_client" | "unauthorized_client" => ExchangeError::Client(code),
+        // So says Auth0 of a wrong secret.
+        "access_denied" if status == StatusCode::UNAUTHORIZED => ExchangeError::Client(code),
         "invalid_grant" | "invalid_token" => ExchangeError::Subject(code),
         "invalid_request" if failure.error_description == KEYCLOAK_SUBJECT_REFUSED => {
             ExchangeError::Subject(code)

@@ -155,7 +155,10 @@ async fn jwks(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 
 async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> impl IntoResponse {
     let call = Call {
-        authorization: headers[header::AUTHORIZATION].to_str().unwrap().to_owned(),
+        authorization: headers
+            .get(header::AUTHORIZATION)
+            .map_or("", |value| value.to_str().unwrap())
+            .to_owned(),
         form: form_urlencoded::parse(&body).into_owned().collect(),
     };
     let script = (shared.token.lock().unwrap())(&call);

@@ -48,6 +48,29 @@ async fn the_request_is_that_of_rfc_8693() {
 }
 
 #[tokio::test]
+async fn an_audience_is_named_where_scopes_do_not_say_it() {
+    let mut stage = Stage::new().await;
+    let changes = json!({"exchanges": [exchange("orders", "Header")], "authorizationServer": {"exchangeBy": "Audience"}});
+    stage.policy = policy(&stage.server, &changes);
+    stage.exchanges.follow(&stage.policy);
+    assert!(stage.header_token(&json!({})).await.unwrap().is_some());
+    let calls = stage.server.calls();
+    let [call] = calls.as_slice() else {
+        panic!("{calls:?}")
+    };
+    assert_eq!(call.authorization, "", "the secret is shown once");
+    for (field, expected) in [
+        ("audience", Some(TARGET)),
+        ("scope", Some("orders:read")),
+        ("client_id", Some("https://mcp.example.com/mcp")),
+        ("client_secret", Some("s3cret")),
+        ("resource", None),
+    ] {
+        assert_eq!(call.field(field), expected, "{field}");
+    }
+}
+
+#[tokio::test]
 async fn only_what_the_caller_may_is_asked_for() {
     let stage = Stage::new().await;
     let only = |scopes: Value| {

@@ -4,7 +4,7 @@
 //! one changes.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 use futures::Stream;
 use kube::runtime::reflector::ObjectRef;
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, DiscoveredMetadata};
-use mcp_auth_gate_core::document::TokenType;
+use mcp_auth_gate_core::document::{ExchangeBy, TokenType};
 use tokio::time::Instant;
 
 use crate::{
@@ -84,6 +84,16 @@ impl Connection {
                 payload: None,
             }],
         }
+    }
+
+    /// What `aud` of such tokens may name besides the resource.
+    pub fn other_audiences(&self) -> BTreeSet<String> {
+        self.provider().map(Provider::other_audiences).unwrap_or_default()
+    }
+
+    /// How it is asked for exchanged tokens.
+    pub fn exchange_by(&self) -> ExchangeBy {
+        self.provider().map(Provider::exchange_by).unwrap_or_default()
     }
 
     /// Whether it was checked less than `age` ago.

@@ -87,7 +87,7 @@ pub struct McpClientSpec {
     pub rotation: Option<Rotation>,
 
     /// Lifetime of the client's access tokens, between 1m and 24h; 5m when absent. What is revoked is usable for
-    /// at most this long.
+    /// at most this long. No effect at Auth0, where it is the API that says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::between("1m", "24h"))]
     pub access_token_lifetime: Option<DurationText>,

@@ -74,7 +74,8 @@ pub struct McpServerSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub scopes: Vec<ServerScope>,
 
-    /// Lifetime of the tokens that this server gets by token exchange, between 1m and 24h; 5m when absent.
+    /// Lifetime of the tokens that this server gets by token exchange, between 1m and 24h; 5m when absent. No effect at
+    /// Auth0, where it is the target's API that says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::between("1m", "24h"))]
     pub exchange_token_lifetime: Option<DurationText>,

@@ -144,6 +144,7 @@ pub fn withdrawn_resource(want: ResourceSpec) -> ResourceSpec {
     ResourceSpec {
         scopes: [].into(),
         exchange_scopes: [].into(),
+        exchange_audiences: [].into(),
         adopt: false,
         adopt_scopes: [].into(),
         ..want

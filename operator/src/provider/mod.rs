@@ -25,7 +25,7 @@ use std::{
 
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
-use mcp_auth_gate_core::document::TokenType;
+use mcp_auth_gate_core::document::{ExchangeBy, TokenType};
 
 pub use error::ProviderError;
 pub use model::{
@@ -112,6 +112,16 @@ pub trait Provider: Send + Sync {
 
     /// What access tokens of this server call themselves, and nothing else that it issues does.
     fn token_types(&self) -> Vec<TokenType>;
+
+    /// What `aud` of such a token may name besides the resource: the issuer's userinfo endpoint.
+    fn other_audiences(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    /// How the token endpoint is asked for exchanged tokens.
+    fn exchange_by(&self) -> ExchangeBy {
+        ExchangeBy::Scope
+    }
 
     /// The realm or tenant, by the one spelling that all who mean it share.
     fn realm(&self) -> &str;

@@ -192,6 +192,8 @@ pub struct ResourceSpec {
     pub scopes: BTreeMap<String, String>,
     /// The scopes of others for which it may exchange tokens, and whose; none: it may not exchange.
     pub exchange_scopes: BTreeMap<String, Subjects>,
+    /// The same scopes by the audience that each is for. Not everywhere does the name of a scope tell.
+    pub exchange_audiences: BTreeMap<String, BTreeSet<String>>,
     /// Lifetime of the tokens that it gets by exchange.
     pub exchange_token_lifetime: Duration,
     /// Whether the AuthorizationServer consents that an unmarked client of this id is taken over.

@@ -167,6 +167,17 @@ fn uses(server: &McpServer, authorization_server: &AuthorizationServer) -> bool 
         && Some(reference.name.as_str()) == authorization_server.metadata.name.as_deref()
 }
 
+/// What of the spec has no effect at this authorization server.
+pub(super) fn unheeded(
+    client: &McpClient,
+    authorization_server: &AuthorizationServer,
+) -> Option<&'static str> {
+    let of_the_api = authorization_server.spec.auth0.is_some();
+    (of_the_api && client.spec.access_token_lifetime.is_some()).then_some(
+        "accessTokenLifetime has no effect: at Auth0 tokens live as long as the API of the MCP server says, 5 minutes",
+    )
+}
+
 /// Where its users are sent back to.
 pub(super) fn redirect_uris(managed: &ManagedClient) -> Vec<String> {
     let listed = managed.redirect_uris.iter().cloned();

@@ -166,7 +166,7 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
     if let Some(id) = &observed.client.client_id {
         progress.identified(id);
     }
-    progress.accepted();
+    progress.accepted_without(desired::unheeded(client, &server));
     ctx.cluster.add_finalizer(client).await?;
     let alone = rotation.without_overlap();
     registration.put_in_force(&alone, &observed, ctx, progress).await

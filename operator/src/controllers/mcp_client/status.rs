@@ -78,11 +78,16 @@ impl Progress {
     }
 
     pub(super) fn accepted(&mut self) {
-        self.say(Report::yes(
-            types::ACCEPTED,
-            "Accepted",
-            "The client may be registered",
-        ));
+        self.accepted_without(None);
+    }
+
+    /// The same, with what of the spec has no effect there.
+    pub(super) fn accepted_without(&mut self, unheeded: Option<&str>) {
+        let message = match unheeded {
+            None => "The client may be registered".to_owned(),
+            Some(unheeded) => format!("The client may be registered; {unheeded}"),
+        };
+        self.say(Report::yes(types::ACCEPTED, "Accepted", message));
     }
 
     pub(super) fn registered(&mut self, client_id: &str) {

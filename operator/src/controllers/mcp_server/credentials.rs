@@ -5,6 +5,7 @@ use mcp_auth_crds::v1alpha1::McpServer;
 
 use super::{
     observe::{Home, Observed},
+    registering::Registered,
     status::Progress,
 };
 use crate::{
@@ -41,44 +42,40 @@ fn facts<'a>(observed: &'a Observed, ctx: &Context) -> Facts<'a> {
 }
 
 /// Gives the workload its credential, while it exchanges tokens by itself, and proves that it works; or takes it away.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the steps of one pass, each of which reads what the last one made"
-)]
 pub(super) async fn settle(
     server: &McpServer,
     home: &Home,
-    want: &ResourceSpec,
+    registered: &Registered,
     observed: &Observed,
     held: Option<flow::Held>,
-    wrote: bool,
     ctx: &Context,
     progress: &mut Progress,
 ) -> Result<(), Halt> {
+    let mark = home::mark(server, &ctx.installation);
     let Some(held) = held else {
         take_back(server, ctx).await?;
         if observed.journal.is_some() {
-            flow::forget(ctx, &want.mark).await?;
+            flow::forget(ctx, &mark).await?;
         }
         return Ok(());
     };
     let published = if observed.given.by_itself {
-        hand_over(server, home, want, &held, ctx).await?
+        hand_over(server, home, &registered.client_id, &held, ctx).await?
     } else {
         take_back(server, ctx).await?;
         None
     };
     let proof = Proof::TokenExchange {
-        client_id: server.spec.resource.clone(),
+        client_id: registered.client_id.clone(),
         secret: held.secret,
     };
     flow::prove(
         ctx,
-        &want.mark,
+        &mark,
         home::administered(&home.connection)?,
         held.journal,
         &proof,
-        wrote,
+        registered.wrote,
         &facts(observed, ctx),
     )
     .await?;
@@ -90,16 +87,17 @@ pub(super) async fn settle(
 async fn hand_over(
     server: &McpServer,
     home: &Home,
-    want: &ResourceSpec,
+    client_id: &str,
     held: &flow::Held,
     ctx: &Context,
 ) -> Result<Option<(String, String)>, Halt> {
     let Some(owner) = server.controller_owner_ref(&()) else {
         return Ok(None);
     };
+    let namespace = server.namespace().unwrap_or_default();
     let name = names::server_auth(&server.name_any());
     let content = credential::secret::Content {
-        client_id: &server.spec.resource,
+        client_id,
         secret: Some(&held.secret),
         issuer: &home.connection.metadata.issuer,
         token_endpoint: &home.connection.metadata.token_endpoint,
@@ -107,7 +105,7 @@ async fn hand_over(
         resource: None,
     };
     let wanted = flow::Wanted {
-        namespace: &want.mark.namespace,
+        namespace: &namespace,
         name: &name,
         owner: &owner,
         labels: credential::secret::labels(None),

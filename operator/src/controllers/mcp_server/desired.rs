@@ -84,6 +84,7 @@ pub(super) fn bare_resource(server: &McpServer, mark: Mark) -> ResourceSpec {
         display_name: server.name_any(),
         scopes: scopes::effective(server),
         exchange_scopes: [].into(),
+        exchange_audiences: [].into(),
         exchange_token_lifetime: lifetime.unwrap_or(EXCHANGE_TOKEN_LIFETIME),
         adopt: false,
         adopt_scopes: [].into(),
@@ -108,6 +109,7 @@ pub(super) fn resource(
         consents.partition(|consent| consent.kind == AdoptedKind::Client);
     ResourceSpec {
         exchange_scopes: observed.given.scopes.clone(),
+        exchange_audiences: observed.given.audiences.clone(),
         adopt: clients.iter().any(|consent| consent.id == server.spec.resource),
         adopt_scopes: scopes.into_iter().map(|consent| consent.id.clone()).collect(),
         ..bare_resource(server, mark)

@@ -142,11 +142,12 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     progress.needs_credentials(observed.given.needs_credential());
     let held = credentials::hold(&want, &observed, ctx).await?;
     let secret = held.as_ref().map(|held| &held.secret);
-    let wrote = registering::register(server, &home, &want, secret, &observed, ctx, progress).await?;
+    let registered = registering::register(server, &home, &want, secret, &observed, ctx, progress).await?;
 
     publish(server, &home, &observed, ctx).await?;
     progress.published(server);
     let own = secret.filter(|_| !observed.given.exchanges.is_empty());
+    let own = own.map(|secret| (&*registered.client_id, secret));
     let for_gate = prepare_gate(server, own, &observed, ctx).await?;
     let gate = Gate {
         server,
@@ -158,7 +159,7 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
     // Narrower rules do not wait for the proof of a credential, only exchanges do.
     let proved = gate::proved(observed.gate.document().as_ref(), &observed.given.exchanges);
     let kept = gate.keep(&proved).await;
-    let settled = credentials::settle(server, &home, &want, &observed, held, wrote, ctx, progress).await;
+    let settled = credentials::settle(server, &home, &registered, &observed, held, ctx, progress).await;
     let kept = if settled.is_ok() && proved != observed.given.exchanges {
         gate.keep(&observed.given.exchanges).await
     } else {
@@ -182,7 +183,7 @@ async fn advance(server: &Arc<McpServer>, ctx: &Arc<Context>, progress: &mut Pro
 /// Returns by what a gate tells its credentials from others.
 async fn prepare_gate(
     server: &McpServer,
-    own: Option<&Credential>,
+    own: Option<(&str, &Credential)>,
     observed: &Observed,
     ctx: &Context,
 ) -> Result<Option<String>, Halt> {

@@ -55,6 +55,8 @@ pub(super) struct Observed {
 pub(super) struct Given {
     /// The scopes of others that it may get, and for whose tokens.
     pub(super) scopes: BTreeMap<String, Subjects>,
+    /// The same scopes by the audience that each is for.
+    pub(super) audiences: BTreeMap<String, BTreeSet<String>>,
     /// What its gate exchanges for it.
     pub(super) exchanges: Vec<Exchange>,
     /// A policy wants it to exchange by itself.
@@ -139,6 +141,10 @@ fn given(
         };
         let own = subjects(policy, &ctx.installation);
         let scopes = scopes_of(policy, server, attachable, &own);
+        if !scopes.is_empty() {
+            let of_it = all.audiences.entry(audience.clone()).or_default();
+            of_it.extend(scopes.keys().cloned());
+        }
         if policy.spec.delivery == Delivery::Secret {
             all.by_itself |= !scopes.is_empty();
         } else {

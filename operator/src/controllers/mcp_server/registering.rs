@@ -42,8 +42,16 @@ pub(super) fn held_by_another(server: &McpServer, home: &Home, ctx: &Context) ->
     )
 }
 
-/// Makes the resource as it is to be and reads back until nothing is left to do, where it is ours to make. Returns whether
-/// anything was written.
+/// A resource that is as it is to be.
+#[derive(Debug)]
+pub(super) struct Registered {
+    /// The id of the client by which the server exchanges tokens.
+    pub(super) client_id: String,
+    /// Whether anything was written.
+    pub(super) wrote: bool,
+}
+
+/// Makes the resource as it is to be and reads back until nothing is left to do, where it is ours to make.
 pub(super) async fn register(
     server: &McpServer,
     home: &Home,
@@ -52,10 +60,13 @@ pub(super) async fn register(
     observed: &Observed,
     ctx: &Context,
     progress: &mut Progress,
-) -> Result<bool, Halt> {
+) -> Result<Registered, Halt> {
     let Some(provider) = home.connection.provider() else {
         progress.external(want);
-        return Ok(false);
+        return Ok(Registered {
+            client_id: want.resource.clone(),
+            wrote: false,
+        });
     };
     let plan = provider.plan_resource(want, &observed.resource, &observed.scopes, secret);
     let replan = || {
@@ -72,5 +83,15 @@ pub(super) async fn register(
     let wrote = settle::settle(Kind::McpServer, server, provider, plan, &version, replan, ctx).await?;
     let limits_stay = matches!(observed.resource.limits, ObservedLimits::Locked);
     progress.registered(want, limits_stay.then(|| locked(&home.connection.access)));
-    Ok(wrote)
+    let known = observed.resource.client_id.clone().filter(|_| !wrote);
+    let client_id = match known {
+        Some(id) => id,
+        // It was read back a moment ago, so memory has it.
+        None => {
+            let read = Read::Alone(ctx.config.resync_interval / 2);
+            let resource = provider.observe_resource(&want.resource, read).await?;
+            resource.client_id.unwrap_or_else(|| want.resource.clone())
+        }
+    };
+    Ok(Registered { client_id, wrote })
 }

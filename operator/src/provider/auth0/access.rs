@@ -80,7 +80,11 @@ fn judge(scope: &str) -> Access {
         .flat_map(|(feature, scopes)| lacks(feature, scopes))
         .collect();
     missing.extend(lacks("clients that authenticate with private keys", &KEYS));
-    let mut capabilities = BTreeSet::from([Capability::Resources, Capability::ManagedClients]);
+    let mut capabilities = BTreeSet::from([
+        Capability::Resources,
+        Capability::ManagedClients,
+        Capability::TokenExchange,
+    ]);
     if has.contains("read:client_keys") {
         capabilities.insert(Capability::ReadableSecrets);
     }

@@ -31,9 +31,13 @@ impl Auth0 {
             "" => None,
             id => self.one_client(id, since).await?,
         };
+        let grants = match &client {
+            Some(client) => self.grants(text(client, "client_id"), read).await?,
+            None => Value::Null,
+        };
         let client = client.map_or(Value::Null, |client| (*client).clone());
         let holder = api_holder(&api, &client, &self.ours, |id| self.is_operator(id));
-        let raw = json!({"api": *api, "client": client});
+        let raw = json!({"api": *api, "client": client, "grants": grants});
         Ok(observed(&client, holder, raw))
     }
 

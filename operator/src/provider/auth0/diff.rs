@@ -12,6 +12,9 @@ use super::{
 /// Lists of a client whose every entry is a permission.
 const PERMISSIONS: [&str; 4] = ["grant_types", "callbacks", "allowed_origins", "web_origins"];
 
+/// By what a client may exchange tokens; null where it may not.
+const EXCHANGE: &str = "token_exchange";
+
 /// Fields of an API that keep others out.
 const GUARDS: [&str; 2] = ["subject_type_authorization", "enforce_policies"];
 
@@ -25,6 +28,8 @@ pub(super) fn fields(want: &Map<String, Value>, observed: &Value) -> Map<String,
 
 /// The part of a difference of clients that only takes away.
 pub(super) fn client_revocation(want: &Map<String, Value>, observed: &Value) -> Map<String, Value> {
+    let ended = want.get(EXCHANGE).is_some_and(Value::is_null) && !observed[EXCHANGE].is_null();
+    let ended = ended.then(|| (EXCHANGE.to_owned(), Value::Null));
     PERMISSIONS
         .into_iter()
         .filter_map(|name| {
@@ -32,6 +37,7 @@ pub(super) fn client_revocation(want: &Map<String, Value>, observed: &Value) -> 
             let left: Vec<&str> = had.intersection(&wanted).copied().collect();
             (left.len() < had.len()).then(|| (name.to_owned(), json!(left)))
         })
+        .chain(ended)
         .collect()
 }
 

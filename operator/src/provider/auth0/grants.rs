@@ -10,7 +10,7 @@ use super::{
     mark::text,
     plan::delete,
 };
-use crate::provider::{Call, Change, ClientSpec, Grant, ObservedScopes, Verb};
+use crate::provider::{Call, Change, ClientSpec, Grant, ObservedScopes, ResourceSpec, Verb};
 
 /// The changes of a client's grants.
 #[derive(Default)]
@@ -20,9 +20,10 @@ pub(super) struct Grants {
 }
 
 /// What a client is to be granted, by API and kind of subject.
-type Wanted = BTreeMap<(String, &'static str), BTreeSet<String>>;
+pub(super) type Wanted = BTreeMap<(String, &'static str), BTreeSet<String>>;
 
-fn wanted(want: &ClientSpec, at_server: &ObservedScopes) -> Wanted {
+/// What an McpClient is to be granted.
+pub(super) fn of_client(want: &ClientSpec, at_server: &ObservedScopes) -> Wanted {
     let kinds = [
         ("user", Grant::AuthorizationCode),
         ("client", Grant::ClientCredentials),
@@ -30,9 +31,22 @@ fn wanted(want: &ClientSpec, at_server: &ObservedScopes) -> Wanted {
     let kinds = kinds
         .into_iter()
         .filter(|(_, grant)| want.enabled && want.grants.contains(grant));
+    wanted(kinds.map(|(kind, _)| kind), &want.audiences, at_server)
+}
+
+/// What the client of an McpServer's API is to be granted: it exchanges tokens of users.
+pub(super) fn of_resource(want: &ResourceSpec, at_server: &ObservedScopes) -> Wanted {
+    wanted(["user"].into_iter(), &want.exchange_audiences, at_server)
+}
+
+fn wanted(
+    kinds: impl Iterator<Item = &'static str>,
+    audiences: &BTreeMap<String, BTreeSet<String>>,
+    at_server: &ObservedScopes,
+) -> Wanted {
     let mut all = Wanted::new();
-    for (kind, _) in kinds {
-        for (audience, scopes) in &want.audiences {
+    for kind in kinds {
+        for (audience, scopes) in audiences {
             // One that does not exist is left out: whoever asks for it sees that.
             let there = scopes
                 .iter()
@@ -47,8 +61,7 @@ fn wanted(want: &ClientSpec, at_server: &ObservedScopes) -> Wanted {
 }
 
 /// The calls that make the grants of a client exactly those that are wanted.
-pub(super) fn plan(want: &ClientSpec, raw: &Value, at_server: &ObservedScopes) -> Grants {
-    let mut wanted = wanted(want, at_server);
+pub(super) fn plan(mut wanted: Wanted, raw: &Value) -> Grants {
     let mut grants = Grants::default();
     for grant in list(&raw["grants"]) {
         let audience = text(grant, "audience").to_owned();

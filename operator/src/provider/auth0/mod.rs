@@ -30,7 +30,7 @@ mod resources;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -38,7 +38,7 @@ use std::{
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::v1alpha1::Endpoints;
-use mcp_auth_gate_core::document::TokenType;
+use mcp_auth_gate_core::document::{ExchangeBy, TokenType};
 use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
@@ -240,6 +240,15 @@ impl Provider for Auth0 {
         }]
     }
 
+    /// A token for which `openid` was asked for is good there too.
+    fn other_audiences(&self) -> BTreeSet<String> {
+        [format!("{}userinfo", self.issuer)].into()
+    }
+
+    fn exchange_by(&self) -> ExchangeBy {
+        ExchangeBy::Audience
+    }
+
     fn realm(&self) -> &str {
         &self.realm
     }
@@ -340,10 +349,10 @@ impl Provider for Auth0 {
         &self,
         want: &ResourceSpec,
         observed: &ObservedResource,
-        _: &ObservedScopes,
+        scopes: &ObservedScopes,
         secret: Option<&Credential>,
     ) -> Plan {
-        resources::resource(want, observed, secret)
+        resources::resource(want, observed, scopes, secret)
     }
 
     fn plan_resource_removal(&self, mark: &Mark, observed: &ObservedResource, _: &ObservedScopes) -> Plan {

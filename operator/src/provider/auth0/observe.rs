@@ -156,7 +156,7 @@ impl Auth0 {
     }
 
     /// The grants of a client as one list.
-    async fn grants(&self, client: &str, read: Read) -> Result<Value, ProviderError> {
+    pub(super) async fn grants(&self, client: &str, read: Read) -> Result<Value, ProviderError> {
         let since = since(read);
         if matches!(read, Read::Within(_)) {
             self.list_grants(since).await?;

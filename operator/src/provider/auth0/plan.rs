@@ -46,7 +46,7 @@ pub(super) fn client(
     let mut update = Update::new(&raw["client"], subject);
     update.take_away(&desired.fields);
     update.calls.extend(surplus(raw));
-    let grants = grants::plan(want, raw, at_server);
+    let grants = grants::plan(grants::of_client(want, at_server), raw);
     update.calls.extend(grants.revoked);
     update.set(&desired.fields, credentials.and_then(shared));
     update.calls.extend(key_call(&update, raw, credentials));

@@ -130,7 +130,12 @@ pub(super) fn linked_client(want: &ResourceSpec) -> Desired {
         "callbacks": [],
         AUTH_METHOD: "client_secret_post",
         METHODS: null,
-        "token_exchange": null,
+        "token_exchange": if want.exchange_scopes.is_empty() {
+            Value::Null
+        } else {
+            // RFC 8693, of a token for this API for one for another.
+            json!({"allow_any_profile_of_type": ["on_behalf_of_token_exchange"]})
+        },
         "client_metadata": metadata,
     })));
     Desired {

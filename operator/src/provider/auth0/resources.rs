@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    diff,
+    diff, grants,
     mark::{birthmark, text},
     plan::{self, Update, conflict, creation, delete, deletion, owns},
     render,
@@ -22,6 +22,7 @@ use crate::provider::{
 pub(super) fn resource(
     want: &ResourceSpec,
     observed: &ObservedResource,
+    at_server: &ObservedScopes,
     secret: Option<&Credential>,
 ) -> Plan {
     let subject = format!("resource {}", want.resource);
@@ -41,13 +42,19 @@ pub(super) fn resource(
     }
     let api = Changes::new(want, raw, is_born);
     let mut calls: Vec<Call> = api.take_away().into_iter().collect();
-    calls.extend(client(want, &raw["client"], secret));
+    calls.extend(client(want, raw, at_server, secret));
     calls.extend(api.set());
     plan::plan(calls)
 }
 
 /// The linked client: made, or set right.
-fn client(want: &ResourceSpec, client: &Value, secret: Option<&Credential>) -> Vec<Call> {
+fn client(
+    want: &ResourceSpec,
+    raw: &Value,
+    at_server: &ObservedScopes,
+    secret: Option<&Credential>,
+) -> Vec<Call> {
+    let client = &raw["client"];
     let desired = render::linked_client(want);
     let subject = format!("client of {}", want.resource);
     if client.is_null() {
@@ -55,7 +62,10 @@ fn client(want: &ResourceSpec, client: &Value, secret: Option<&Credential>) -> V
     }
     let mut update = Update::new(client, subject);
     update.take_away(&desired.fields);
+    let grants = grants::plan(grants::of_resource(want, at_server), raw);
+    update.calls.extend(grants.revoked);
     update.set(&desired.fields, secret);
+    update.calls.extend(grants.given);
     update.calls
 }
 
@@ -153,6 +163,7 @@ pub(super) fn removal(mark: &Mark, observed: &ObservedResource) -> Plan {
             path: path.clone(),
             body: Some(json!({"name": render::birth_name(text(api, "name"), mark)})),
         });
+        calls.extend(grants::removal(&raw["grants"]));
         calls.push(deletion(&raw["client"], format!("client of {identifier}")));
     }
     calls.push(Call {
@@ -189,11 +200,12 @@ pub(super) fn apis(
             adopt: scopes.keys().all(|scope| consent(scope)),
             scopes,
             exchange_scopes: BTreeMap::new(),
+            exchange_audiences: BTreeMap::new(),
             exchange_token_lifetime: Duration::ZERO,
             adopt_scopes: BTreeSet::new(),
         };
         let owner = at_server.get(audience).map(|owner| &**owner);
-        let plan = resource(&spec, &observed(owner), None);
+        let plan = resource(&spec, &observed(owner), at_server, None);
         all.calls.extend(plan.calls);
         all.conflicts.extend(plan.conflicts);
     }

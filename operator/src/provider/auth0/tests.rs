@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{mark, plan, render, resources};
 use crate::provider::{
     Authentication, Change, ClientSpec, Credential, Credentials, Grant, Holder, Mark, ObservedClient,
-    ObservedScopes, Plan, Presence, ResourceSpec, ScopeOwner, Scopes, Verb, scope_key,
+    ObservedScopes, Plan, Presence, ResourceSpec, ScopeOwner, Scopes, Subjects, Verb, scope_key,
 };
 
 const ORDERS: &str = "https://mcp.example.com/orders";
@@ -54,6 +54,7 @@ fn orders() -> ResourceSpec {
         display_name: "orders".into(),
         scopes: [("orders:read".to_owned(), String::new())].into(),
         exchange_scopes: BTreeMap::new(),
+        exchange_audiences: BTreeMap::new(),
         exchange_token_lifetime: Duration::from_mins(5),
         adopt: false,
         adopt_scopes: BTreeSet::new(),
@@ -220,7 +221,7 @@ fn linked(want: &ResourceSpec) -> Value {
 #[test]
 fn an_api_without_its_client_is_still_ours_and_nobody_elses() {
     let born = api(&orders(), &Value::Null);
-    let plan = resources::resource(&orders(), &born, None);
+    let plan = resources::resource(&orders(), &born, &scopes(), None);
     assert!(
         matches!(&plan.calls[..], [call] if call.path == "/clients"),
         "{plan:?}"
@@ -233,7 +234,12 @@ fn an_api_without_its_client_is_still_ours_and_nobody_elses() {
         },
         ..orders()
     };
-    assert_eq!(resources::resource(&other, &born, None).conflicts.len(), 1);
+    assert_eq!(
+        resources::resource(&other, &born, &scopes(), None)
+            .conflicts
+            .len(),
+        1
+    );
     assert!(resources::removal(&other.mark, &born).calls.is_empty());
 }
 
@@ -256,15 +262,62 @@ fn no_display_name_is_a_birthmark() {
 fn an_api_is_what_it_is_to_be_and_opened_doors_are_shut_first() {
     let secret = Credential::new("s");
     let mut observed = api(&orders(), &linked(&orders()));
-    let plan = resources::resource(&orders(), &observed, Some(&secret));
+    let plan = resources::resource(&orders(), &observed, &scopes(), Some(&secret));
     assert!(plan.is_empty(), "{plan:?}");
     let raw = observed.raw.as_mut().unwrap();
     raw["api"]["subject_type_authorization"]["user"]["policy"] = json!("allow_all");
     raw["api"]["name"] = json!("renamed");
-    let plan = resources::resource(&orders(), &observed, Some(&secret));
+    let plan = resources::resource(&orders(), &observed, &scopes(), Some(&secret));
     assert_eq!(plan.calls.len(), 2);
     assert_eq!(plan.calls[0].change, Change::Revoke);
     assert_eq!(plan.revocations().calls.len(), 1);
+}
+
+/// The orders server, which exchanges tokens for what an API of somebody else offers.
+fn exchanging() -> ResourceSpec {
+    let scope = "orders:read".to_owned();
+    ResourceSpec {
+        exchange_scopes: [(scope.clone(), Subjects::Any)].into(),
+        exchange_audiences: [(ORDERS.to_owned(), [scope].into())].into(),
+        ..orders()
+    }
+}
+
+#[test]
+fn exchange_takes_a_profile_and_a_grant_for_users_and_loses_both_first() {
+    let secret = Credential::new("s");
+    let without = api(&orders(), &linked(&orders()));
+    let plan = resources::resource(&exchanging(), &without, &scopes(), Some(&secret));
+    let [profile, grant] = &plan.calls[..] else {
+        panic!("{plan:?}");
+    };
+    let body = profile.body.as_ref().unwrap();
+    assert_eq!(
+        body["token_exchange"]["allow_any_profile_of_type"],
+        json!(["on_behalf_of_token_exchange"])
+    );
+    let body = grant.body.as_ref().unwrap();
+    assert_eq!(
+        (&body["subject_type"], &body["audience"]),
+        (&json!("user"), &json!(ORDERS))
+    );
+    assert!(plan.revocations().calls.is_empty());
+
+    let mut with = api(&exchanging(), &linked(&exchanging()));
+    let grants = json!([{"id": "cgr_1", "client_id": "rs_1", "audience": ORDERS, "scope": ["orders:read"],
+        "subject_type": "user"}]);
+    with.raw.as_mut().unwrap()["grants"] = grants;
+    assert!(resources::resource(&exchanging(), &with, &scopes(), Some(&secret)).is_empty());
+    let plan = resources::resource(&orders(), &with, &scopes(), Some(&secret));
+    assert_eq!(plan.calls.len(), 2, "{plan:?}");
+    assert_eq!(plan.revocations().calls.len(), 2, "{plan:?}");
+    let removal = resources::removal(&orders().mark, &with);
+    let paths: Vec<&str> = removal.calls.iter().map(|call| &*call.path).collect();
+    let position = |path: &str| paths.iter().position(|other| *other == path);
+    assert!(
+        position("/client-grants/cgr_1") < position("/clients/rs_1"),
+        "{paths:?}"
+    );
 }
 
 #[test]

@@ -8,8 +8,8 @@ use mcp_auth_crds::v1alpha1::{
     DiscoveredMetadata, Endpoints, McpServer, RuleKind, ScopeName, TargetProtocol,
 };
 use mcp_auth_gate_core::document::{
-    AuthorizationServer, Document, Exchange, Kind, Protocol, Rule, Scope, ServerName, TokenType, Upstream,
-    VERSION,
+    AuthorizationServer, Document, Exchange, ExchangeBy, Kind, Protocol, Rule, Scope, ServerName, TokenType,
+    Upstream, VERSION,
 };
 
 use super::parts::{GATE, metadata, options};
@@ -37,6 +37,10 @@ pub(in crate::controllers::mcp_server) struct Given<'a> {
     pub(super) ca_bundle: Option<&'a str>,
     /// What its access tokens call themselves.
     pub(super) token_types: Vec<TokenType>,
+    /// What tokens may be for besides.
+    pub(super) other_audiences: BTreeSet<String>,
+    /// How the authorization server is asked for exchanged tokens.
+    pub(super) exchange_by: ExchangeBy,
     /// No other server has its host.
     pub(super) alone_on_host: bool,
     /// Clients that are suspended.
@@ -54,6 +58,8 @@ pub(super) fn document(server: &McpServer, given: Given<'_>) -> Document {
         endpoints,
         ca_bundle,
         token_types,
+        other_audiences,
+        exchange_by,
         alone_on_host,
         denied,
         exchanges,
@@ -80,7 +86,8 @@ pub(super) fn document(server: &McpServer, given: Given<'_>) -> Document {
             token_endpoint: inside(|endpoints| &endpoints.token, &metadata.token_endpoint),
             ca_bundle: ca_bundle.map(str::to_owned),
             token_types,
-            other_audiences: BTreeSet::new(),
+            other_audiences,
+            exchange_by,
         },
         scopes: declared(server),
         rules: rules(server),

@@ -1,4 +1,4 @@
-use mcp_auth_gate_core::document::{Delivery, ExchangeScope};
+use mcp_auth_gate_core::document::{Delivery, ExchangeBy, ExchangeScope};
 use serde_json::json;
 
 use super::{super::testing::server, *};
@@ -25,6 +25,8 @@ fn made_with(spec: &serde_json::Value, endpoints: Option<&Endpoints>) -> Documen
             endpoints,
             ca_bundle: Some("PEM"),
             token_types: vec![],
+            other_audiences: [].into(),
+            exchange_by: ExchangeBy::Scope,
             alone_on_host: true,
             denied: ["i.team.bad".to_owned()].into(),
             exchanges: vec![exchange("orders", &["orders:read"], None)],

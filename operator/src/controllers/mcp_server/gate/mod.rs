@@ -119,11 +119,11 @@ fn doubt(server: &McpServer, ctx: &Context) {
     ctx.memory.whole_secrets.doubt(&namespace, &name);
 }
 
-/// Makes the gate's Secret hold its keys and, where it exchanges tokens, the server's own credential. Returns by what the
+/// Makes the gate's Secret hold its keys and, where it exchanges tokens, the server's own id and credential. Returns by what the
 /// gate tells it from others.
 pub(super) async fn give_credentials(
     server: &McpServer,
-    own: Option<&Credential>,
+    own: Option<(&str, &Credential)>,
     seen: &Seen,
     ctx: &Context,
 ) -> Result<String, Halt> {
@@ -142,7 +142,6 @@ pub(super) async fn give_credentials(
         Ownership::Ours { alive } => alive,
         Ownership::Absent => false,
     };
-    let own = own.map(|secret| (server.spec.resource.as_str(), secret));
     let content = credentials::Content::new(existing, &rand::random(), own);
     if alive && existing.is_some_and(|secret| content.is_in(secret)) {
         return Ok(content.hash());
@@ -235,6 +234,8 @@ fn policy(
         endpoints: home.authorization_server.spec.endpoints.as_ref(),
         ca_bundle: home.connection.ca_bundle.as_deref(),
         token_types: home.connection.token_types(),
+        other_audiences: home.connection.other_audiences(),
+        exchange_by: home.connection.exchange_by(),
         alone_on_host: hosts::is_alone(
             server,
             ctx.feeds.servers.store().state().iter().map(|server| &**server),

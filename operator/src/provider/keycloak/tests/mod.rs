@@ -74,6 +74,7 @@ fn orders() -> ResourceSpec {
         ]
         .into(),
         exchange_scopes: BTreeMap::new(),
+        exchange_audiences: BTreeMap::new(),
         exchange_token_lifetime: Duration::from_secs(300),
         adopt: false,
         adopt_scopes: BTreeSet::new(),

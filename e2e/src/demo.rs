@@ -109,7 +109,7 @@ impl Demo {
         say(
             "kubectl apply of config/samples (the addresses of the authorization server and of the gate are those here)",
         );
-        samples::apply(env, stand).await?;
+        samples::apply(env, stand, &env.authorization_server("company")).await?;
         samples::wait_until_ready(env, stand, READY, |object, after| {
             say(&format!("Ready after {:4.1} s  {object}", after.as_secs_f64()));
         })

@@ -1,17 +1,11 @@
-//! The shipped samples, applied to a story's Keycloak: what the demo shows and the first story proves.
+//! The shipped samples, applied to a story's authorization server: what the demo shows and the first story proves.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::{
-    oauth::OAuthClient,
-    operator::OperatorOptions,
-    stand::Stand,
-    story::{CA_CONFIG_MAP, CREDENTIALS_SECRET, StoryEnv},
-    world::checkout,
-};
+use crate::{oauth::OAuthClient, operator::OperatorOptions, stand::Stand, story::StoryEnv, world::checkout};
 
 /// The namespace of the sample AuthorizationServer, and so the name of the environment that the samples need.
 pub const PLATFORM: &str = "mcp-platform";
@@ -19,6 +13,8 @@ pub const PLATFORM: &str = "mcp-platform";
 pub const TEAMS: [&str; 2] = ["team-a", "team-b"];
 
 const AUTHORIZATION_SERVER: &str = "authorization-server.yaml";
+/// What takes its place at Auth0.
+const AUTH0: &str = "auth0.yaml";
 const GATE: &str = "gate.yaml";
 
 /// The files, in the order in which they are applied.
@@ -52,15 +48,37 @@ pub const OBJECTS: [(&str, &str, &str); 13] = [
     ("TokenExchangePolicy", "team-a", "assistant-documents"),
 ];
 
-/// Applies every sample as it is shipped, but for addresses, which are those of `env` and of `stand`, and for the image of
-/// the server behind the gate where the node has another.
-pub async fn apply(env: &StoryEnv, stand: &Stand) -> anyhow::Result<()> {
-    ensure!(env.namespace() == PLATFORM, "the samples live in {PLATFORM}");
+/// A namespace of the samples as it is called in `env`: as it is shipped, unless `env` has another name, and then like
+/// that, so that two can be in one cluster.
+pub fn placed(env: &StoryEnv, namespace: &str) -> String {
+    match (env.namespace(), namespace) {
+        (PLATFORM, _) => namespace.to_owned(),
+        (own, PLATFORM) => own.to_owned(),
+        (own, team) => format!("{own}{}", team.trim_start_matches("team")),
+    }
+}
+
+fn all_placed(env: &StoryEnv, text: &str) -> String {
+    [PLATFORM, TEAMS[0], TEAMS[1]]
+        .iter()
+        .fold(text.to_owned(), |text, name| {
+            text.replace(name, &placed(env, name))
+        })
+}
+
+/// Applies every sample as it is shipped, but for addresses, which are those of `home` and of `stand`, for the image of the
+/// server behind the gate where the node has another, and for [namespaces](placed). `home` is an AuthorizationServer.
+pub async fn apply(env: &StoryEnv, stand: &Stand, home: &Value) -> anyhow::Result<()> {
     for file in FILES {
-        let path = checkout().join("config/samples").join(file);
+        let shipped = match file {
+            AUTHORIZATION_SERVER if home["spec"]["auth0"].is_object() => AUTH0,
+            other => other,
+        };
+        let path = checkout().join("config/samples").join(shipped);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let text = all_placed(env, &text);
         let text = match file {
-            AUTHORIZATION_SERVER => at_our_keycloak(env, stand, &text)?,
+            AUTHORIZATION_SERVER => at_our_server(home, stand, &text)?,
             GATE => at_our_stand(stand, &text)?,
             _ => text,
         };
@@ -69,19 +87,20 @@ pub async fn apply(env: &StoryEnv, stand: &Stand) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The sample AuthorizationServer with everything that names an address taken from `env`, which lets the second team have
+/// The sample AuthorizationServer with everything that says which one it is taken from `home`. It lets the second team have
 /// the address of `stand` too.
-fn at_our_keycloak(env: &StoryEnv, stand: &Stand, text: &str) -> anyhow::Result<String> {
+fn at_our_server(home: &Value, stand: &Stand, text: &str) -> anyhow::Result<String> {
     let mut sample: Value = serde_saphyr::from_str(text)?;
-    let ours = env.authorization_server("company");
-    for field in ["issuer", "keycloak", "credentials", "caBundleRef", "endpoints"] {
-        sample["spec"][field] = ours["spec"][field].clone();
+    for field in [
+        "issuer",
+        "keycloak",
+        "auth0",
+        "credentials",
+        "caBundleRef",
+        "endpoints",
+    ] {
+        sample["spec"][field] = home["spec"][field].clone();
     }
-    debug_assert_eq!(
-        sample["spec"]["credentials"]["secretRef"]["name"],
-        CREDENTIALS_SECRET
-    );
-    debug_assert_eq!(sample["spec"]["caBundleRef"]["name"], CA_CONFIG_MAP);
     let hosts = sample["spec"]["grants"]
         .as_array_mut()
         .and_then(|grants| grants.last_mut()?["servers"]["hosts"].as_array_mut());
@@ -112,7 +131,9 @@ fn at_our_stand(stand: &Stand, text: &str) -> anyhow::Result<String> {
 /// The options of an operator that serves the samples.
 pub fn operator_options(env: &StoryEnv) -> OperatorOptions {
     let mut options = env.operator_options();
-    options.watch_namespaces.extend(TEAMS.map(str::to_owned));
+    options
+        .watch_namespaces
+        .extend(TEAMS.map(|team| placed(env, team)));
     options
 }
 
@@ -131,8 +152,10 @@ pub async fn wait_until_ready(
             if object == GATED && !stand.has_pods() {
                 continue;
             }
-            env.wait_condition(object, ("Ready", "True"), timeout).await?;
             let (kind, namespace, name) = object;
+            let namespace = &*placed(env, namespace);
+            env.wait_condition((kind, namespace, name), ("Ready", "True"), timeout)
+                .await?;
             seen(&format!("{kind} {namespace}/{name}"), began.elapsed());
         }
         anyhow::Ok(())

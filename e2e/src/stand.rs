@@ -21,6 +21,7 @@ use crate::{
     pki::write_private,
     ports,
     process::Guarded,
+    samples::placed,
     story::StoryEnv,
     tools::NpmTools,
     wait::{Seen, wait_for},
@@ -112,7 +113,10 @@ impl Stand {
     }
 
     async fn start_processes(&self, env: &StoryEnv) -> anyhow::Result<SocketAddr> {
-        let folder = env.world().folder().subfolder("gate")?;
+        let folder = env
+            .world()
+            .folder()
+            .subfolder(&format!("{}-gate", env.namespace()))?;
         write_files(env, &folder).await?;
         let npm = NpmTools::prepare(env.world().folder().path()).await?;
         let (server, gate, admin) = (ports::free()?, ports::free()?, ports::free()?);
@@ -165,7 +169,7 @@ async fn listens(address: SocketAddr) -> anyhow::Result<()> {
 
 /// The address of the Service of the gate.
 async fn service(env: &StoryEnv) -> anyhow::Result<SocketAddr> {
-    let services: Api<Service> = Api::namespaced(env.client(), SAMPLE.0);
+    let services: Api<Service> = Api::namespaced(env.client(), &placed(env, SAMPLE.0));
     wait_for("the Service of the gate", SOON, async || {
         let spec = services.get(GATE).await?.spec.context("no spec")?;
         let address: Ipv4Addr = spec.cluster_ip.context("no address")?.parse()?;
@@ -176,8 +180,9 @@ async fn service(env: &StoryEnv) -> anyhow::Result<SocketAddr> {
 
 /// What the pods of the gate would have mounted.
 async fn write_files(env: &StoryEnv, folder: &Path) -> anyhow::Result<()> {
-    let maps: Api<ConfigMap> = Api::namespaced(env.client(), SAMPLE.0);
-    let secrets: Api<Secret> = Api::namespaced(env.client(), SAMPLE.0);
+    let namespace = placed(env, SAMPLE.0);
+    let maps: Api<ConfigMap> = Api::namespaced(env.client(), &namespace);
+    let secrets: Api<Secret> = Api::namespaced(env.client(), &namespace);
     let (map, secret) = wait_for("the policy of the gate", SOON, async || {
         Ok(Seen::Done(tokio::try_join!(maps.get(GATE), secrets.get(GATE))?))
     })

@@ -3,6 +3,7 @@
 
 mod conformance;
 mod credentials;
+mod operator;
 mod scene;
 mod trouble;
 
@@ -32,7 +33,7 @@ const WRITE: &str = "lab:write";
 const PASSWORD: &str = "correct horse battery staple";
 
 pub(crate) fn stories() -> Vec<Story> {
-    vec![
+    let mut stories = vec![
         Story::alone("auth0::the_typescript_sdk_signs_in_and_steps_up", sdk),
         Story::alone("auth0::provider_create", |_| conformance::create()),
         Story::alone("auth0::provider_adopt", |_| conformance::adopt()),
@@ -53,7 +54,9 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::alone("auth0::provider_unknown_fields", |_| trouble::unknown_fields()),
         Story::alone("auth0::provider_slow", |_| trouble::slow()),
         Story::alone("auth0::provider_pages", |_| trouble::pages()),
-    ]
+    ];
+    stories.extend(operator::stories());
+    stories
 }
 
 /// A tenant as an operator would leave it, and a gate before a server.

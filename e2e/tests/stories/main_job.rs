@@ -33,7 +33,7 @@ async fn samples_work(world: Arc<World>) -> anyhow::Result<()> {
     stand.allow(&mut options, &env, Some("mcp-auth-gate:none"))?;
     let operator = env.start_operator_with(&options).await?;
     let began = Instant::now();
-    samples::apply(&env, &stand).await?;
+    samples::apply(&env, &stand, &env.authorization_server("company")).await?;
     samples::wait_until_ready(&env, &stand, READY, |_, _| {}).await?;
     world.note(format!(
         "the samples were Ready {:.1} s after kubectl apply began",

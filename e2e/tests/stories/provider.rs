@@ -173,6 +173,7 @@ fn orders() -> ResourceSpec {
         ]
         .into(),
         exchange_scopes: BTreeMap::new(),
+        exchange_audiences: BTreeMap::new(),
         exchange_token_lifetime: Duration::from_mins(5),
         adopt: false,
         adopt_scopes: BTreeSet::new(),

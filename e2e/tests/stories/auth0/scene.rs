@@ -78,33 +78,12 @@ impl Scene {
 
     /// What others have in the tenant is byte for byte what it was.
     pub(super) fn is_others_untouched(&self) -> anyhow::Result<()> {
-        let mut now = self.auth0.dashboard().everything();
-        // A tenant lets every new client of its own use every connection, unless a flag says otherwise.
-        for connection in now["connections"].as_object_mut().into_iter().flatten() {
-            if let Some(enabled) = connection.1["enabled_clients"].as_array_mut() {
-                enabled.retain(|id| self.foreign["clients"][id.as_str().unwrap_or_default()].is_object());
-            }
-        }
-        for (kind, before) in self.foreign.as_object().context("no tenant")? {
-            for (id, thing) in before.as_object().into_iter().flatten() {
-                ensure!(
-                    now[kind][id] == *thing,
-                    "{kind} {id}: {} was {thing}",
-                    now[kind][id]
-                );
-            }
-        }
-        Ok(())
+        is_untouched(&self.auth0, &self.foreign)
     }
 
     /// What the operator has made there and not removed.
     pub(super) fn remains(&self, kind: &str) -> Vec<Value> {
-        let now = self.auth0.dashboard().everything();
-        let things = now[kind].as_object().cloned().unwrap_or_default();
-        let made = things
-            .into_iter()
-            .filter(|(id, _)| self.foreign[kind].get(id).is_none());
-        made.map(|(_, thing)| thing).collect()
+        remains(&self.auth0, &self.foreign, kind)
     }
 
     /// Brings a resource about as a reconciler does: until nothing is left to do. How many rounds that took.
@@ -190,8 +169,39 @@ impl Scene {
     }
 }
 
+/// Whether everything of a tenant that was there before is byte for byte what it was.
+pub(super) fn is_untouched(auth0: &Auth0, before: &Value) -> anyhow::Result<()> {
+    let mut now = auth0.dashboard().everything();
+    // A tenant lets every new client of its own use every connection, unless a flag says otherwise.
+    for connection in now["connections"].as_object_mut().into_iter().flatten() {
+        if let Some(enabled) = connection.1["enabled_clients"].as_array_mut() {
+            enabled.retain(|id| before["clients"][id.as_str().unwrap_or_default()].is_object());
+        }
+    }
+    for (kind, before) in before.as_object().context("no tenant")? {
+        for (id, thing) in before.as_object().into_iter().flatten() {
+            ensure!(
+                now[kind][id] == *thing,
+                "{kind} {id}: {} was {thing}",
+                now[kind][id]
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What is in a tenant and was not before.
+pub(super) fn remains(auth0: &Auth0, before: &Value, kind: &str) -> Vec<Value> {
+    let now = auth0.dashboard().everything();
+    let things = now[kind].as_object().cloned().unwrap_or_default();
+    let made = things
+        .into_iter()
+        .filter(|(id, _)| before[kind].get(id).is_none());
+    made.map(|(_, thing)| thing).collect()
+}
+
 /// What others have in a tenant: applications, APIs, grants, and clients that registered themselves.
-async fn occupy(auth0: &Auth0) -> anyhow::Result<()> {
+pub(super) async fn occupy(auth0: &Auth0) -> anyhow::Result<()> {
     let dashboard = auth0.dashboard();
     let api = json!({"identifier": "https://foreign.example.com/", "name": "Foreign",
         "scopes": [{"value": "orders:read", "description": "Another one of that name"}]});
@@ -266,6 +276,7 @@ pub(super) fn orders() -> ResourceSpec {
         ]
         .into(),
         exchange_scopes: BTreeMap::new(),
+        exchange_audiences: BTreeMap::new(),
         exchange_token_lifetime: Duration::from_mins(5),
         adopt: false,
         adopt_scopes: BTreeSet::new(),

@@ -1,0 +1,14 @@
+//! The operator itself at the stand-in: the main job's samples with another AuthorizationServer, and all that is left when
+//! they are gone.
+
+mod clients;
+mod samples;
+mod scene;
+
+use mcp_auth_e2e::runner::Story;
+
+pub(super) fn stories() -> Vec<Story> {
+    let mut stories = samples::stories();
+    stories.extend(clients::stories());
+    stories
+}

@@ -23,4 +23,23 @@ pub struct Auth0Tenant {
     #[schemars(length(min = 1, max = 245))]
     #[x_kube(validation = rules::authority())]
     pub custom_domain: Option<String>,
+
+    /// true: the operator sets what of the tenant as a whole MCP needs, and keeps it so: the Resource Parameter
+    /// Compatibility Profile, and the issuer in authorization responses. It never sets them back; what they were is in
+    /// `status.tenantSettings`. false, or absent: it leaves the settings alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manage_tenant_settings: Option<bool>,
+}
+
+/// A setting of the tenant that the operator has changed.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantSetting {
+    /// Its name in the Management API.
+    #[schemars(length(max = 128))]
+    pub name: String,
+
+    /// What it was before, as JSON.
+    #[schemars(length(max = 128))]
+    pub previous: String,
 }

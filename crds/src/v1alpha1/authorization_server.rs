@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     adoption::Adoption,
-    auth0::Auth0Tenant,
+    auth0::{Auth0Tenant, TenantSetting},
     client_registration::{ClientRegistration, ClientRegistrationStatus},
     common::{NamespaceSelection, ScopeName},
     dynamic_registration::DynamicRegistration,
@@ -340,6 +340,11 @@ pub struct AuthorizationServerStatus {
     /// What clients that register themselves find.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_registration: Option<ClientRegistrationStatus>,
+    /// What settings of the tenant were before the operator changed them (`auth0.manageTenantSettings`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub tenant_settings: Vec<TenantSetting>,
     /// How many McpServers refer to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<i64>,

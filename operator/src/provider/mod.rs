@@ -31,8 +31,9 @@ pub use error::ProviderError;
 pub use model::{
     Authentication, ClientSpec, Credential, CredentialKind, Credentials, DocumentsSpec, Doors, DynamicSpec,
     Grant, Holder, Mark, ObservedClient, ObservedLimits, ObservedOverlap, ObservedRegistration,
-    ObservedResource, ObservedScopes, ObservedTrust, Presence, Previous, Proof, RegistrationSpec,
-    ResourceSpec, ScopeOwner, ScopeSpec, Scopes, ServiceAccount, SignIn, Subjects, scope_key,
+    ObservedResource, ObservedScopes, ObservedSettings, ObservedTrust, Presence, Previous, Proof,
+    RegistrationSpec, ResourceSpec, ScopeOwner, ScopeSpec, Scopes, ServiceAccount, SignIn, Subjects,
+    scope_key,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};
@@ -158,6 +159,16 @@ pub trait Provider: Send + Sync {
 
     /// The calls that make it so, or with `wanted: false` undo what was made for it.
     fn plan_overlap(&self, wanted: bool, observed: &ObservedOverlap) -> Plan;
+
+    /// Which settings of the realm or tenant are other than MCP needs them, where the operator knows some.
+    async fn observe_settings(&self, _: Read) -> Result<ObservedSettings, ProviderError> {
+        Ok(ObservedSettings::default())
+    }
+
+    /// The calls that set them, and none other. They are never set back.
+    fn plan_settings(&self, _: &ObservedSettings) -> Plan {
+        Plan::default()
+    }
 
     /// Under which name the server knows the issuer of our cluster's ServiceAccount tokens, if we tell it.
     fn trust_name(&self) -> String;

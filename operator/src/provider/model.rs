@@ -211,6 +211,9 @@ impl ResourceSpec {
     }
 }
 
+/// Settings of a realm or tenant that are other than they are to be: by name, what each is now, as JSON.
+pub type ObservedSettings = BTreeMap<String, String>;
+
 /// What is to be shown at the token endpoint.
 #[derive(Clone, Debug)]
 pub enum Proof {

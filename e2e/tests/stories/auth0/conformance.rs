@@ -5,7 +5,7 @@ use http::Method;
 use mcp_auth_operator::{
     clock::{Clock as _, SystemClock},
     provider::{
-        Authentication, ClientSpec, Credential, Grant, Proof, Provider as _, ProviderError, Read,
+        Authentication, ClientSpec, Credential, Grant, Presence, Proof, Provider as _, ProviderError, Read,
         ResourceSpec,
     },
 };
@@ -215,6 +215,22 @@ pub(super) async fn conflict() -> anyhow::Result<()> {
     };
     let plan = scene.resource_plan(&other, Read::Fresh).await?;
     ensure!(plan.calls.is_empty() && plan.conflicts.len() == 1, "{plan:?}");
+
+    // What Auth0 keeps for itself is nobody's, also what is not there yet.
+    for path in ["me/", "api/v2/", "userinfo", "mcp"] {
+        let own = ResourceSpec {
+            resource: format!("{}{path}", scene.auth0.issuer()),
+            adopt: true,
+            ..orders()
+        };
+        let plan = scene.resource_plan(&own, Read::Fresh).await?;
+        ensure!(plan.calls.is_empty() && plan.conflicts.len() == 1, "{plan:?}");
+    }
+    // An id that leads elsewhere is no client.
+    for id in [".", "..", "?page=0", "%2e%2e/users"] {
+        let found = scene.tenant.observe_client(id, Read::Fresh).await?;
+        ensure!(found.presence == Presence::Absent, "{id}: {found:?}");
+    }
 
     let dashboard = scene.auth0.dashboard();
     let open = json!({"flags": {"enable_dynamic_client_registration": true}});

@@ -4,11 +4,13 @@
 mod clients;
 mod samples;
 mod scene;
+mod settings;
 
 use mcp_auth_e2e::runner::Story;
 
 pub(super) fn stories() -> Vec<Story> {
     let mut stories = samples::stories();
     stories.extend(clients::stories());
+    stories.extend(settings::stories());
     stories
 }

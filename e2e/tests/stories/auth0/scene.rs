@@ -243,6 +243,7 @@ async fn connect(
         clock: SystemClock::shared(),
         ca_bundle: Some(ca_bundle),
         installation: "prod",
+        manages_settings: false,
         adoption: BTreeMap::new(),
         realms: &RealmRegistry::new(LimitSettings::new(rate, Duration::from_secs(30))),
         egress: &egress,

@@ -11,6 +11,7 @@ use super::{
     observe::{self, Credentials, Inputs},
     self_registration,
     status::Progress,
+    tenant_settings,
 };
 use crate::{
     cluster::is_deleting,
@@ -249,6 +250,7 @@ fn auth0(
         clock: ctx.clock.clone(),
         ca_bundle: inputs.ca_bundle.as_deref().map(str::as_bytes),
         installation: &ctx.installation,
+        manages_settings: tenant_settings::are_managed(server),
         adoption: desired::adoption(server),
         realms: &ctx.realms,
         egress: &ctx.egress,

@@ -7,7 +7,7 @@ use mcp_auth_crds::v1alpha1::{AdoptedKind, AuthorizationServer, ClientRegistrati
 
 use super::{
     observe::{Credentials, Inputs},
-    self_registration,
+    self_registration, tenant_settings,
 };
 use crate::{
     controllers::halt::Halt,
@@ -21,7 +21,7 @@ pub(super) fn made_from(server: &AuthorizationServer, inputs: &Inputs) -> String
         format!("{:?}", server.uid()),
         server.spec.issuer.clone(),
         format!("{:?} {:?}", server.spec.endpoints, trust(server)),
-        format!("{:?}", adoption(server)),
+        format!("{:?} {}", adoption(server), tenant_settings::are_managed(server)),
         self_registration::concerns(server).to_string(),
         match &inputs.credentials {
             Credentials::Client { client_id, sign_in } => {

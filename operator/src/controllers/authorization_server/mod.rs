@@ -7,6 +7,7 @@ mod kept;
 mod observe;
 mod self_registration;
 mod status;
+mod tenant_settings;
 mod trust;
 
 use std::sync::Arc;
@@ -79,7 +80,9 @@ async fn advance(server: &AuthorizationServer, ctx: &Context, progress: &mut Pro
     let trusts = trust::keep(server, &connection, ctx, progress).await;
     let apis = manage_apis(server, &connection, ctx).await;
     let registers = self_registration::keep(server, &connection, ctx, progress).await;
+    let settings = tenant_settings::keep(server, &connection, ctx, progress).await;
     apis?;
+    settings?;
     trusts?;
     progress.registered(&desired::api_scopes(server));
     registers?;

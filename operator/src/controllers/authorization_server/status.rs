@@ -7,13 +7,13 @@ use mcp_auth_crds::{
     condition::{self, Report, types},
     v1alpha1::{
         AuthorizationServer, AuthorizationServerStatus, ClientRegistrationStatus, DiscoveredMetadata,
-        ServiceAccountTrust,
+        ServiceAccountTrust, TenantSetting,
     },
 };
 
 use super::{
     observe::{Credentials, Referrers},
-    self_registration, trust,
+    self_registration, tenant_settings, trust,
 };
 use crate::{
     controllers::halt::{self, Halt},
@@ -39,6 +39,8 @@ pub(super) struct Progress {
     trust: Option<ServiceAccountTrust>,
     /// What clients find that register themselves, as is known from before or now.
     registration: Option<ClientRegistrationStatus>,
+    /// What settings of the tenant were before, as is known from before or now.
+    settings: Vec<TenantSetting>,
     servers: usize,
     clients: usize,
 }
@@ -48,6 +50,7 @@ impl Progress {
         Self {
             trust: trust::stored(server).cloned(),
             registration: self_registration::stored(server).cloned(),
+            settings: tenant_settings::stored(server).to_vec(),
             servers: referrers.servers,
             clients: referrers.clients,
             ..Self::default()
@@ -97,6 +100,10 @@ impl Progress {
 
     pub(super) fn trusts(&mut self, trust: Option<ServiceAccountTrust>) {
         self.trust = trust;
+    }
+
+    pub(super) fn had_settings(&mut self, settings: Vec<TenantSetting>) {
+        self.settings = settings;
     }
 
     pub(super) fn registers(&mut self, registration: Option<ClientRegistrationStatus>) {
@@ -150,6 +157,7 @@ pub(super) fn status(
         metadata: progress.metadata.or(old.metadata),
         service_account_issuer: progress.trust,
         client_registration: progress.registration,
+        tenant_settings: progress.settings,
         servers: count(progress.servers),
         clients: count(progress.clients),
     };

@@ -84,14 +84,13 @@ pub(super) async fn register(
     let limits_stay = matches!(observed.resource.limits, ObservedLimits::Locked);
     progress.registered(want, limits_stay.then(|| locked(&home.connection.access)));
     let known = observed.resource.client_id.clone().filter(|_| !wrote);
-    let client_id = match known {
-        Some(id) => id,
+    let client_id = if let Some(id) = known {
+        id
+    } else {
         // It was read back a moment ago, so memory has it.
-        None => {
-            let read = Read::Alone(ctx.config.resync_interval / 2);
-            let resource = provider.observe_resource(&want.resource, read).await?;
-            resource.client_id.unwrap_or_else(|| want.resource.clone())
-        }
+        let read = Read::Alone(ctx.config.resync_interval / 2);
+        let resource = provider.observe_resource(&want.resource, read).await?;
+        resource.client_id.unwrap_or_else(|| want.resource.clone())
     };
     Ok(Registered { client_id, wrote })
 }

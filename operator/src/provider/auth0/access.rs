@@ -49,6 +49,9 @@ const KEYS: [&str; 4] = [
     "delete:client_credentials",
 ];
 
+/// What the tenant's settings need, where the operator is to keep them.
+const SETTINGS: [&str; 2] = ["read:tenant_settings", "update:tenant_settings"];
+
 /// What a token says, as far as it matters here.
 #[derive(Deserialize)]
 struct Said {
@@ -64,12 +67,12 @@ impl Auth0 {
         // RFC 6749 section 5.1 lets the answer leave out what the token itself says.
         let said = payload::<Said>(token.access.expose_secret()).and_then(|said| said.scope);
         let scope = token.scope.clone().or(said);
-        Ok(judge(&scope.unwrap_or_default()))
+        Ok(judge(&scope.unwrap_or_default(), self.manages_settings))
     }
 }
 
 /// What these scopes allow. Each that is missing is named with what does not work without it.
-fn judge(scope: &str) -> Access {
+fn judge(scope: &str, manages_settings: bool) -> Access {
     let has: BTreeSet<&str> = scope.split_ascii_whitespace().collect();
     let lacks = |feature: &'static str, scopes: &[&'static str]| -> Vec<String> {
         let missing = scopes.iter().filter(|scope| !has.contains(*scope));
@@ -80,6 +83,9 @@ fn judge(scope: &str) -> Access {
         .flat_map(|(feature, scopes)| lacks(feature, scopes))
         .collect();
     missing.extend(lacks("clients that authenticate with private keys", &KEYS));
+    if manages_settings {
+        missing.extend(lacks("auth0.manageTenantSettings", &SETTINGS));
+    }
     let mut capabilities = BTreeSet::from([
         Capability::Resources,
         Capability::ManagedClients,
@@ -105,18 +111,20 @@ mod tests {
             .iter()
             .flat_map(|(_, scopes)| scopes.iter().copied())
             .chain(KEYS)
+            .chain(SETTINGS)
             .collect();
-        let access = judge(&all.join(" "));
+        let access = judge(&all.join(" "), true);
         assert!(access.missing.is_empty());
         assert!(access.capabilities.contains(&Capability::ReadableSecrets));
         for scope in &all {
             let others: Vec<&str> = all.iter().filter(|other| other != &scope).copied().collect();
-            let access = judge(&others.join(" "));
+            let access = judge(&others.join(" "), true);
             assert!(
                 matches!(&access.missing[..], [one] if one.starts_with(scope)),
                 "{access:?}"
             );
         }
-        assert_eq!(judge("").missing.len(), all.len());
+        assert_eq!(judge("", true).missing.len(), all.len());
+        assert_eq!(judge("", false).missing.len(), all.len() - SETTINGS.len());
     }
 }

@@ -205,6 +205,13 @@ fn permission(method: &Method, path: &str) -> &'static str {
             "update:clients or update:client_keys",
             "delete:clients",
         ])
+    } else if path.starts_with(super::settings::SETTINGS) {
+        of([
+            "read:tenant_settings",
+            "update:tenant_settings",
+            "update:tenant_settings",
+            "update:tenant_settings",
+        ])
     } else if path.starts_with("/client-grants") {
         of([
             "read:client_grants",

@@ -14,12 +14,19 @@ use super::{
     observe::{absent, escaped, observed, since},
 };
 use crate::provider::{
-    Call, ObservedClient, ObservedScopes, ProviderError, Read, ScopeOwner, Scopes, scope_key,
+    Call, Holder, ObservedClient, ObservedScopes, Presence, ProviderError, Read, ScopeOwner, Scopes,
+    scope_key,
 };
 
 impl Auth0 {
     /// See [`crate::provider::Provider::observe_resource`].
     pub(super) async fn resource(&self, resource: &str, read: Read) -> Result<ObservedClient, ProviderError> {
+        if self.is_address_of_tenant(resource) {
+            return Ok(ObservedClient {
+                presence: Presence::Held(Holder::BuiltIn),
+                ..absent()
+            });
+        }
         let since = since(read);
         let Some(api) = self.one_api(resource, read).await? else {
             return Ok(absent());
@@ -39,6 +46,14 @@ impl Auth0 {
         let holder = api_holder(&api, &client, &self.ours, |id| self.is_operator(id));
         let raw = json!({"api": *api, "client": client, "grants": grants});
         Ok(observed(&client, holder, raw))
+    }
+
+    /// Whether it is an address of the tenant itself: Auth0 keeps those for its own APIs, makes some of them when somebody
+    /// first asks, and puts its userinfo endpoint into the audience of tokens for others.
+    fn is_address_of_tenant(&self, resource: &str) -> bool {
+        [&self.realm, &self.issuer]
+            .iter()
+            .any(|own| resource.starts_with(own.as_str()))
     }
 
     /// An API by its identifier.

@@ -21,11 +21,13 @@ mod grants;
 mod keys;
 mod mark;
 mod memory;
+mod note;
 mod observe;
 mod plan;
 mod prove;
 mod render;
 mod resources;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -45,9 +47,9 @@ use url::Url;
 
 pub use super::keycloak::SetupError;
 use super::{
-    Access, Call, ClientSpec, Credential, Credentials, Doors, Mark, ObservedClient, ObservedOverlap,
-    ObservedRegistration, ObservedResource, ObservedScopes, ObservedTrust, Plan, Proof, Provider,
-    ProviderError, Read, RealmRegistry, RegistrationSpec, ResourceSpec, ScopeSpec, SignIn, Verb,
+    Access, ClientSpec, Credential, Credentials, Doors, Mark, ObservedClient, ObservedOverlap,
+    ObservedRegistration, ObservedResource, ObservedScopes, ObservedSettings, ObservedTrust, Plan, Proof,
+    Provider, ProviderError, Read, RealmRegistry, RegistrationSpec, ResourceSpec, ScopeSpec, SignIn, Verb,
     discovery::Discovered, http::HttpClient, identity::Identity, operator_token::Tokens,
 };
 use crate::{
@@ -57,7 +59,7 @@ use crate::{
     metrics::Metrics,
 };
 use admin::Admin;
-use mark::{Ours, text};
+use mark::Ours;
 use prove::Prover;
 
 /// What a connection to a tenant is made of.
@@ -78,6 +80,8 @@ pub struct Settings<'a> {
     pub ca_bundle: Option<&'a [u8]>,
     /// The installation.
     pub installation: &'a str,
+    /// Whether the operator is to set what of the tenant as a whole MCP needs.
+    pub manages_settings: bool,
     /// The clients that may be taken over, by the id that Auth0 knows them by, and by whom, as
     /// `<kind>/<namespace>/<name>`.
     pub adoption: BTreeMap<String, String>,
@@ -101,7 +105,10 @@ pub struct Auth0 {
     token_endpoint: Url,
     issuer: String,
     ours: Ours,
+    manages_settings: bool,
     memory: Mutex<memory::Memory>,
+    /// What was read of the tenant's settings, and when it was asked for.
+    settings: Mutex<Option<(Instant, Value)>>,
     scopes: tokio::sync::Mutex<Made>,
     listing: tokio::sync::Mutex<()>,
 }
@@ -170,7 +177,9 @@ impl Auth0 {
                 installation: settings.installation.to_owned(),
                 adoption: settings.adoption,
             },
+            manages_settings: settings.manages_settings,
             memory: Mutex::default(),
+            settings: Mutex::default(),
             scopes: tokio::sync::Mutex::default(),
             listing: tokio::sync::Mutex::default(),
             realm,
@@ -180,44 +189,6 @@ impl Auth0 {
     fn memory(&self) -> MutexGuard<'_, memory::Memory> {
         // Nothing in the critical sections can leave the memory half-changed.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets what a call touched, also after a failure: it may have been carried out. What was created is remembered.
-    fn note(&self, call: &Call, result: &Result<Value, ProviderError>) {
-        let now = Instant::now();
-        let body = call.body.as_ref().unwrap_or(&Value::Null);
-        let mut memory = self.memory();
-        let mut path = call.path.trim_start_matches('/').split('/');
-        match (path.next(), path.next()) {
-            (Some("clients"), None) => {
-                memory.apis.wrote(text(body, "resource_server_identifier"), now);
-                match result {
-                    Ok(client) => {
-                        let id = text(client, "client_id").to_owned();
-                        let client = Some(Arc::new(client.clone()));
-                        memory.keep_client(&id, now, client, &self.ours);
-                    }
-                    Err(_) => {
-                        if let Some(derived) = mark::derived_client_id(body, &self.ours) {
-                            memory.may_have_made(&derived, now);
-                        }
-                    }
-                }
-            }
-            (Some("clients"), Some(id)) => {
-                memory.clients.wrote(id, now);
-                memory.keys.wrote(id, now);
-                if call.verb == Verb::Delete {
-                    memory.grants.wrote(id, now);
-                    memory.unlinked(id, now);
-                }
-            }
-            (Some("client-grants"), None) => memory.grants.wrote(text(body, "client_id"), now),
-            (Some("client-grants"), Some(id)) => memory.wrote_grant(id, now),
-            (Some("resource-servers"), None) => memory.apis.wrote(text(body, "identifier"), now),
-            (Some("resource-servers"), Some(id)) => memory.wrote_api(id, now),
-            _ => {}
-        }
     }
 }
 
@@ -288,6 +259,14 @@ impl Provider for Auth0 {
 
     fn plan_overlap(&self, _: bool, _: &ObservedOverlap) -> Plan {
         Plan::default()
+    }
+
+    async fn observe_settings(&self, read: Read) -> Result<ObservedSettings, ProviderError> {
+        self.settings(read).await
+    }
+
+    fn plan_settings(&self, observed: &ObservedSettings) -> Plan {
+        settings::plan(observed)
     }
 
     /// Auth0 takes no tokens of ServiceAccounts.

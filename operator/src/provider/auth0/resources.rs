@@ -27,6 +27,9 @@ pub(super) fn resource(
 ) -> Plan {
     let subject = format!("resource {}", want.resource);
     let Some(raw) = &observed.raw else {
+        if observed.presence != Presence::Absent {
+            return conflict(subject, observed);
+        }
         return plan::plan(vec![Call {
             operation: "create_resource_server",
             change: Change::Create,

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::scene::{PASSWORD, Scene, for_itself};
 use crate::rotation::ROTATE;
 
-const READY: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_mins(2);
 const USER: &str = "alice";
 const ORDERS: &str = "https://orders.internal.example.com";
 

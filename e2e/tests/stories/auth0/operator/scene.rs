@@ -28,7 +28,21 @@ pub(super) struct Scene {
 }
 
 impl Scene {
+    /// A tenant whose settings are as MCP needs them.
     pub(super) async fn new(world: &Arc<World>, name: &str) -> anyhow::Result<Self> {
+        let mut scene = Self::bare(world, name).await?;
+        let settings = json!({
+            "resource_parameter_profile": "compatibility",
+            "authorization_response_iss_parameter_supported": true,
+        });
+        let dashboard = scene.auth0.dashboard();
+        dashboard.patch("tenants/settings", settings).await?;
+        scene.foreign = dashboard.everything();
+        Ok(scene)
+    }
+
+    /// A tenant whose settings nobody has touched.
+    pub(super) async fn bare(world: &Arc<World>, name: &str) -> anyhow::Result<Self> {
         let env = StoryEnv::new(world, name).await?;
         let setup = Setup {
             host: world.host(),
@@ -42,11 +56,6 @@ impl Scene {
         auth0.limit("", rate);
         let proxy = RecordingProxy::start_at(world.host(), &auth0.url(), world.authority())?;
         occupy(&auth0).await?;
-        let settings = json!({
-            "resource_parameter_profile": "compatibility",
-            "authorization_response_iss_parameter_supported": true,
-        });
-        auth0.dashboard().patch("tenants/settings", settings).await?;
         let scene = Self {
             foreign: auth0.dashboard().everything(),
             env,

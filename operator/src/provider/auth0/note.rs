@@ -1,0 +1,52 @@
+//! What a call leaves to be read anew.
+
+use std::{sync::Arc, sync::PoisonError};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{Auth0, mark, mark::text};
+use crate::provider::{Call, ProviderError, Verb};
+
+impl Auth0 {
+    /// Forgets what a call touched, also after a failure: it may have been carried out. What was created is remembered.
+    pub(super) fn note(&self, call: &Call, result: &Result<Value, ProviderError>) {
+        let now = Instant::now();
+        let body = call.body.as_ref().unwrap_or(&Value::Null);
+        let mut memory = self.memory();
+        let mut path = call.path.trim_start_matches('/').split('/');
+        match (path.next(), path.next()) {
+            (Some("clients"), None) => {
+                memory.apis.wrote(text(body, "resource_server_identifier"), now);
+                match result {
+                    Ok(client) => {
+                        let id = text(client, "client_id").to_owned();
+                        let client = Some(Arc::new(client.clone()));
+                        memory.keep_client(&id, now, client, &self.ours);
+                    }
+                    Err(_) => {
+                        if let Some(derived) = mark::derived_client_id(body, &self.ours) {
+                            memory.may_have_made(&derived, now);
+                        }
+                    }
+                }
+            }
+            (Some("clients"), Some(id)) => {
+                memory.clients.wrote(id, now);
+                memory.keys.wrote(id, now);
+                if call.verb == Verb::Delete {
+                    memory.grants.wrote(id, now);
+                    memory.unlinked(id, now);
+                }
+            }
+            (Some("client-grants"), None) => memory.grants.wrote(text(body, "client_id"), now),
+            (Some("client-grants"), Some(id)) => memory.wrote_grant(id, now),
+            (Some("resource-servers"), None) => memory.apis.wrote(text(body, "identifier"), now),
+            (Some("resource-servers"), Some(id)) => memory.wrote_api(id, now),
+            (Some("tenants"), _) => {
+                *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            _ => {}
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! they are gone.
 
 mod clients;
+mod gates;
 mod samples;
 mod scene;
 mod settings;
@@ -11,6 +12,7 @@ use mcp_auth_e2e::runner::Story;
 pub(super) fn stories() -> Vec<Story> {
     let mut stories = samples::stories();
     stories.extend(clients::stories());
+    stories.extend(gates::stories());
     stories.extend(settings::stories());
     stories
 }

@@ -7,7 +7,7 @@ use mcp_auth_e2e::{runner::Story, world::World};
 use serde_json::{Value, json};
 
 use super::scene::{Scene, for_itself};
-use crate::fixtures::{SOON, apply_all, because, machine, ready, server};
+use crate::fixtures::{SOON, apply_all, because, machine, ready, server, web};
 
 const NOTES: &str = "https://notes.example.com/mcp";
 
@@ -16,6 +16,10 @@ pub(super) fn stories() -> Vec<Story> {
         Story::new("auth0::operator_lacks_scopes", lacks_scopes),
         Story::new("auth0::operator_adopts_by_the_id_of_auth0", adopts),
         Story::new("auth0::operator_proves_an_existing_client", existing),
+        Story::new(
+            "auth0::operator_makes_another_client_for_another_party",
+            another_party,
+        ),
     ]
 }
 
@@ -167,5 +171,45 @@ async fn existing(world: Arc<World>) -> anyhow::Result<()> {
     let client = mcp_auth_e2e::oauth::OAuthClient::confidential(&reader, known.into());
     let tokens = issuer.token(&client, for_itself(None, NOTES)).await?.granted()?;
     ensure!(issuer.verify(&tokens.access_token).await?.audiences() == [NOTES]);
+    operator.stop().await
+}
+
+/// Auth0 does not make a third party one of the house: it takes another client, whose id everybody is told.
+async fn another_party(world: Arc<World>) -> anyhow::Result<()> {
+    let scene = Scene::new(&world, "auth0-party").await?;
+    let env = &scene.env;
+    let operator = env.start_operator().await?;
+    let mut portal = web(env, "portal", &["notes"]);
+    apply_all(
+        env,
+        &[
+            scene.authorization_server("main"),
+            server(env, "notes"),
+            portal.clone(),
+        ],
+    )
+    .await?;
+    let named = ("McpClient", env.namespace(), "portal");
+    let id = async || {
+        env.secret_value(env.namespace(), "portal-mcp-client", "client-id")
+            .await
+    };
+    ready(env, named, SOON).await?;
+    let third = id().await?;
+    ensure!(scene.client(&third)?["is_first_party"] == false);
+    portal["spec"]["managed"]["consent"] = json!("Skip");
+    env.apply(&portal).await?;
+    ready(env, named, SOON).await?;
+    let first = id().await?;
+    ensure!(first != third && scene.client(&third).is_err(), "{third} {first}");
+    ensure!(scene.client(&first)?["is_first_party"] == true);
+    let object = env.get("McpClient", env.namespace(), "portal").await?;
+    let status = &object.unwrap_or_default()["status"];
+    ensure!(status["clientId"] == *first, "{status}");
+    ensure!(
+        !operator.log()?.contains("does not keep"),
+        "it took more than one pass"
+    );
+    scene.is_others_untouched()?;
     operator.stop().await
 }

@@ -9,13 +9,14 @@ use kube::Api;
 use mcp_auth_e2e::{
     caller::Caller,
     oauth::{Exchange, Issuer, LoginRequest, OAuthClient, VerifiedToken},
+    operator::Operator,
     runner::Story,
     samples::{self, OBJECTS, placed},
     stand::Stand,
     wait::{Seen, wait_for},
     world::World,
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use super::scene::{PASSWORD, Scene, for_itself};
@@ -52,6 +53,7 @@ async fn samples_work(world: Arc<World>) -> anyhow::Result<()> {
     suspended(&scene, &stand, &issuer, team_b).await?;
     exchange(&scene, &issuer, team_a, &documents).await?;
     rotated(&scene, &issuer, team_a, &documents).await?;
+    nothing_is_told(&scene, &operator, team_a).await?;
     scene.is_others_untouched()?;
     end(&scene).await?;
     operator.stop().await
@@ -315,6 +317,41 @@ async fn rotated(scene: &Scene, issuer: &Issuer, team: &str, documents: &str) ->
         "{}",
         object["status"]
     );
+    Ok(())
+}
+
+/// No secret is in the log or in one of our objects.
+async fn nothing_is_told(scene: &Scene, operator: &Operator, team: &str) -> anyhow::Result<()> {
+    let env = &scene.env;
+    let mut secrets = vec![scene.auth0.operator().client_secret.expose_secret().to_owned()];
+    for (name, key) in [
+        ("reporter-mcp-client", "client-secret"),
+        ("scheduler-oauth", "OAUTH_CLIENT_SECRET"),
+        ("assistant-mcp-auth", "client-secret"),
+    ] {
+        secrets.push(env.secret_value(team, name, key).await?);
+    }
+    let told = [
+        operator.log()?,
+        env.kubectl()
+            .must(&["get", "mcp-auth", "-A", "-o", "yaml"])
+            .await?,
+        env.kubectl()
+            .must(&["get", "events", "-n", team, "-o", "yaml"])
+            .await?,
+    ];
+    for text in &told {
+        ensure!(
+            secrets.iter().all(|secret| !text.contains(secret)),
+            "a secret is told"
+        );
+        // `{"alg`, `{"typ` and `{"kid` in base64, as tokens begin.
+        let begins = ["eyJhbG", "eyJ0eX", "eyJraW"];
+        ensure!(
+            !begins.iter().any(|token| text.contains(token)),
+            "a token is told"
+        );
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 mod clients;
 mod gates;
+mod kills;
 mod samples;
 mod scene;
 mod settings;
@@ -13,6 +14,7 @@ pub(super) fn stories() -> Vec<Story> {
     let mut stories = samples::stories();
     stories.extend(clients::stories());
     stories.extend(gates::stories());
+    stories.extend(kills::stories());
     stories.extend(settings::stories());
     stories
 }

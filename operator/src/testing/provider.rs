@@ -36,6 +36,7 @@ struct State {
     clients: BTreeMap<String, FakeClient>,
     scopes: BTreeMap<String, Holder>,
     proofs: Vec<String>,
+    shown: Vec<String>,
     /// What was asked for as it is at that moment.
     reads: Vec<(&'static str, Read)>,
     trusts: Option<String>,
@@ -49,13 +50,20 @@ struct State {
 pub(crate) struct FakeServer {
     state: Arc<Mutex<State>>,
     writes: Writes,
+    realm: &'static str,
 }
 
 impl FakeServer {
     pub(super) fn new(writes: Writes) -> Self {
+        Self::of_realm("realm", writes)
+    }
+
+    /// One of its own.
+    pub(crate) fn of_realm(realm: &'static str, writes: Writes) -> Self {
         Self {
             state: Arc::default(),
             writes,
+            realm,
         }
     }
 
@@ -107,6 +115,11 @@ impl FakeServer {
         self.lock().proofs.clone()
     }
 
+    /// Which credentials it was told or shown, whether they work or not.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        self.lock().shown.clone()
+    }
+
     /// From whom tokens of ServiceAccounts count.
     pub(crate) fn trusts(&self) -> Option<String> {
         self.lock().trusts.clone()
@@ -148,7 +161,7 @@ impl Provider for FakeServer {
     }
 
     fn realm(&self) -> &'static str {
-        "realm"
+        self.realm
     }
 
     fn own_client_id(&self) -> &'static str {
@@ -370,6 +383,7 @@ impl Provider for FakeServer {
             client.previous = if drops_previous { None } else { previous };
             if let Some(secret) = body["secret"].as_str() {
                 client.secret = secret.to_owned();
+                state.shown.push(secret.to_owned());
             }
         }
         Ok(())
@@ -392,6 +406,7 @@ impl Provider for FakeServer {
             .is_some_and(|client| client.secret.is_empty() || client.secret == secret.expose())
             && !state.refuses_proofs;
         state.proofs.push(id.clone());
+        state.shown.push(secret.expose().to_owned());
         if !works {
             return Err(ProviderError::Unproved {
                 why: "it does not work".to_owned(),

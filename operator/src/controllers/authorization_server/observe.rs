@@ -1,11 +1,11 @@
 //! What is the case: reads only.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt as _};
 use mcp_auth_crds::v1alpha1::{
-    AuthorizationServer, InitialAccessTokenReference, ObjectReference, OperatorCredentials,
+    AuthorizationServer, InitialAccessTokenReference, McpClient, ObjectReference, OperatorCredentials,
 };
 
 use super::kept;
@@ -15,7 +15,10 @@ use crate::{
     controllers::halt::Halt,
     egress::{Audience, EgressClient},
     error::Error,
-    policy::grants::{self, Tenant},
+    policy::{
+        grants::{self, Tenant},
+        homes::{Name, homes},
+    },
     provider::{Credential, SignIn, key::PrivateKey, keycloak::SetupError},
     watch::Feed,
 };
@@ -271,8 +274,13 @@ impl Referrers {
 pub(super) fn referrers(server: &AuthorizationServer, ctx: &Context) -> Referrers {
     let feeds = &ctx.feeds;
     Referrers {
-        servers: referring(&feeds.servers, |s| &s.spec.authorization_server_ref, server, ctx),
-        clients: referring(&feeds.clients, |c| &c.spec.authorization_server_ref, server, ctx),
+        servers: referring(
+            &feeds.servers,
+            |s| [named(&s.spec.authorization_server_ref, s)].into(),
+            server,
+            ctx,
+        ),
+        clients: referring(&feeds.clients, |client| homes_of(client, server), server, ctx),
         unread: feeds.servers.unread().len() + feeds.clients.unread().len(),
     }
 }
@@ -303,15 +311,14 @@ pub(super) fn of_the_same_realm(
 /// The objects of a kind that refer to the AuthorizationServer and have something there, or may have.
 fn referring<K: Owned + Send + Sync + 'static>(
     feed: &Feed<K>,
-    reference: impl Fn(&K) -> &ObjectReference,
+    homes: impl Fn(&K) -> BTreeSet<Name>,
     server: &AuthorizationServer,
     ctx: &Context,
 ) -> usize {
+    let own = (server.namespace().unwrap_or_default(), server.name_any());
     let refers = |object: &K| {
         let namespace = object.meta().namespace.as_deref().unwrap_or_default();
-        let reference = reference(object);
-        Some(&reference.name) == server.metadata.name.as_ref()
-            && Some(reference.namespace_or(namespace)) == server.metadata.namespace.as_deref()
+        homes(object).contains(&own)
             && (has_finalizer(object) || {
                 let facts = ctx.namespace(namespace);
                 let labels = &facts.labels;
@@ -320,6 +327,22 @@ fn referring<K: Owned + Send + Sync + 'static>(
     };
     let objects = feed.store().state();
     objects.iter().filter(|object| refers(object)).count()
+}
+
+/// Where a client is or may be registered: one that moved away is so until it is removed there.
+fn homes_of(client: &McpClient, server: &AuthorizationServer) -> BTreeSet<Name> {
+    let mut homes = homes(client, false);
+    // One that nothing is said of yet may have named this one when its first pass began.
+    if is_deleting(server) && has_finalizer(client) && client.status.is_none() {
+        homes.insert((server.namespace().unwrap_or_default(), server.name_any()));
+    }
+    homes
+}
+
+/// What a reference, written in an object, names.
+fn named<K: Resource>(reference: &ObjectReference, from: &K) -> Name {
+    let own = from.meta().namespace.as_deref().unwrap_or_default();
+    (reference.namespace_or(own).to_owned(), reference.name.clone())
 }
 
 #[cfg(test)]

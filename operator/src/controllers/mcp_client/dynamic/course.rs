@@ -13,13 +13,16 @@ use crate::{
     controllers::{
         halt::Halt,
         home,
-        mcp_client::{desired::Granted, registration::Registration, rotation::Rotation, status::Progress},
+        mcp_client::{
+            desired::Granted, migration, registration::Registration, rotation::Rotation, status::Progress,
+        },
         pass::Next,
         settle::READ_BACK,
     },
     credential::{
         self,
         book::{Book, Entry},
+        homes::{Parked, Place},
     },
     policy::names,
     provider::{ClientSpec, Mark, ProviderError, registration::Asked},
@@ -40,6 +43,10 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Course<'a> {
     pub(super) site: Site<'a>,
     mark: Mark,
+    /// Where it is.
+    place: Place,
+    /// The client left it.
+    is_left: bool,
     pub(super) book: Book,
     pub(super) seen: Seen,
     pub(super) is_handed_over: bool,
@@ -51,10 +58,34 @@ impl<'a> Course<'a> {
     /// Begins with what is in the journal.
     pub(super) async fn open(site: Site<'a>) -> Result<Self, Halt> {
         let mark = home::mark(site.client, &site.ctx.installation);
+        let place = migration::place(site.client, site.server, site.connection);
+        let mut book = keeping::read(site.ctx, &mark, &place).await?;
+        book.homes.here.get_or_insert_with(|| place.clone());
         Ok(Self {
-            book: keeping::read(site.ctx, &mark).await?,
+            book,
             site,
             mark,
+            place,
+            is_left: false,
+            seen: Seen::Nothing,
+            is_handed_over: false,
+            deferred: None,
+        })
+    }
+
+    /// Begins with what the journal says of a place that the client left.
+    pub(super) fn open_parked(site: Site<'a>, parked: &Parked) -> Result<Self, Halt> {
+        let book = if parked.page.is_empty() {
+            Book::default()
+        } else {
+            parked.page.read().map_err(kube::Error::SerdeError)?
+        };
+        Ok(Self {
+            book,
+            site,
+            mark: home::mark(site.client, &site.ctx.installation),
+            place: parked.place.clone(),
+            is_left: true,
             seen: Seen::Nothing,
             is_handed_over: false,
             deferred: None,
@@ -151,7 +182,11 @@ impl<'a> Course<'a> {
     fn report(&self, wanted: Option<&Wanted<'_>>, progress: &mut Progress) {
         let Some(wanted) = wanted else { return };
         let now = self.site.ctx.now();
-        let before = self.site.client.status.as_ref();
+        // What it was called elsewhere, it was never called here.
+        let before = self.site.client.status.as_ref().filter(|status| {
+            let home = status.registered_at.as_ref();
+            home.is_none_or(|home| home.issuer == self.place.issuer && status.registration.is_some())
+        });
         progress.registration(status::registration(&self.book, before, now));
         if self.book.newest().is_some_and(|newest| newest.secret.is_some()) {
             progress.rotation(wanted.rotation, &self.book.view(), self.site.ctx.now());
@@ -163,7 +198,13 @@ impl<'a> Course<'a> {
     }
 
     pub(super) async fn write(&mut self, book: Book) -> Result<(), Halt> {
-        if book != self.book {
+        if book == self.book {
+            return Ok(());
+        }
+        if self.is_left {
+            migration::note(self.site.client, &self.place, &book, self.site.ctx).await?;
+            self.book = book;
+        } else {
             self.book = keeping::write(self.site.ctx, &self.mark, &book).await?;
         }
         Ok(())
@@ -242,6 +283,7 @@ impl<'a> Course<'a> {
         let registration = Registration {
             client: site.client,
             connection: site.connection,
+            place: &self.place,
             want: &spec,
             access: wanted.access,
             rotation: wanted.rotation,

@@ -5,7 +5,7 @@ use kube::api::ObjectMeta;
 
 use crate::{
     context::Context,
-    credential::{book::Book, flow::journals, journal},
+    credential::{book::Book, flow::journals, homes::Place, journal, moving},
     error::Error,
     provider::Mark,
     recall::Known,
@@ -16,7 +16,12 @@ fn name(mark: &Mark) -> String {
 }
 
 /// What is known of the registrations of a client, as with other journals.
-pub(super) async fn read(ctx: &Context, mark: &Mark) -> Result<Book, Error> {
+/// A journal that speaks of another place says nothing of this one.
+pub(super) async fn read(ctx: &Context, mark: &Mark, place: &Place) -> Result<Book, Error> {
+    let homes = moving::read(ctx, mark).await?;
+    if homes.is_some_and(|homes| !homes.are_at(place)) {
+        return Ok(Book::default());
+    }
     let (own, memory, name) = (&ctx.config.namespace, &ctx.memory.books, name(mark));
     match memory.known(&ctx.feeds.journals, own, &name) {
         Known::Absent => return Ok(Book::default()),

@@ -28,6 +28,7 @@ mod leaks;
 mod main_job;
 mod manifests;
 mod mending;
+mod migration;
 mod node;
 mod numbers;
 mod outages;
@@ -69,6 +70,7 @@ fn all() -> Vec<Story> {
     stories.extend(main_job::stories());
     stories.extend(manifests::stories());
     stories.extend(mending::stories());
+    stories.extend(migration::stories());
     stories.extend(node::stories());
     stories.extend(numbers::stories());
     stories.extend(outages::stories());

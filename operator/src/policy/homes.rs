@@ -16,16 +16,31 @@ fn named(reference: &ObjectReference, client: &McpClient) -> Name {
 
 /// Where the client is registered, or is to be: with `gone`, also where it was, as long as its status tells.
 pub fn homes(client: &McpClient, gone: bool) -> BTreeSet<Name> {
+    let references = [&client.spec.authorization_server_ref].into_iter();
+    let references = references.chain(said(client, gone));
+    references.map(|reference| named(reference, client)).collect()
+}
+
+/// Where the client is registered, as far as its status says; of one of which it says nothing, where it is to be.
+pub fn held(client: &McpClient) -> BTreeSet<Name> {
+    let said = said(client, false);
+    let status = client.status.as_ref();
+    // One that has an id is registered somewhere.
+    let is_unsaid = status.is_none_or(|status| status.registered_at.is_none() && status.client_id.is_some());
+    let wanted = is_unsaid.then_some(&client.spec.authorization_server_ref);
+    let references = said.into_iter().chain(wanted);
+    references.map(|reference| named(reference, client)).collect()
+}
+
+/// The references in its status.
+fn said(client: &McpClient, gone: bool) -> Vec<&ObjectReference> {
     let status = client.status.as_ref();
     let here = status.and_then(|status| status.registered_at.as_ref());
     let previous = status.into_iter().flat_map(|status| &status.previous);
     let previous = previous.filter(|home| gone || home.tokens_until.is_none());
-    let references = previous.map(|home| &home.authorization_server_ref);
-    [&client.spec.authorization_server_ref]
-        .into_iter()
-        .chain(here.map(|home| &home.authorization_server_ref))
-        .chain(references)
-        .map(|reference| named(reference, client))
+    let here = here.map(|home| &home.authorization_server_ref);
+    here.into_iter()
+        .chain(previous.map(|home| &home.authorization_server_ref))
         .collect()
 }
 

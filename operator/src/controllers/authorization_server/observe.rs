@@ -1,6 +1,6 @@
 //! What is the case: reads only.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Resource, ResourceExt as _};
@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     policy::{
         grants::{self, Tenant},
-        homes::{Name, homes},
+        homes::held,
     },
     provider::{Credential, SignIn, key::PrivateKey, keycloak::SetupError},
     watch::Feed,
@@ -276,11 +276,18 @@ pub(super) fn referrers(server: &AuthorizationServer, ctx: &Context) -> Referrer
     Referrers {
         servers: referring(
             &feeds.servers,
-            |s| [named(&s.spec.authorization_server_ref, s)].into(),
+            |s| &s.spec.authorization_server_ref,
+            |s| has_finalizer(s) && is_named(&s.spec.authorization_server_ref, s, server),
             server,
             ctx,
         ),
-        clients: referring(&feeds.clients, |client| homes_of(client, server), server, ctx),
+        clients: referring(
+            &feeds.clients,
+            |c| &c.spec.authorization_server_ref,
+            |client| has_finalizer(client) && may_be_at(client, server),
+            server,
+            ctx,
+        ),
         unread: feeds.servers.unread().len() + feeds.clients.unread().len(),
     }
 }
@@ -308,41 +315,38 @@ pub(super) fn of_the_same_realm(
         .collect()
 }
 
-/// The objects of a kind that refer to the AuthorizationServer and have something there, or may have.
+/// The objects of a kind that have something at the AuthorizationServer, which `has` tells, or refer to it and may come to
+/// have something there.
 fn referring<K: Owned + Send + Sync + 'static>(
     feed: &Feed<K>,
-    homes: impl Fn(&K) -> BTreeSet<Name>,
+    reference: impl Fn(&K) -> &ObjectReference,
+    has: impl Fn(&K) -> bool,
     server: &AuthorizationServer,
     ctx: &Context,
 ) -> usize {
-    let own = (server.namespace().unwrap_or_default(), server.name_any());
-    let refers = |object: &K| {
+    let may = |object: &K| {
         let namespace = object.meta().namespace.as_deref().unwrap_or_default();
-        homes(object).contains(&own)
-            && (has_finalizer(object) || {
-                let facts = ctx.namespace(namespace);
-                let labels = &facts.labels;
-                grants::admits(server, Tenant { namespace, labels })
-            })
+        let facts = ctx.namespace(namespace);
+        let labels = &facts.labels;
+        grants::admits(server, Tenant { namespace, labels })
     };
+    let refers = |object: &K| has(object) || (is_named(reference(object), object, server) && may(object));
     let objects = feed.store().state();
     objects.iter().filter(|object| refers(object)).count()
 }
 
-/// Where a client is or may be registered: one that moved away is so until it is removed there.
-fn homes_of(client: &McpClient, server: &AuthorizationServer) -> BTreeSet<Name> {
-    let mut homes = homes(client, false);
-    // One that nothing is said of yet may have named this one when its first pass began.
-    if is_deleting(server) && has_finalizer(client) && client.status.is_none() {
-        homes.insert((server.namespace().unwrap_or_default(), server.name_any()));
-    }
-    homes
+/// Whether a reference, written in an object, names the AuthorizationServer.
+fn is_named<K: Resource>(reference: &ObjectReference, from: &K, server: &AuthorizationServer) -> bool {
+    let own = from.meta().namespace.as_deref().unwrap_or_default();
+    Some(&reference.name) == server.metadata.name.as_ref()
+        && Some(reference.namespace_or(own)) == server.metadata.namespace.as_deref()
 }
 
-/// What a reference, written in an object, names.
-fn named<K: Resource>(reference: &ObjectReference, from: &K) -> Name {
-    let own = from.meta().namespace.as_deref().unwrap_or_default();
-    (reference.namespace_or(own).to_owned(), reference.name.clone())
+/// Whether a client is registered at the AuthorizationServer, or may be. One that moved away is so until it is removed there.
+fn may_be_at(client: &McpClient, server: &AuthorizationServer) -> bool {
+    // One that nothing is said of yet may have named this one when its first pass began.
+    let is_unsaid = is_deleting(server) && client.status.is_none();
+    is_unsaid || held(client).contains(&(server.namespace().unwrap_or_default(), server.name_any()))
 }
 
 #[cfg(test)]

@@ -219,6 +219,7 @@ async fn what_a_connection_is_made_from_is_read_again_only_when_it_changed() {
 async fn a_client_that_moved_away_counts_until_it_is_removed() {
     let home = |name: &str| json!({"namespace": "platform", "name": name});
     let registered = json!({"authorizationServerRef": home("main"), "issuer": "i"});
+    let elsewhere = json!({"authorizationServerRef": home("next"), "issuer": "n"});
     let previous = |more: Value| {
         let mut previous = json!({"authorizationServerRef": home("main"), "issuer": "i", "clientId": "c"});
         let fields = previous.as_object_mut().unwrap();
@@ -249,6 +250,22 @@ async fn a_client_that_moved_away_counts_until_it_is_removed() {
             previous(json!({"tokensUntil": "2099-01-01T00:00:00Z"})),
             false,
             0,
+        ),
+        // Of who names it and has something elsewhere that is nothing, unless a grant lets it come.
+        (
+            "it names it in vain",
+            "main",
+            json!({"registeredAt": elsewhere}),
+            true,
+            0,
+        ),
+        ("it names it in vain, and is nowhere", "main", json!({}), true, 0),
+        (
+            "it is there, as was said before",
+            "main",
+            json!({"clientId": "c"}),
+            true,
+            1,
         ),
         ("nobody knows yet", "next", Value::Null, false, 0),
         ("nobody knows yet, and it is to go", "next", Value::Null, true, 1),

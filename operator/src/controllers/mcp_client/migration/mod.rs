@@ -109,7 +109,7 @@ pub(super) async fn arrive(client: &McpClient, place: &Place, ctx: &Context) -> 
         return Ok(false);
     }
     let drawer = opened(client, ctx).await?;
-    let Some(arrived) = drawer.arrived(place.clone(), leaving(client)) else {
+    let Some(arrived) = drawer.arrived(place.clone(), leaving(client, ctx)) else {
         return Err(Halt::waiting(
             "MigrationsPending",
             "The client is registered at several AuthorizationServers that it moved away from: it moves on when one of these registrations has ended, see status.previous",
@@ -120,10 +120,11 @@ pub(super) async fn arrive(client: &McpClient, place: &Place, ctx: &Context) -> 
 }
 
 /// What is known of the client as it leaves.
-fn leaving(client: &McpClient) -> Leaving {
+fn leaving(client: &McpClient, ctx: &Context) -> Leaving {
     let status = client.status.clone().unwrap_or_default();
+    let usual = || desired::client_id(client, &ctx.installation);
     Leaving {
-        client_id: status.client_id.unwrap_or_default(),
+        client_id: status.client_id.unwrap_or_else(usual),
         granted: status.granted,
         revocation: status.last_handled_revoke_request,
     }
@@ -131,11 +132,7 @@ fn leaving(client: &McpClient) -> Leaving {
 
 /// Ends what the client has elsewhere, as far as that is to end now, and notes the rest in `progress`.
 pub(super) async fn tend(client: &McpClient, ctx: &Context, progress: &mut Progress) -> Result<(), Halt> {
-    let mark = home::mark(client, &ctx.installation);
     let mut homes = homes(client, ctx).await?;
-    if homes.is_empty() {
-        return Ok(());
-    }
     let namespace = client.namespace().unwrap_or_default();
     let server = home::authorization_server(ctx, &client.spec.authorization_server_ref, &namespace).ok();
     let is_home = rules::is_home(client, &homes, server.as_deref());
@@ -147,7 +144,10 @@ pub(super) async fn tend(client: &McpClient, ctx: &Context, progress: &mut Progr
     let unmoved = homes.here.as_ref().filter(|_| !is_home);
     if unmoved.is_some_and(|here| must_end(client, &rules::unmoved(client, here), ctx)) {
         let now = ctx.now();
-        homes = change(client, ctx, |drawer| drawer.parked(leaving(client), Some(now))).await?;
+        homes = change(client, ctx, |drawer| {
+            drawer.parked(leaving(client, ctx), Some(now))
+        })
+        .await?;
     }
     let mut left = None;
     for parked in homes.parked.clone() {
@@ -164,10 +164,9 @@ pub(super) async fn tend(client: &McpClient, ctx: &Context, progress: &mut Progr
             }
         }
     }
-    if let Some(homes) = moving::read(ctx, &mark).await? {
-        let is_home = rules::is_home(client, &homes, server.as_deref());
-        progress.housed(homes, is_home, left);
-    }
+    let homes = self::homes(client, ctx).await?;
+    let is_home = rules::is_home(client, &homes, server.as_deref());
+    progress.housed(homes, is_home, left);
     Ok(())
 }
 
@@ -208,14 +207,17 @@ fn must_end(client: &McpClient, elsewhere: &Elsewhere<'_>, ctx: &Context) -> boo
     })
 }
 
-/// The AuthorizationServer by which a place is reached.
+/// The AuthorizationServer by which a place is reached. One that came back as another under its name is none.
 fn reached(place: &Place, ctx: &Context) -> Option<Arc<AuthorizationServer>> {
     let found = find::<AuthorizationServer>(
         &ctx.feeds.authorization_servers.store(),
         &place.namespace,
         &place.name,
     );
-    found.filter(|server| server.spec.issuer == place.issuer)
+    found.filter(|server| {
+        let registers = server.spec.dynamic_registration.is_some();
+        (&server.spec.issuer, registers) == (&place.issuer, place.registers)
+    })
 }
 
 /// Changes what the journal says of places.
@@ -256,7 +258,7 @@ async fn remove(client: &McpClient, parked: &Parked, homes: &Homes, ctx: &Contex
     let place = &parked.place;
     let server = reached(place, ctx).ok_or_else(|| gone(place))?;
     let connection = home::connection(ctx, &server)?;
-    if let Some(registrar) = connection.registrar().filter(|_| place.registers) {
+    if let Some(registrar) = connection.registrar() {
         let site = dynamic::Site {
             client,
             server: &server,
@@ -268,7 +270,7 @@ async fn remove(client: &McpClient, parked: &Parked, homes: &Homes, ctx: &Contex
     }
     let provider = home::administered(&connection)?;
     let is_in_use = |here: &Place| !here.registers && here.realm == provider.realm();
-    if place.registers || homes.here.as_ref().is_some_and(is_in_use) {
+    if homes.here.as_ref().is_some_and(is_in_use) {
         return Ok(());
     }
     let mark = &home::mark(client, &ctx.installation);
@@ -284,7 +286,7 @@ fn gone(place: &Place) -> Halt {
     let Place { namespace, name, .. } = place;
     Halt::waiting(
         "AuthorizationServerNotFound",
-        format!("AuthorizationServer {namespace}/{name} does not exist, or has another issuer"),
+        format!("AuthorizationServer {namespace}/{name} does not exist, or is another than it was"),
     )
 }
 

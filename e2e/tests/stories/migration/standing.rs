@@ -85,7 +85,10 @@ pub(super) async fn away(world: Arc<World>) -> anyhow::Result<()> {
                 };
                 // Whether it is known by now that the other one is away.
                 is("Migrated", &["NotMoved", "Moving"])
-                    && is("Ready", &["Unreachable", "AuthorizationServerNotReady"])
+                    && is(
+                        "Ready",
+                        &["AuthorizationServerUnreachable", "AuthorizationServerNotReady"],
+                    )
             })
             .await?;
         ensure!(scene.places().await? == BTreeSet::from(["main"]));

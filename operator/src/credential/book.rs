@@ -43,6 +43,8 @@ pub struct Book {
     pub number: u32,
     /// How many may be left at the authorization server that nobody can reach any more.
     pub unreachable: u32,
+    /// The numbers of those, the newest of them.
+    pub left: Vec<u32>,
     /// How many attempts in a row left something behind.
     pub failures: u32,
     /// No attempt before this.

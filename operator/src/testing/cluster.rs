@@ -26,6 +26,8 @@ struct State {
     applied: BTreeMap<String, Value>,
     /// The objects that were read, each by itself.
     reads: Vec<String>,
+    /// What was told in Events.
+    notes: Vec<String>,
     /// What somebody else writes once the object at its path was read.
     meanwhile: BTreeMap<String, Value>,
     version: u64,
@@ -67,6 +69,11 @@ impl FakeCluster {
         std::mem::take(&mut self.lock().reads)
     }
 
+    /// What was told in Events.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.lock().notes.clone()
+    }
+
     /// A client of this server.
     pub(crate) fn client(&self) -> Client {
         let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
@@ -98,6 +105,12 @@ impl FakeCluster {
             return Some(self.lock().read(&path));
         }
         if path.contains("/events") {
+            if !self.writes.go_on() {
+                return None;
+            }
+            let body = body.collect_bytes().await.unwrap();
+            let sent: Value = serde_json::from_slice(&body).unwrap();
+            self.lock().notes.extend(sent["note"].as_str().map(str::to_owned));
             return Some((201, json!({"metadata": {}})));
         }
         if !self.writes.happens() {

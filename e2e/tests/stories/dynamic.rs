@@ -6,6 +6,7 @@ mod keycloak;
 mod kills;
 mod lies;
 mod life;
+pub(crate) mod registrar;
 mod resources;
 mod scene;
 

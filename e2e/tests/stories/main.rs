@@ -36,6 +36,7 @@ mod replicas;
 mod rotation;
 mod self_registration;
 mod services;
+mod shared_realm;
 mod sign_in;
 mod subjects;
 mod tenants;
@@ -78,6 +79,7 @@ fn all() -> Vec<Story> {
     stories.extend(rotation::stories());
     stories.extend(self_registration::stories());
     stories.extend(services::stories());
+    stories.extend(shared_realm::stories());
     stories.extend(sign_in::stories());
     stories.extend(subjects::stories());
     stories.extend(tenants::stories());

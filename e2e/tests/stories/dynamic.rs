@@ -8,6 +8,7 @@ mod lies;
 mod life;
 pub(crate) mod registrar;
 mod resources;
+mod rows;
 mod scene;
 
 use mcp_auth_e2e::runner::Story;
@@ -19,5 +20,6 @@ pub(crate) fn stories() -> Vec<Story> {
     stories.extend(kills::stories());
     stories.extend(lies::stories());
     stories.extend(resources::stories());
+    stories.extend(rows::stories());
     stories
 }

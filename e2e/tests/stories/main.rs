@@ -32,6 +32,7 @@ mod node;
 mod numbers;
 mod outages;
 mod provider;
+mod providers;
 mod replicas;
 mod rotation;
 mod self_registration;
@@ -74,6 +75,7 @@ fn all() -> Vec<Story> {
     stories.extend(numbers::stories());
     stories.extend(outages::stories());
     stories.extend(provider::stories());
+    stories.extend(providers::stories());
     stories.extend(replicas::stories());
     stories.extend(keys::stories());
     stories.extend(rotation::stories());

@@ -222,7 +222,10 @@ impl<S: Stage> Matrix<'_, S> {
                     let mut outcome = self.outcome.borrow_mut();
                     outcome.tried += 1;
                     let place = scene.rig().env.namespace();
-                    outcome.failed.push(format!("{trial}, in {place}: {error:#}"));
+                    let failed = format!("{trial}, in {place}: {error:#}");
+                    // The rest may take an hour.
+                    progress::say(&failed);
+                    outcome.failed.push(failed);
                     return Ok(false);
                 }
             }

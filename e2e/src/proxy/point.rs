@@ -59,7 +59,8 @@ fn reads_registration(call: &Call) -> bool {
 
 /// A segment of a path without what differs from run to run.
 fn plain(segment: &str, namespace: &str, client: &str) -> String {
-    if segment.len() == 36 && segment.split('-').count() == 5 {
+    let is_hexadecimal = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    if segment.len() == 36 && segment.split('-').count() == 5 && segment.bytes().all(is_hexadecimal) {
         return "{id}".to_owned();
     }
     segment
@@ -153,6 +154,11 @@ mod tests {
             ),
             (Method::GET, "/reg/V1StGXR8_Z5jdHi6B-myT", "GET /reg/{id}"),
             (Method::POST, "/reg", "POST /reg"),
+            (
+                Method::POST,
+                "/api/v1/namespaces/crashes-registered-public-1-operator/secrets",
+                "POST /api/v1/namespaces/crashes-registered-public-1-operator/secrets",
+            ),
             (
                 Method::GET,
                 "/realms/team/clients-registrations/openid-connect/6f1c0e7a-0000-4000-8000-0123456789ab",

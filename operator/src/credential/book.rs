@@ -3,6 +3,7 @@
 //! The authorization server has chosen everything by which a registration can be reached, says it once, and has no list in
 //! which it could be found again. So what is not in here is lost, and what is lost is counted.
 
+mod missed;
 mod turns;
 mod wire;
 
@@ -23,6 +24,8 @@ use crate::{
         registration::{Asked, Information, Managed, Method},
     },
 };
+
+pub use missed::Missed;
 
 /// Under which key of the journal all of it is.
 const REGISTRATIONS: &str = "registrations";

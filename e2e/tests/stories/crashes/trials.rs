@@ -34,7 +34,7 @@ impl Break {
         }
     }
 
-    fn kills(self) -> bool {
+    pub(super) fn kills(self) -> bool {
         self != Self::ReplyLost
     }
 }

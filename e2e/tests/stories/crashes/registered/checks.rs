@@ -52,7 +52,11 @@ pub(super) fn unreachable(status: &Value) -> anyhow::Result<usize> {
 fn may_lose(trial: &Trial) -> bool {
     let (point, lost) = (trial.place.point.to_string(), trial.what != Break::KilledBefore);
     match trial.place.side {
-        Side::ApiServer => point.contains("/secrets/mcpclient.") || point.ends_with("-operator/secrets"),
+        // Whoever lives knows what it could not write.
+        Side::ApiServer => {
+            let is_journal = point.contains("/secrets/mcpclient.") || point.ends_with("-operator/secrets");
+            is_journal && trial.what.kills()
+        }
         Side::AuthorizationServer if point.ends_with("/token") => false,
         // What was about to be sent is taken for sent.
         Side::AuthorizationServer if point.starts_with("POST ") => true,

@@ -161,7 +161,7 @@ impl<'a> Course<'a> {
 
     pub(super) async fn write(&mut self, book: Book) -> Result<(), Halt> {
         if book != self.book {
-            self.book = keeping::write(self.site.ctx, &self.mark, &book).await?;
+            self.book = keeping::write(self.site.ctx, &self.mark, &self.book, &book).await?;
         }
         Ok(())
     }

@@ -41,6 +41,36 @@ async fn killed_at_any_write_it_converges_and_counts_what_it_left() {
     assert!(points >= 20, "only {points} points of death were found");
 }
 
+/// Any write to the API server fails, and the operator lives: what it was told is not lost, and what it did not send is not
+/// counted.
+#[tokio::test]
+async fn whatever_write_to_the_api_server_fails_nothing_is_lost() {
+    let mut points = 0;
+    for change in std::iter::once(None).chain(CHANGES.map(Some)) {
+        for happens in [true, false] {
+            for number in 0.. {
+                let mut registering = registering().await;
+                let name = change.map_or("created", |(name, _)| name);
+                if let Some((_, change)) = change {
+                    registering.settle().await;
+                    change(&registering);
+                }
+                registering.stage.cluster.falter_after(number, happens);
+                registering.rest().await;
+                let what = format!("{name}, at {number}, happens: {happens}");
+                registering.check(&what);
+                assert_eq!(registering.unreachable(), 0, "{what}");
+                assert_eq!(registering.server.clients().len(), 1, "{what}");
+                if registering.stage.cluster.is_to_falter() {
+                    break;
+                }
+                points += 1;
+            }
+        }
+    }
+    assert!(points >= 40, "only {points} writes were found");
+}
+
 /// Killed at every write after an answer was lost: whoever is counted was told, because nobody else would say it.
 #[tokio::test]
 async fn killed_at_any_write_after_a_lost_answer_it_tells_what_it_counts() {

@@ -58,8 +58,8 @@ pub enum ResourceManagement {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrationStatus {
-    /// How many times the client was registered, the present registration included: its `software_version`. Its
-    /// `software_id` is always the same.
+    /// How many times the operator set out to register the client, the present registration included: its
+    /// `software_version`. Its `software_id` is always the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,
 

@@ -27,14 +27,12 @@ pub(super) async fn read(ctx: &Context, mark: &Mark) -> Result<Book, Error> {
     let Some(missed) = ctx.memory.missed.of(&name) else {
         return Ok(found);
     };
-    match missed.beyond(&found) {
-        // Said again, so that what was missed is known for as long as this fails.
-        Some(book) => put(ctx, mark, &book).await,
-        None => {
-            ctx.memory.missed.forget(&name);
-            Ok(found)
-        }
+    if let Some(book) = missed.beyond(&found) {
+        // It stays known for as long as this fails.
+        return put(ctx, mark, &book).await;
     }
+    ctx.memory.missed.forget(&name);
+    Ok(found)
 }
 
 async fn kept(ctx: &Context, name: &str) -> Result<Book, Error> {

@@ -224,7 +224,7 @@ async fn clean_up(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
             registrar,
             ctx,
         };
-        return Box::pin(site.end()).await;
+        return Box::pin(site.end_for_good()).await;
     }
     let provider = home::administered(&connection)?;
     let mark = &home::mark(client, &ctx.installation);

@@ -32,6 +32,9 @@ const FILES: [&str; 7] = [
     "token-exchange-policies.yaml",
 ];
 
+/// Added to the others by those who want it.
+const SELF_REGISTRATION: &str = "self-registration.yaml";
+
 /// The server with a gate, which is Ready only where pods run.
 pub const GATED: (&str, &str, &str) = ("McpServer", "team-b", "everything");
 
@@ -57,14 +60,45 @@ pub const OBJECTS: [(&str, &str, &str); 13] = [
 pub async fn apply(env: &StoryEnv, stand: &Stand) -> anyhow::Result<()> {
     ensure!(env.namespace() == PLATFORM, "the samples live in {PLATFORM}");
     for file in FILES {
-        let path = checkout().join("config/samples").join(file);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let text = read(file)?;
         let text = match file {
             AUTHORIZATION_SERVER => at_our_keycloak(env, stand, &text)?,
             GATE => at_our_stand(stand, &text)?,
             _ => text,
         };
         env.kubectl().apply(&text).await?;
+    }
+    Ok(())
+}
+
+fn read(file: &str) -> anyhow::Result<String> {
+    let path = checkout().join("config/samples").join(file);
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// Applies the sample of clients that register themselves: what it says of the AuthorizationServer is added to what is
+/// there, as the sample itself says.
+pub async fn apply_self_registration(env: &StoryEnv) -> anyhow::Result<()> {
+    let samples: Vec<Value> = serde_saphyr::from_multiple(&read(SELF_REGISTRATION)?)?;
+    for sample in &samples {
+        if sample["kind"] != "AuthorizationServer" {
+            env.apply(sample).await?;
+            continue;
+        }
+        let added = json!({ "spec": { "clientRegistration": sample["spec"]["clientRegistration"] } });
+        let name = sample["metadata"]["name"].as_str().context("no name")?;
+        let patch = added.to_string();
+        let arguments = [
+            "patch",
+            "authorizationserver",
+            name,
+            "-n",
+            PLATFORM,
+            "--type=merge",
+            "--patch",
+            &patch,
+        ];
+        env.kubectl().must(&arguments).await?;
     }
     Ok(())
 }

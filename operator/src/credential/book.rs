@@ -3,6 +3,7 @@
 //! The authorization server has chosen everything by which a registration can be reached, says it once, and has no list in
 //! which it could be found again. So what is not in here is lost, and what is lost is counted.
 
+mod missed;
 mod turns;
 pub(super) mod wire;
 
@@ -25,6 +26,8 @@ use crate::{
     },
 };
 
+pub use missed::Missed;
+
 /// Under which key of the journal all of it is.
 pub(super) const REGISTRATIONS: &str = "registrations";
 
@@ -44,6 +47,8 @@ pub struct Book {
     pub number: u32,
     /// How many may be left at the authorization server that nobody can reach any more.
     pub unreachable: u32,
+    /// The numbers of those, the newest of them.
+    pub left: Vec<u32>,
     /// How many attempts in a row left something behind.
     pub failures: u32,
     /// No attempt before this.

@@ -88,6 +88,7 @@ pub async fn forget(ctx: &Context, mark: &Mark) -> Result<(), Error> {
         journal::delete(&journals(ctx), &name, &found).await?;
     }
     ctx.memory.books.forget(&ctx.config.namespace, &name);
+    ctx.memory.missed.forget(&name);
     remember(ctx, &name, None);
     Ok(())
 }

@@ -73,6 +73,12 @@ impl Writes {
         self.made.load(Ordering::SeqCst)
     }
 
+    /// Whether the next one would happen.
+    fn go_on(&self) -> bool {
+        let last = self.last.load(Ordering::SeqCst);
+        last == 0 || self.made() + 1 < last
+    }
+
     /// Counts a write. Whether it happens.
     fn happens(&self) -> bool {
         let number = self.made.fetch_add(1, Ordering::SeqCst) + 1;

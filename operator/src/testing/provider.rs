@@ -1,7 +1,9 @@
 //! An authorization server in memory: clients with secrets, and scopes. It plans like a provider and executes calls.
 
+mod state;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -16,34 +18,13 @@ use super::{
 };
 use mcp_auth_gate_core::document::TokenType;
 
+use self::state::State;
+pub(super) use self::state::{REGISTRATION, SCOPE, TRUST};
 use crate::provider::{
     Access, Change, ClientSpec, Credential, Credentials, Doors, Holder, Mark, ObservedClient, ObservedLimits,
     ObservedOverlap, ObservedRegistration, ObservedResource, ObservedScopes, ObservedTrust, Plan, Presence,
     Proof, Provider, ProviderError, Read, RegistrationSpec, ResourceSpec, ScopeOwner, ScopeSpec,
 };
-
-/// What the path of a call about a scope begins with: all it can do is to remove one.
-pub(super) const SCOPE: &str = "scope ";
-
-/// The path of a call about whose tokens of ServiceAccounts count.
-pub(super) const TRUST: &str = "trust";
-
-/// The path of a call about clients that register themselves.
-pub(super) const REGISTRATION: &str = "registration";
-
-#[derive(Default)]
-struct State {
-    clients: BTreeMap<String, FakeClient>,
-    scopes: BTreeMap<String, Holder>,
-    proofs: Vec<String>,
-    shown: Vec<String>,
-    /// What was asked for as it is at that moment.
-    reads: Vec<(&'static str, Read)>,
-    trusts: Option<String>,
-    registration: Value,
-    refuses_proofs: bool,
-    drops_previous: bool,
-}
 
 /// The server.
 #[derive(Clone, Default)]
@@ -331,60 +312,7 @@ impl Provider for FakeServer {
             if !self.writes.happens() {
                 return Err(ProviderError::NotLeading);
             }
-            let mut state = self.lock();
-            if let Some(scope) = call.path.strip_prefix(SCOPE) {
-                state.scopes.remove(scope);
-                continue;
-            }
-            if call.path == REGISTRATION {
-                state.registration = call.body.clone().unwrap_or_default();
-                continue;
-            }
-            if call.path == TRUST {
-                state.trusts = serde_json::from_value(call.body.clone().unwrap_or_default()).unwrap();
-                continue;
-            }
-            if call.change == Change::Delete {
-                state.clients.remove(&call.path);
-                continue;
-            }
-            let drops_previous = state.drops_previous;
-            let body = call.body.clone().unwrap_or_default();
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let mark = Mark {
-                installation: text(&body["mark"][0]),
-                kind: text(&body["mark"][1]),
-                namespace: text(&body["mark"][2]),
-                name: text(&body["mark"][3]),
-                uid: text(&body["mark"][4]),
-            };
-            let created = usize::from(call.change == Change::Create);
-            let client = state
-                .clients
-                .entry(call.path.clone())
-                .or_insert_with(|| FakeClient {
-                    mark: None,
-                    secret: "made by the server".to_owned(),
-                    previous: None,
-                    spec: String::new(),
-                    scopes: BTreeSet::new(),
-                    enabled: true,
-                    created: 0,
-                });
-            client.created += created;
-            if body["mark"].is_array() {
-                client.mark = Some(mark);
-            }
-            client.spec = text(&body["spec"][0]);
-            let scopes = body["spec"][1].as_array().into_iter().flatten();
-            client.scopes = scopes.map(text).collect();
-            client.enabled = body["spec"][2] == json!(true);
-            let previous = serde_json::from_value(body["spec"][3].clone()).unwrap_or_default();
-            client.previous = if drops_previous { None } else { previous };
-            if let Some(secret) = body["secret"].as_str() {
-                client.secret = secret.to_owned();
-                state.shown.push(secret.to_owned());
-            }
+            self.lock().take(call);
         }
         Ok(())
     }

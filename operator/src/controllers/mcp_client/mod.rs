@@ -249,7 +249,7 @@ async fn end_at(client: &McpClient, home: &ObjectReference, ctx: &Context) -> Re
             registrar,
             ctx,
         };
-        return Box::pin(site.end()).await;
+        return Box::pin(site.end_for_good()).await;
     }
     let provider = home::administered(&connection)?;
     let mark = &home::mark(client, &ctx.installation);

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{
     Site,
-    chain::{self, Facts, Seen, Step, Want},
+    chain::{self, Facts, Said, Seen, Step, Want},
     desired, keeping, named, status,
 };
 use crate::{
@@ -119,11 +119,8 @@ impl<'a> Course<'a> {
             self.report(wanted, progress);
             match (step, wanted) {
                 (Step::Note(book, said), _) => {
-                    self.write(*book).await?;
+                    self.note(*book, said.as_ref()).await?;
                     self.seen = Seen::Nothing;
-                    if let Some(said) = said {
-                        self.site.tell(&said, &self.software_id()).await;
-                    }
                 }
                 (Step::Remove(entry), _) => self.remove(&entry).await?,
                 (Step::Register(reason), Some(wanted)) => {
@@ -205,9 +202,29 @@ impl<'a> Course<'a> {
             migration::note(self.site.client, &self.place, &book, self.site.ctx).await?;
             self.book = book;
         } else {
-            self.book = keeping::write(self.site.ctx, &self.mark, &book).await?;
+            self.book = keeping::write(self.site.ctx, &self.mark, &self.book, &book).await?;
         }
         Ok(())
+    }
+
+    /// The same, and tells people. That comes first: once it is in the journal nothing would remind a process that died in
+    /// between.
+    pub(super) async fn note(&mut self, book: Book, said: Option<&Said>) -> Result<(), Halt> {
+        if let Some(said) = said {
+            self.site.tell(said, &self.software_id()).await;
+        }
+        self.write(book).await?;
+        if let Some(Said::Unreachable { why, .. }) = said {
+            self.site.ctx.metrics.registration_unreachable(why.as_str());
+        }
+        Ok(())
+    }
+
+    /// Says once more what is left, when nobody will be able to ask the client any more.
+    pub(super) async fn farewell(&self) {
+        if let Some(note) = status::farewell(&self.book, &self.software_id()) {
+            self.site.tell_of(status::UNREACHABLE, note).await;
+        }
     }
 
     /// Changes the newest registration in the journal.

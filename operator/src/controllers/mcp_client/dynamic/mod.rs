@@ -122,10 +122,20 @@ impl Site<'_> {
         course.follow(None, &mut Progress::default()).await.map(drop)
     }
 
-    /// The same of what is registered where the client was before.
+    /// The same of what is registered where the client was before, which is forgotten then.
     pub(super) async fn end_parked(self, parked: &Parked) -> Result<(), Halt> {
         let mut course = Course::open_parked(self, parked)?;
-        course.follow(None, &mut Progress::default()).await.map(drop)
+        course.follow(None, &mut Progress::default()).await?;
+        course.farewell().await;
+        Ok(())
+    }
+
+    /// The same for a client that is being deleted, whose status and journal go too.
+    pub(super) async fn end_for_good(self) -> Result<(), Halt> {
+        let mut course = Course::open(self).await?;
+        course.follow(None, &mut Progress::default()).await?;
+        course.farewell().await;
+        Ok(())
     }
 
     /// The scopes of a server that somebody else has made, once the server is accepted: one that is refused must lend no
@@ -196,13 +206,14 @@ impl Site<'_> {
         server.ok().map(|server| server.spec.issuer.clone())
     }
 
-    /// Tells people, and counts what cannot be reached any more.
+    /// Tells people.
     async fn tell(self, said: &chain::Said, software_id: &str) {
-        use kube::runtime::events::EventType;
-        if let chain::Said::Unreachable { why, .. } = said {
-            self.ctx.metrics.registration_unreachable(why.as_str());
-        }
         let (reason, note) = status::event(said, software_id);
+        self.tell_of(reason, note).await;
+    }
+
+    async fn tell_of(self, reason: &'static str, note: String) {
+        use kube::runtime::events::EventType;
         tracing::warn!("{note}");
         if is_deleting(self.client) {
             let note = format!("McpClient {}: {note}", pass::key(self.client));

@@ -37,6 +37,8 @@ pub mod types {
     pub const ACCESS_GRANTED: &str = "AccessGranted";
     /// The workload's Secret holds a credential that was proved to work.
     pub const CREDENTIALS_READY: &str = "CredentialsReady";
+    /// What the client has at the authorization server from which it moved is removed there.
+    pub const MIGRATED: &str = "Migrated";
     /// Token exchange is set up at the authorization server as declared.
     pub const PROGRAMMED: &str = "Programmed";
 }
@@ -137,7 +139,7 @@ pub fn summarize(parts: Vec<Report>, advisory: &[&str], ready: &str) -> Vec<Repo
 }
 
 /// The types that this project sets; a condition of any other type belongs to somebody else and is kept.
-const OURS: [&str; 14] = [
+const OURS: [&str; 15] = [
     types::READY,
     types::RECONCILING,
     types::STALLED,
@@ -151,6 +153,7 @@ const OURS: [&str; 14] = [
     types::BYPASS_CLOSED,
     types::ACCESS_GRANTED,
     types::CREDENTIALS_READY,
+    types::MIGRATED,
     types::PROGRAMMED,
 ];
 

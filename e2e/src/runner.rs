@@ -90,6 +90,11 @@ impl Story {
         }
     }
 
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn needs(&self) -> Needs {
         match self.run {
             Run::InWorld(_) => Needs::World,

@@ -28,6 +28,9 @@ const FILES: [&str; 7] = [
     "token-exchange-policies.yaml",
 ];
 
+/// Added to the others by those who want it.
+const SELF_REGISTRATION: &str = "self-registration.yaml";
+
 /// The server with a gate, which is Ready only where pods run.
 pub const GATED: (&str, &str, &str) = ("McpServer", "team-b", "everything");
 
@@ -74,15 +77,45 @@ pub async fn apply(env: &StoryEnv, stand: &Stand, home: &Value) -> anyhow::Resul
             AUTHORIZATION_SERVER if home["spec"]["auth0"].is_object() => AUTH0,
             other => other,
         };
-        let path = checkout().join("config/samples").join(shipped);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let text = all_placed(env, &text);
+        let text = all_placed(env, &read(shipped)?);
         let text = match file {
             AUTHORIZATION_SERVER => at_our_server(home, stand, &text)?,
             GATE => at_our_stand(stand, &text)?,
             _ => text,
         };
         env.kubectl().apply(&text).await?;
+    }
+    Ok(())
+}
+
+fn read(file: &str) -> anyhow::Result<String> {
+    let path = checkout().join("config/samples").join(file);
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// Applies the sample of clients that register themselves: what it says of the AuthorizationServer is added to what is
+/// there, as the sample itself says.
+pub async fn apply_self_registration(env: &StoryEnv) -> anyhow::Result<()> {
+    let samples: Vec<Value> = serde_saphyr::from_multiple(&read(SELF_REGISTRATION)?)?;
+    for sample in &samples {
+        if sample["kind"] != "AuthorizationServer" {
+            env.apply(sample).await?;
+            continue;
+        }
+        let added = json!({ "spec": { "clientRegistration": sample["spec"]["clientRegistration"] } });
+        let name = sample["metadata"]["name"].as_str().context("no name")?;
+        let patch = added.to_string();
+        let arguments = [
+            "patch",
+            "authorizationserver",
+            name,
+            "-n",
+            PLATFORM,
+            "--type=merge",
+            "--patch",
+            &patch,
+        ];
+        env.kubectl().must(&arguments).await?;
     }
     Ok(())
 }

@@ -15,7 +15,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    credential::{book::Book, journal::Journal},
+    credential::{
+        book::{Book, Missed},
+        journal::Journal,
+    },
     watch::Feed,
 };
 
@@ -26,6 +29,8 @@ pub struct Memory {
     pub journals: Recall<Secret, Journal>,
     /// The same of journals of registrations. Holds credentials.
     pub books: Recall<Secret, Book>,
+    /// What journals of registrations were to say when writing them failed, by their names. Holds credentials.
+    pub missed: Missing,
     /// Fingerprints of what Secrets were to hold, and did.
     pub secrets: Recall<Secret, String>,
     /// Fingerprints of what ConfigMaps were to hold, and did.
@@ -34,6 +39,42 @@ pub struct Memory {
     pub whole_secrets: Recall<Secret, Arc<Secret>>,
     /// ConfigMaps that are needed whole: policies of gates, and certificates.
     pub whole_config_maps: Recall<ConfigMap, Arc<ConfigMap>>,
+}
+
+/// What could not be written, by the names of the journals.
+#[derive(Default)]
+pub struct Missing(Mutex<HashMap<String, Missed>>);
+
+impl Missing {
+    /// This could not be written.
+    pub fn note(&self, name: &str, missed: Missed) {
+        self.lock().insert(name.to_owned(), missed);
+    }
+
+    /// What could not be written of this journal.
+    pub fn of(&self, name: &str) -> Option<Missed> {
+        self.lock().get(name).cloned()
+    }
+
+    /// It was written, or is of no account any more.
+    pub fn forget(&self, name: &str) {
+        self.lock().remove(name);
+    }
+
+    /// Forgets the journals for whose names `exists` says no.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.lock().retain(|name, _| exists(name));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Missed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Missing").finish_non_exhaustive()
+    }
 }
 
 /// What is remembered of objects of one kind.

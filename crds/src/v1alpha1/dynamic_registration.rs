@@ -58,8 +58,8 @@ pub enum ResourceManagement {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrationStatus {
-    /// How many times the client was registered, the present registration included: its `software_version`. Its
-    /// `software_id` is always the same.
+    /// How many times the operator set out to register the client, the present registration included: its
+    /// `software_version`. Its `software_id` is always the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,
 
@@ -84,9 +84,14 @@ pub struct RegistrationStatus {
     pub previous: Vec<PreviousClientId>,
 
     /// How many registrations of this client may be left at the authorization server that nobody can reach any more. The
-    /// Events of the client name each of them.
+    /// Events of the client name each of them, and when it is deleted one of its AuthorizationServer names them again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable: Option<i64>,
+
+    /// The `software_version` of each of those, of the newest 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub unreachable_numbers: Vec<i64>,
 }
 
 /// A client id of before.

@@ -12,6 +12,7 @@ use super::{
     common::{DurationText, ObjectReference, ScopeName},
     dynamic_registration::RegistrationStatus,
     existing_client::ExistingClient,
+    migration::{Home, PreviousHome},
     presets::WellKnownClient,
     rotation::{Rotation, RotationStatus},
     rules,
@@ -46,6 +47,9 @@ use super::{
         .field_path(".existing"),
     validation = Rule::new("has(self.existing) == has(oldSelf.existing)")
         .message("a managed client does not become an existing one, nor the other way: create another McpClient"),
+    validation = Rule::new("!has(self.existing) || self.authorizationServerRef == oldSelf.authorizationServerRef")
+        .message("the credential of an existing client belongs to its authorization server, and is shown to no other: create another McpClient")
+        .field_path(".authorizationServerRef"),
     validation = Rule::new("!has(self.existing) || (!has(self.secret) && !has(self.rotation) && !has(self.accessTokenLifetime) && !has(self.deletionPolicy))")
         .message("whoever registers an existing client decides these: leave out secret, rotation, accessTokenLifetime and deletionPolicy")
         .field_path(".existing"),
@@ -60,8 +64,9 @@ use super::{
         .field_path(".access")
 )]
 pub struct McpClientSpec {
-    /// The AuthorizationServer at which this client is registered. Immutable.
-    #[x_kube(validation = rules::immutable("authorizationServerRef is immutable: create another McpClient"))]
+    /// The AuthorizationServer at which this client is registered. Of a managed client it can be changed: the client is
+    /// registered at the new one, and what it has at the old one goes on working until that works and for the overlap of
+    /// rotation after it. Of an existing client it is immutable.
     pub authorization_server_ref: ObjectReference,
 
     /// The operator registers the client.
@@ -339,10 +344,19 @@ pub struct McpClientStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, Registered, AccessGranted, CredentialsReady and, as their summary, Ready.
+    /// Accepted, Registered, AccessGranted, CredentialsReady and, as their summary, Ready; Migrated while the client is
+    /// registered elsewhere too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Where a managed client is registered, and so whose its credential is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered_at: Option<Home>,
+    /// Where it was registered before, while it still is or tokens from there may be valid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["issuer".into(), "clientId".into()]))]
+    pub previous: Vec<PreviousHome>,
     /// The client id at the authorization server; of an existing client, once its credential was proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::Call;
@@ -23,7 +24,7 @@ pub struct Hits(watch::Receiver<usize>);
 
 impl Effect {
     /// Whether the fault has struck only once the call was carried out.
-    pub(super) fn carries_out(self) -> bool {
+    pub(super) fn carries_out(&self) -> bool {
         matches!(self, Self::LoseReply | Self::KeepReply | Self::Duplicate)
     }
 }
@@ -56,7 +57,7 @@ impl Struck {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Effect {
     Disconnect,
     Hang,
@@ -65,6 +66,7 @@ pub(super) enum Effect {
     KeepReply,
     Duplicate,
     Delay(Duration),
+    Amend(Arc<dyn Fn(&mut Value) + Send + Sync>),
     Status {
         code: StatusCode,
         retry_after: Option<u64>,
@@ -106,6 +108,11 @@ impl Fault {
     /// The call is carried out after a pause.
     pub fn delay(pause: Duration) -> Self {
         Self::new(Effect::Delay(pause))
+    }
+
+    /// The call is carried out, and what it answers, where that is JSON, is changed on the way.
+    pub fn amend(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
+        Self::new(Effect::Amend(Arc::new(change)))
     }
 
     /// The proxy answers by itself with this status.
@@ -170,7 +177,7 @@ impl Fault {
             *remaining -= 1;
         }
         Some(Struck {
-            effect: self.effect,
+            effect: self.effect.clone(),
             hits: Arc::clone(&self.hits),
         })
     }

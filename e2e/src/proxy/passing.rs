@@ -142,9 +142,9 @@ impl Struck {
         if !self.effect.carries_out() {
             self.tell();
         }
-        match self.effect {
+        match &self.effect {
             Effect::Delay(pause) => {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(*pause).await;
                 pass(call).await
             }
             Effect::Hold => {
@@ -157,7 +157,8 @@ impl Struck {
                 self.tell();
                 Ok(second)
             }
-            Effect::Status { code, retry_after } => made_up(code, retry_after),
+            Effect::Amend(change) => amended(pass(call).await?, change.as_ref()).await,
+            Effect::Status { code, retry_after } => made_up(*code, *retry_after),
             Effect::LoseReply => {
                 pass(call).await?;
                 self.tell();
@@ -199,6 +200,25 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
         headers.remove(name);
     }
     headers
+}
+
+async fn amended(
+    response: Response<Answer>,
+    change: &(dyn Fn(&mut Value) + Send + Sync),
+) -> anyhow::Result<Response<Answer>> {
+    let (parts, body) = response.into_parts();
+    let bytes = match body {
+        Answer::Left(whole) => whole.collect().await?.to_bytes(),
+        Answer::Right(passing) => passing.collect().await?.to_bytes(),
+    };
+    let bytes = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(mut json) => {
+            change(&mut json);
+            Bytes::from(serde_json::to_vec(&json)?)
+        }
+        Err(_) => bytes,
+    };
+    Ok(Response::from_parts(parts, Answer::Left(Full::new(bytes))))
 }
 
 fn made_up(code: StatusCode, retry_after: Option<u64>) -> anyhow::Result<Response<Answer>> {

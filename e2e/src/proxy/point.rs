@@ -11,22 +11,22 @@ pub struct Point(String);
 
 impl Point {
     /// Which point a call is. None if it changes nothing, or belongs to the election, which goes on beside all work.
-    /// The proof of a client's credential is one too: the credential is in force after it.
+    /// The proof of a client's credential is one too: the credential is in force after it. So is reading a registration:
+    /// the answer may hold another token for the next time.
     pub fn of(call: &Call, namespace: &str, client: &str) -> Option<Self> {
         let path = call.path();
         if path.contains("/leases") {
             return None;
         }
-        let proves = path.ends_with("/protocol/openid-connect/token")
-            && call
-                .form("client_id")
-                .is_some_and(|id| id.ends_with(&format!(".{client}")));
-        (call.is_write() || proves).then(|| {
-            let auth0 = path.starts_with("/api/v2/");
+        let proves = path.ends_with("/protocol/openid-connect/token") && is_shown_by(call, client);
+        (call.is_write() || proves || reads_registration(call)).then(|| {
+            let (auth0, registered) = (path.starts_with("/api/v2/"), path.starts_with("/reg/"));
             let segments: Vec<String> = path
                 .split('/')
                 .map(|segment| match segment {
                     segment if auth0 && is_id_of_auth0(segment) => "{id}".to_owned(),
+                    // The authorization server makes the id up.
+                    segment if registered && !matches!(segment, "" | "reg") => "{id}".to_owned(),
                     segment => plain(segment, namespace, client),
                 })
                 .collect();
@@ -41,9 +41,26 @@ impl fmt::Display for Point {
     }
 }
 
+/// Whether a request for a token is the client's: the id of ours says whose it is, and who registered shows itself in the
+/// header.
+fn is_shown_by(call: &Call, client: &str) -> bool {
+    match call.form("client_id") {
+        Some(id) => id.ends_with(&format!(".{client}")),
+        None => call.form("client_assertion").is_none(),
+    }
+}
+
+/// Whether a registration is read (RFC 7592 section 2.1).
+fn reads_registration(call: &Call) -> bool {
+    let path = call.path();
+    let is_one = path.starts_with("/reg/") || path.contains("/clients-registrations/openid-connect/");
+    call.method == http::Method::GET && is_one
+}
+
 /// A segment of a path without what differs from run to run.
 fn plain(segment: &str, namespace: &str, client: &str) -> String {
-    if segment.len() == 36 && segment.split('-').count() == 5 {
+    let is_hexadecimal = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    if segment.len() == 36 && segment.split('-').count() == 5 && segment.bytes().all(is_hexadecimal) {
         return "{id}".to_owned();
     }
     segment
@@ -135,6 +152,18 @@ mod tests {
                 "/api/v2/resource-servers/https:%2F%2Fmcp.example.com%2F",
                 "PATCH /api/v2/resource-servers/{id}",
             ),
+            (Method::GET, "/reg/V1StGXR8_Z5jdHi6B-myT", "GET /reg/{id}"),
+            (Method::POST, "/reg", "POST /reg"),
+            (
+                Method::POST,
+                "/api/v1/namespaces/crashes-registered-public-1-operator/secrets",
+                "POST /api/v1/namespaces/crashes-registered-public-1-operator/secrets",
+            ),
+            (
+                Method::GET,
+                "/realms/team/clients-registrations/openid-connect/6f1c0e7a-0000-4000-8000-0123456789ab",
+                "GET /realms/{namespace}/clients-registrations/openid-connect/{id}",
+            ),
         ];
         for (method, target, expected) in table {
             assert_eq!(point(method, target, "").as_deref(), Some(expected));
@@ -147,6 +176,8 @@ mod tests {
         for (target, body, expected) in [
             (token, "client_id=i.team.reader-7&client_secret=s", true),
             (token, "client_id=mcp-operator", false),
+            (token, "grant_type=client_credentials", true),
+            (token, "grant_type=client_credentials&client_assertion=a", false),
             ("/apis/coordination.k8s.io/v1/namespaces/team/leases/l", "", false),
         ] {
             assert_eq!(

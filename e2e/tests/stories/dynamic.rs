@@ -6,7 +6,9 @@ mod keycloak;
 mod kills;
 mod lies;
 mod life;
+pub(crate) mod registrar;
 mod resources;
+mod rows;
 mod scene;
 
 use mcp_auth_e2e::runner::Story;
@@ -18,5 +20,6 @@ pub(crate) fn stories() -> Vec<Story> {
     stories.extend(kills::stories());
     stories.extend(lies::stories());
     stories.extend(resources::stories());
+    stories.extend(rows::stories());
     stories
 }

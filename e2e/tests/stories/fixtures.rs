@@ -105,6 +105,23 @@ pub(crate) async fn apply_all(env: &StoryEnv, objects: &[Value]) -> anyhow::Resu
         .await
 }
 
+/// Puts an annotation on a client.
+pub(crate) async fn annotate(
+    env: &StoryEnv,
+    name: &str,
+    annotation: &str,
+    value: &str,
+) -> anyhow::Result<()> {
+    let assignment = format!("{annotation}={value}");
+    let here = ["-n", env.namespace()];
+    let arguments = [
+        &["annotate", "mcpclient", name, "--overwrite", &assignment][..],
+        &here,
+    ]
+    .concat();
+    env.kubectl().must(&arguments).await.map(drop)
+}
+
 /// Waits until one of our objects is Ready.
 pub(crate) async fn ready(env: &StoryEnv, object: Named<'_>, timeout: Duration) -> anyhow::Result<()> {
     env.wait_condition(object, ("Ready", "True"), timeout)

@@ -304,6 +304,18 @@ async fn the_proxy_records_and_breaks_calls(world: Arc<World>) -> anyhow::Result
     proxy.inject(Fault::delay(Duration::from_millis(300)).times(1));
     let began = Instant::now();
     ensure!(get().await?.status().is_success() && began.elapsed() >= Duration::from_millis(300));
+    let one = format!("{clients}?clientId=one");
+    let amend =
+        Fault::amend(|clients| clients[0]["more"] = json!(1)).on(|call| call.query("clientId").is_some());
+    proxy.inject(amend.times(1));
+    for more in [json!(1), serde_json::Value::Null] {
+        let answer = http.get(&one).bearer_auth(token.expose_secret()).send().await?;
+        let found: serde_json::Value = answer.json().await?;
+        ensure!(
+            found[0]["clientId"] == "one" && found[0]["more"] == more,
+            "{found}"
+        );
+    }
     proxy.inject(Fault::hang());
     ensure!(get().await.is_err_and(|error| error.is_timeout()));
     proxy.heal()?;

@@ -169,6 +169,8 @@ async fn never_ready(env: &StoryEnv, (kind, namespace, name): Named<'_>) -> anyh
 async fn secrets_stay_secret(world: Arc<World>, name: &str, log_level: String) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, name).await?;
     let mut known = Known::default();
+    let own = env.realm().operator_client_secret().expose_secret();
+    known.add("the operator's credential", own);
     let mut options = env.operator_options();
     options.log_level = log_level.clone();
     "3s".clone_into(&mut options.resync_interval);

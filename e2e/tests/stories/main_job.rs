@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::{Context, ensure};
 use mcp_auth_e2e::{runner::Story, samples, stand::Stand, story::StoryEnv, world::World};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::fixtures::{SOON, because, ready};
 
 const READY: Duration = Duration::from_secs(90);
 
@@ -45,7 +47,26 @@ async fn samples_work(world: Arc<World>) -> anyhow::Result<()> {
     let ready = samples::OBJECTS.len() - usize::from(!stand.has_pods());
     ensure!(table.matches("True").count() >= ready, "{table}");
     tokens_are_as_declared(&env).await?;
+    strangers_may_register(&env).await?;
     operator.stop().await
+}
+
+/// The sample that is added to the others: both doors are open, and the server that it opens is in force.
+async fn strangers_may_register(env: &StoryEnv) -> anyhow::Result<()> {
+    samples::apply_self_registration(env).await?;
+    let company = ("AuthorizationServer", samples::PLATFORM, "company");
+    because(env, company, ("Accepted", "True", "Proved")).await?;
+    ready(env, ("McpServer", "team-b", "handbook"), SOON).await?;
+    ready(env, company, SOON).await?;
+    let company = env
+        .get("AuthorizationServer", samples::PLATFORM, "company")
+        .await?;
+    let status = company.context("it is gone")?["status"]["clientRegistration"].clone();
+    ensure!(
+        status["open"] == true && status["scopes"] == json!(["documents:handbook.read"]),
+        "{status}"
+    );
+    Ok(())
 }
 
 /// The fine conditions of each kind.

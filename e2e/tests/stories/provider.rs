@@ -7,6 +7,7 @@ mod changes;
 mod connection;
 mod drift;
 mod lists;
+mod trouble;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,6 +46,7 @@ pub(crate) fn stories() -> Vec<Story> {
     stories.extend(connection::stories());
     stories.extend(drift::stories());
     stories.extend(lists::stories());
+    stories.extend(trouble::stories());
     stories
 }
 

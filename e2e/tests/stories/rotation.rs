@@ -77,7 +77,23 @@ pub(crate) async fn status(
     what: &str,
     right: impl Fn(&Value) -> bool,
 ) -> anyhow::Result<Value> {
-    wait_for(what, SOON, async || {
+    status_within(env, SOON, what, right).await
+}
+
+/// Waits until only the new credential is valid, which it is after the overlap.
+pub(crate) async fn settled(env: &StoryEnv, overlap: Duration) -> anyhow::Result<()> {
+    let right = |status: &Value| status["rotation"]["phase"] == "Settled";
+    let what = "one valid credential";
+    status_within(env, overlap + SOON, what, right).await.map(drop)
+}
+
+async fn status_within(
+    env: &StoryEnv,
+    patience: Duration,
+    what: &str,
+    right: impl Fn(&Value) -> bool,
+) -> anyhow::Result<Value> {
+    wait_for(what, patience, async || {
         let (kind, namespace, name) = named(env);
         let object = env.get(kind, namespace, name).await?.unwrap_or_default();
         let status = &object["status"];

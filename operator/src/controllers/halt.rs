@@ -63,6 +63,15 @@ impl Halt {
         }
     }
 
+    /// The reason in a word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) | Self::Waiting(refusal) => refusal.reason,
+            Self::Failed(error) => error.reason(),
+            Self::Paused => "Paused",
+        }
+    }
+
     fn report(&self, type_: &'static str) -> Report {
         let (status, reason, message) = match self {
             Self::Refused(refusal) => (Status::False, refusal.reason, refusal.message.clone()),

@@ -14,20 +14,21 @@ use mcp_auth_crds::v1alpha1::{
 };
 
 use self::{
+    faces::Faces,
     gathered::gathered,
-    homes::Homes,
     keys::Name,
-    relations::{contend, exchanges, holds, is_of_the_same_server, names},
+    relations::{contend, exchanges, holds, is_of_the_same_server, is_or_was_at, names},
 };
 use super::mcp_client;
 use crate::{
     context::Context,
+    policy::homes,
     watch::{Feed, Index, Touch},
 };
 
+mod faces;
 mod gates;
 mod gathered;
-mod homes;
 mod keys;
 mod relations;
 #[cfg(test)]
@@ -105,9 +106,9 @@ fn on_home<K: Resource<DynamicType = ()> + 'static>(
     feed: &Feed<AuthorizationServer>,
     map: impl Fn(&AuthorizationServer) -> Vec<ObjectRef<K>> + Send + 'static,
 ) -> BoxStream<'static, ObjectRef<K>> {
-    let mut homes = Homes::default();
+    let mut faces = Faces::default();
     on(feed, move |touch| {
-        if homes.is_news(touch) {
+        if faces.is_news(touch) {
             map(&touch.object)
         } else {
             Vec::new()
@@ -168,10 +169,8 @@ pub fn authorization_servers(ctx: &Arc<Context>) -> Queue<AuthorizationServer> {
             )
         })),
         gathered(on(&feeds.clients, move |touch| {
-            reference(
-                &touch.object.spec.authorization_server_ref,
-                touch.object.namespace(),
-            )
+            let homes = homes::homes(&touch.object, true).into_iter();
+            homes.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace))
         })),
     ])
 }
@@ -264,17 +263,11 @@ pub fn clients(ctx: &Arc<Context>) -> Queue<McpClient> {
         }),
         on(&feeds.config_maps, move |touch| by_owner_or_name(&by_map, touch)),
         on_home(&feeds.authorization_servers, move |home| {
-            all(&by_home, |client| {
-                names(&client.spec.authorization_server_ref, client, home)
-            })
+            all(&by_home, |client| is_or_was_at(client, home))
         }),
         on_connection(
             ctx.connections.subscribe(),
-            move |home| {
-                all(&by_connection, |client| {
-                    names(&client.spec.authorization_server_ref, client, home)
-                })
-            },
+            move |home| all(&by_connection, |client| is_or_was_at(client, home)),
             ctx,
         ),
         on(&feeds.servers, move |touch| {

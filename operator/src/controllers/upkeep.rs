@@ -106,6 +106,7 @@ fn sweep(ctx: &Context) {
     let memory = &ctx.memory;
     memory.journals.retain(|_, name| journals.contains(name));
     memory.books.retain(|_, name| journals.contains(name));
+    memory.missed.retain(|name| journals.contains(name));
     let (secrets, maps) = (feeds.secrets.store(), feeds.config_maps.store());
     let is_secret = |namespace: &str, name: &str| find(&secrets, namespace, name).is_some();
     memory.secrets.retain(is_secret);

@@ -3,8 +3,9 @@
 //! The authorization server has chosen everything by which a registration can be reached, says it once, and has no list in
 //! which it could be found again. So what is not in here is lost, and what is lost is counted.
 
+mod missed;
 mod turns;
-mod wire;
+pub(super) mod wire;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize, de::Error as _};
 
 use super::{
     Reason,
+    homes::Homes,
     journal::{Content, Journal, Pending},
 };
 use crate::{
@@ -24,8 +26,10 @@ use crate::{
     },
 };
 
+pub use missed::Missed;
+
 /// Under which key of the journal all of it is.
-const REGISTRATIONS: &str = "registrations";
+pub(super) const REGISTRATIONS: &str = "registrations";
 
 /// All registrations of one client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +47,8 @@ pub struct Book {
     pub number: u32,
     /// How many may be left at the authorization server that nobody can reach any more.
     pub unreachable: u32,
+    /// The numbers of those, the newest of them.
+    pub left: Vec<u32>,
     /// How many attempts in a row left something behind.
     pub failures: u32,
     /// No attempt before this.
@@ -56,6 +62,9 @@ pub struct Book {
     pub handled_revocation: Option<String>,
     /// Fingerprint of what was proved last.
     pub proved: Option<String>,
+    /// Where the client is registered, and where it was before.
+    #[serde(skip)]
+    pub homes: Homes,
     /// The resourceVersion that was read; `None` when the journal does not exist yet.
     #[serde(skip)]
     pub version: Option<String>,
@@ -227,17 +236,26 @@ impl Entry {
 
 impl Content for Book {
     fn from_secret(secret: &Secret) -> Result<Self, serde_json::Error> {
+        let homes = Homes::of(secret.data.as_ref())?;
+        homes.fit(true)?;
         let bytes = secret.data.as_ref().and_then(|data| data.get(REGISTRATIONS));
-        let bytes = bytes.ok_or_else(|| serde_json::Error::custom("it holds no registrations"))?;
+        let book = match bytes {
+            Some(bytes) => serde_json::from_slice(&bytes.0)?,
+            // The client has just come here, or has left.
+            None if !homes.is_empty() => Self::default(),
+            None => return Err(serde_json::Error::custom("it holds no registrations")),
+        };
         Ok(Self {
+            homes,
             version: secret.resource_version(),
-            ..serde_json::from_slice(&bytes.0)?
+            ..book
         })
     }
 
     fn data(&self) -> Result<BTreeMap<String, ByteString>, serde_json::Error> {
         let bytes = serde_json::to_vec(self)?;
-        Ok(BTreeMap::from([(REGISTRATIONS.to_owned(), ByteString(bytes))]))
+        let book = [(REGISTRATIONS.to_owned(), ByteString(bytes))];
+        Ok(book.into_iter().chain(self.homes.entry()?).collect())
     }
 
     fn version(&self) -> Option<&str> {

@@ -5,7 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Api, api::ObjectMeta};
 
-use super::{Choice, Facts, Reason, begin, finish, journal, journal::Journal, retire, secret};
+use super::{
+    Choice, Facts, Reason, begin, finish,
+    homes::{Drawer, Homes, Place},
+    journal,
+    journal::Journal,
+    retire, secret,
+};
 use crate::{
     cluster::{self, Ownership, ownership},
     context::Context,
@@ -49,7 +55,7 @@ pub async fn read(ctx: &Context, mark: &Mark) -> Result<Option<Journal>, Error> 
     Ok(found)
 }
 
-fn remember(ctx: &Context, name: &str, journal: Option<&Journal>) {
+pub(super) fn remember(ctx: &Context, name: &str, journal: Option<&Journal>) {
     let (own, memory) = (&ctx.config.namespace, &ctx.memory.journals);
     let Some(journal) = journal else {
         memory.forget(own, name);
@@ -64,27 +70,46 @@ fn remember(ctx: &Context, name: &str, journal: Option<&Journal>) {
     memory.note(&place, journal.clone());
 }
 
+/// What the journal says of a client as it is registered at `place`. One that speaks of another place says nothing of this
+/// one: what is in there is never shown here.
+pub async fn read_at(ctx: &Context, mark: &Mark, place: &Place) -> Result<Option<Journal>, Error> {
+    match super::moving::read(ctx, mark).await? {
+        Some(homes) if homes.are_at(place) => read(ctx, mark).await,
+        _ => Ok(None),
+    }
+}
+
 /// Deletes the journal of an object, if there is one.
 pub async fn forget(ctx: &Context, mark: &Mark) -> Result<(), Error> {
     let name = journal::name(&mark.kind, &mark.namespace, &mark.name);
-    if let Some(found) = journal::read::<Journal>(&journals(ctx), &name).await? {
+    if let Some(found) = journal::read::<Drawer>(&journals(ctx), &name).await? {
         ctx.cluster.fence()?;
         ctx.memory.journals.doubt(&ctx.config.namespace, &name);
         journal::delete(&journals(ctx), &name, &found).await?;
     }
     ctx.memory.books.forget(&ctx.config.namespace, &name);
+    ctx.memory.missed.forget(&name);
     remember(ctx, &name, None);
     Ok(())
 }
 
-/// Journals the choice of a credential, before anything is written elsewhere.
-pub async fn hold(ctx: &Context, mark: &Mark, facts: Facts<'_>, choice: Choice) -> Result<Held, Error> {
+/// Journals the choice of a credential, before anything is written elsewhere, and of a client where that is.
+pub async fn hold(
+    ctx: &Context,
+    mark: &Mark,
+    facts: Facts<'_>,
+    choice: Choice,
+    here: Option<&Place>,
+) -> Result<Held, Error> {
     let made = match choice {
         Choice::Make(_) => Some(make(facts.kind).await?),
         Choice::Keep(_) | Choice::Finish(_) | Choice::Adopt(_) => None,
     };
     let journal = match begin(facts, &choice, made.clone()) {
-        Some(begun) => write(ctx, mark, &begun).await?,
+        Some(mut begun) => {
+            begun.homes.here = begun.homes.here.or_else(|| here.cloned());
+            write(ctx, mark, &begun).await?
+        }
         None => facts.journal.cloned().unwrap_or_default(),
     };
     let (kept, reason) = match choice {
@@ -97,6 +122,28 @@ pub async fn hold(ctx: &Context, mark: &Mark, facts: Facts<'_>, choice: Choice) 
         made: reason,
         deferred: None,
     })
+}
+
+/// Journals where a client is that has no credential.
+pub async fn hold_none(
+    ctx: &Context,
+    mark: &Mark,
+    journal: Option<&Journal>,
+    here: &Place,
+) -> Result<(), Error> {
+    let before = journal.cloned().unwrap_or_default();
+    let wanted = Journal {
+        homes: Homes {
+            here: Some(here.clone()),
+            ..before.homes.clone()
+        },
+        version: before.version.clone(),
+        ..Journal::default()
+    };
+    if wanted != before {
+        write(ctx, mark, &wanted).await?;
+    }
+    Ok(())
 }
 
 /// A new credential. A key takes long enough to keep others waiting, so it is made aside.

@@ -9,8 +9,9 @@ use kube::{
     api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
 };
 use mcp_auth_crds::annotations;
+use serde::de::Error as _;
 
-use super::Reason;
+use super::{Reason, book::REGISTRATIONS, homes::Homes};
 use crate::provider::{Credential, Previous};
 
 const CURRENT: &str = "current";
@@ -45,6 +46,8 @@ pub struct Journal {
     pub handled_revocation: Option<String>,
     /// Fingerprint of what was proved last: credential, and what it must give.
     pub proved: Option<String>,
+    /// Where the client is registered, and where it was before; nothing of an McpServer, which does not move.
+    pub homes: Homes,
     /// The resourceVersion that was read; `None` when the journal does not exist yet.
     pub version: Option<String>,
 }
@@ -79,6 +82,11 @@ impl Journal {
 impl Content for Journal {
     fn from_secret(secret: &Secret) -> Result<Self, serde_json::Error> {
         let data = secret.data.as_ref();
+        let homes = Homes::of(data)?;
+        homes.fit(false)?;
+        if data.is_some_and(|data| data.contains_key(REGISTRATIONS)) {
+            return Err(serde_json::Error::custom("it holds registrations"));
+        }
         let text = |key: &str| {
             data.and_then(|data| data.get(key))
                 .and_then(|value| String::from_utf8(value.0.clone()).ok())
@@ -104,6 +112,7 @@ impl Content for Journal {
             handled_request: text(HANDLED_REQUEST),
             handled_revocation: text(HANDLED_REVOCATION),
             proved: text(PROVED),
+            homes,
             version: secret.resource_version(),
         })
     }
@@ -139,6 +148,7 @@ impl Content for Journal {
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), ByteString(value?.into_bytes()))))
+        .chain(self.homes.entry()?)
         .collect())
     }
 
@@ -205,10 +215,10 @@ pub async fn write<T: Content>(
 }
 
 /// Deletes a journal, if it is still the version that was read.
-pub async fn delete(api: &Api<Secret>, name: &str, journal: &Journal) -> Result<(), kube::Error> {
+pub async fn delete<T: Content>(api: &Api<Secret>, name: &str, journal: &T) -> Result<(), kube::Error> {
     let parameters = DeleteParams {
         preconditions: Some(Preconditions {
-            resource_version: journal.version.clone(),
+            resource_version: journal.version().map(str::to_owned),
             uid: None,
         }),
         ..DeleteParams::default()
@@ -243,6 +253,7 @@ mod tests {
             handled_request: Some("1".into()),
             handled_revocation: Some("0".into()),
             proved: Some("abc".into()),
+            homes: Homes::default(),
             version: None,
         };
         for journal in [journal, Journal::default()] {

@@ -8,7 +8,9 @@
 
 pub mod book;
 pub mod flow;
+pub mod homes;
 pub mod journal;
+pub mod moving;
 pub mod pace;
 pub mod secret;
 pub mod window;

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use mcp_auth_crds::v1alpha1::{McpClient, McpServer};
+use mcp_auth_crds::v1alpha1::{GrantedAccess, McpClient, McpServer};
 use serde::{Deserialize, Serialize};
 
 use super::{
     access::{Caller, allowed},
     grants::Tenant,
+    homes::{Name, granted_at, is_at},
     names,
 };
 
@@ -60,8 +61,11 @@ pub fn denials(
     let admitted: BTreeSet<String> = clients
         .iter()
         .filter(|(client, _)| !is_suspended(client))
-        // Several can know the credential of one client: nobody lifts a denial where they have no access.
-        .filter(|(client, labels)| client.spec.existing.is_none() || can_have_tokens(server, client, labels))
+        // Several can know the credential of one client, and authorization servers choose ids as they like: nobody lifts a
+        // denial where they have no access.
+        .filter(|(client, labels)| {
+            has_id_of_its_own(client, installation) || can_have_tokens(server, client, labels)
+        })
         .filter_map(|(client, _)| id(client, installation))
         .collect();
     let mut all: Denials = before
@@ -73,7 +77,7 @@ pub fn denials(
         if !is_suspended(client) || !can_have_tokens(server, client, labels) {
             continue;
         }
-        for id in id(client, installation).into_iter().chain(previous_ids(client)) {
+        for id in ids_at(server, client, installation) {
             let since = before
                 .get(&id)
                 .map_or_else(|| now.as_second(), |denial| denial.since);
@@ -113,8 +117,8 @@ fn is_suspended(client: &McpClient) -> bool {
     client.spec.suspended == Some(true)
 }
 
-/// Whether a client can hold tokens for the server: it uses the same authorization server, and it has access, or asks for
-/// it and would be allowed it.
+/// Whether a client can hold tokens for the server: it has or had access at the server's authorization server, or uses that
+/// one, asks for access, and would be allowed it.
 fn can_have_tokens(server: &McpServer, client: &McpClient, labels: &BTreeMap<String, String>) -> bool {
     let (at, own) = (
         server.namespace().unwrap_or_default(),
@@ -135,7 +139,35 @@ fn can_have_tokens(server: &McpServer, client: &McpClient, labels: &BTreeMap<Str
         exchanges: false,
     };
     let asks = || asked(client).any(|asked| asked == name) && !allowed(server, caller).is_empty();
-    same_home && (granted(client).any(|granted| granted == name) || asks())
+    let has = granted_at(client, &home(server)).any(|(_, granted)| is_of(granted, &name));
+    has || (same_home && asks())
+}
+
+/// The AuthorizationServer of a server.
+fn home(server: &McpServer) -> Name {
+    let reference = &server.spec.authorization_server_ref;
+    let own = server.namespace().unwrap_or_default();
+    (reference.namespace_or(&own).to_owned(), reference.name.clone())
+}
+
+fn is_of(granted: &GrantedAccess, server: &Name) -> bool {
+    granted.server.split_once('/') == Some((&server.0, &server.1))
+}
+
+/// The ids that the client has or had at the server's authorization server. What another one calls it is nothing here: that
+/// could be the id of somebody else.
+fn ids_at(server: &McpServer, client: &McpClient, installation: &str) -> BTreeSet<String> {
+    let (name, home) = (
+        (server.namespace().unwrap_or_default(), server.name_any()),
+        home(server),
+    );
+    let held = granted_at(client, &home).filter(|(_, granted)| is_of(granted, &name));
+    let mut ids: BTreeSet<_> = held.filter_map(|(id, _)| Some(id?.to_owned())).collect();
+    if is_at(client, &home) {
+        ids.extend(id(client, installation));
+        ids.extend(previous_ids(client));
+    }
+    ids
 }
 
 /// The id by which a client is known, as it was found at the authorization server or proved.
@@ -171,7 +203,10 @@ fn asked(client: &McpClient) -> impl Iterator<Item = (String, String)> {
 }
 
 fn granted(client: &McpClient) -> impl Iterator<Item = (String, String)> {
-    let granted = client.status.iter().flat_map(|status| &status.granted);
+    let status = client.status.as_ref();
+    let granted = status.into_iter().flat_map(|status| &status.granted);
+    let previous = status.into_iter().flat_map(|status| &status.previous);
+    let granted = granted.chain(previous.flat_map(|previous| &previous.granted));
     let names = granted.filter_map(|granted| granted.server.split_once('/'));
     names.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
 }
@@ -183,10 +218,17 @@ fn id(client: &McpClient, installation: &str) -> Option<String> {
     if client.spec.existing.is_some() {
         return known;
     }
-    known.or_else(|| {
-        let namespace = client.namespace().unwrap_or_default();
-        Some(names::client_id(installation, &namespace, &client.name_any()))
-    })
+    known.or_else(|| Some(own_id(client, installation)))
+}
+
+/// Whether that is the id that the operator gave it, which no other client can have.
+fn has_id_of_its_own(client: &McpClient, installation: &str) -> bool {
+    client.spec.existing.is_none() && id(client, installation) == Some(own_id(client, installation))
+}
+
+fn own_id(client: &McpClient, installation: &str) -> String {
+    let namespace = client.namespace().unwrap_or_default();
+    names::client_id(installation, &namespace, &client.name_any())
 }
 
 #[cfg(test)]

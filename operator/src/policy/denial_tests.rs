@@ -268,3 +268,68 @@ fn the_ids_of_before_are_denied_too_and_not_admitted_again() {
         "its registration ended with the suspension"
     );
 }
+
+/// A client that moved is denied where it was, by the id that it had there; and what another authorization server calls it
+/// neither denies nor admits anybody here.
+#[test]
+fn a_client_that_moved_is_denied_where_it_was() {
+    let granted = json!([{"server": "team/notes", "resource": "https://h/", "scopes": ["a"]}]);
+    let previous = |more: Value| {
+        let mut previous = json!({
+            "authorizationServerRef": {"name": "main", "namespace": "platform"}, "issuer": "i",
+            "clientId": "here", "granted": granted,
+        });
+        previous
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        json!([previous])
+    };
+    let at = |previous: Value| {
+        json!({
+            "clientId": "victim", "registration": {"number": 1}, "previous": previous,
+            "registeredAt": {"authorizationServerRef": {"name": "next", "namespace": "platform"}, "issuer": "n"},
+        })
+    };
+    let moved = json!({"authorizationServerRef": {"name": "next", "namespace": "platform"}});
+    let server = server(&Value::Null);
+    for (what, previous, expected) in [
+        ("kept", previous(json!({})), vec!["here"]),
+        (
+            "gone",
+            previous(json!({"tokensUntil": "2026-01-03T00:00:00Z"})),
+            vec!["here"],
+        ),
+        ("never here", json!([]), vec![]),
+    ] {
+        let suspended = client("team", &moved, at(previous));
+        let denied = after(&server, &[suspended.clone()], &Denials::new(), now());
+        assert_eq!(denied.keys().collect::<Vec<_>>(), expected, "{what}");
+        let woken = denied_at(&suspended).contains(&("team".to_owned(), "notes".to_owned()));
+        assert!(woken, "{what}");
+    }
+    let denied = Denials::from([("victim".to_owned(), Denial::new(now()))]);
+    let mut resumed = moved.clone();
+    resumed["suspended"] = json!(false);
+    resumed["access"] = json!([]);
+    let resumed = client("team", &resumed, at(json!([])));
+    let after = after(&server, &[resumed], &denied, now());
+    assert!(
+        after.contains_key("victim"),
+        "a name from elsewhere lifts no denial"
+    );
+}
+
+/// A client whose move cannot begin has its tokens from where it is.
+#[test]
+fn a_client_that_has_not_moved_yet_is_denied_where_it_is() {
+    let status = json!({
+        "clientId": "i.team.c", "granted": [{"server": "team/notes", "resource": "https://h/", "scopes": ["a"]}],
+        "registeredAt": {"authorizationServerRef": {"name": "main", "namespace": "platform"}, "issuer": "i"},
+    });
+    let elsewhere =
+        json!({"authorizationServerRef": {"name": "next", "namespace": "platform"}, "access": []});
+    let suspended = client("team", &elsewhere, status);
+    let denied = after(&server(&Value::Null), &[suspended], &Denials::new(), now());
+    assert_eq!(denied.keys().collect::<Vec<_>>(), ["i.team.c"]);
+}

@@ -7,6 +7,7 @@ pub mod enforcement;
 pub mod exchange;
 pub mod external;
 pub mod grants;
+pub mod homes;
 pub mod hosts;
 pub mod names;
 pub mod presets;

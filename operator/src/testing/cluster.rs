@@ -26,6 +26,10 @@ struct State {
     applied: BTreeMap<String, Value>,
     /// The objects that were read, each by itself.
     reads: Vec<String>,
+    /// What was told in Events.
+    notes: Vec<String>,
+    /// After so many writes one fails, and either happens or does not.
+    falters: Option<(usize, bool)>,
     /// What somebody else writes once the object at its path was read.
     meanwhile: BTreeMap<String, Value>,
     version: u64,
@@ -67,6 +71,21 @@ impl FakeCluster {
         std::mem::take(&mut self.lock().reads)
     }
 
+    /// After so many more writes one fails: it happens and nobody is told, or it does not happen.
+    pub(crate) fn falter_after(&self, writes: usize, happens: bool) {
+        self.lock().falters = Some((writes, happens));
+    }
+
+    /// Whether that is still to come.
+    pub(crate) fn is_to_falter(&self) -> bool {
+        self.lock().falters.is_some()
+    }
+
+    /// What was told in Events.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.lock().notes.clone()
+    }
+
     /// A client of this server.
     pub(crate) fn client(&self) -> Client {
         let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
@@ -98,9 +117,19 @@ impl FakeCluster {
             return Some(self.lock().read(&path));
         }
         if path.contains("/events") {
+            if !self.writes.go_on() {
+                return None;
+            }
+            let body = body.collect_bytes().await.unwrap();
+            let sent: Value = serde_json::from_slice(&body).unwrap();
+            self.lock().notes.extend(sent["note"].as_str().map(str::to_owned));
             return Some((201, json!({"metadata": {}})));
         }
         if !self.writes.happens() {
+            return None;
+        }
+        let falters = self.lock().falters();
+        if falters == Some(false) {
             return None;
         }
         let is_forced = parts.uri.query().unwrap_or_default().contains("force=true");
@@ -111,14 +140,15 @@ impl FakeCluster {
             serde_json::from_slice(&body).unwrap()
         };
         let mut state = self.lock();
-        Some(match parts.method {
+        let answer = match parts.method {
             Method::POST => state.create(&path, sent),
             Method::PUT => state.replace(&path, sent),
             Method::PATCH if is_apply(&parts.headers) => state.apply(&path, &sent, is_forced),
             Method::PATCH => state.patch(&path, &sent),
             Method::DELETE => state.delete(&path),
             method => panic!("{method} {path}"),
-        })
+        };
+        (falters != Some(true)).then_some(answer)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -127,6 +157,16 @@ impl FakeCluster {
 }
 
 impl State {
+    /// Whether this write is the one that fails, and if so, whether it happens.
+    fn falters(&mut self) -> Option<bool> {
+        let (left, happens) = self.falters.take()?;
+        if left == 0 {
+            return Some(happens);
+        }
+        self.falters = Some((left - 1, happens));
+        None
+    }
+
     fn store(&mut self, path: String, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());

@@ -73,6 +73,12 @@ impl Writes {
         self.made.load(Ordering::SeqCst)
     }
 
+    /// Whether the next one would happen.
+    fn go_on(&self) -> bool {
+        let last = self.last.load(Ordering::SeqCst);
+        last == 0 || self.made() + 1 < last
+    }
+
     /// Counts a write. Whether it happens.
     fn happens(&self) -> bool {
         let number = self.made.fetch_add(1, Ordering::SeqCst) + 1;
@@ -147,14 +153,21 @@ fn connect(ctx: &Context, server: &FakeServer) {
 
 /// Connects AuthorizationServer `platform/main` in this way.
 pub(crate) fn connect_side(ctx: &Context, side: Side) {
+    connect_as(ctx, "main", "as", "https://as.example/realms/r", side);
+}
+
+/// Connects an AuthorizationServer of the namespace `platform` in this way.
+pub(crate) fn connect_as(ctx: &Context, name: &str, uid: &str, issuer: &str, side: Side) {
+    let origin = issuer.split_inclusive('/').take(3).collect::<String>();
+    let origin = origin.trim_end_matches('/');
     let metadata = mcp_auth_crds::v1alpha1::DiscoveredMetadata {
-        issuer: "https://as.example/realms/r".to_owned(),
+        issuer: issuer.to_owned(),
         authorization_endpoint: None,
-        token_endpoint: "https://as.example/token".to_owned(),
-        jwks_uri: "https://as.example/certs".to_owned(),
+        token_endpoint: format!("{origin}/token"),
+        jwks_uri: format!("{origin}/certs"),
     };
     let connection = Connection {
-        server: Some("as".to_owned()),
+        server: Some(uid.to_owned()),
         side,
         discovered: Discovered {
             metadata: metadata.clone(),
@@ -166,7 +179,7 @@ pub(crate) fn connect_side(ctx: &Context, side: Side) {
         made_from: String::new(),
         checked: std::sync::Mutex::new(ctx.clock.instant()),
     };
-    ctx.connections.set("platform", "main", Arc::new(connection));
+    ctx.connections.set("platform", name, Arc::new(connection));
 }
 
 async fn context(client: Client, clock: Arc<ManualClock>) -> Context {

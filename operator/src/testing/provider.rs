@@ -1,7 +1,9 @@
 //! An authorization server in memory: clients with secrets, and scopes. It plans like a provider and executes calls.
 
+mod state;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -16,46 +18,33 @@ use super::{
 };
 use mcp_auth_gate_core::document::TokenType;
 
+use self::state::State;
+pub(super) use self::state::{REGISTRATION, SCOPE, TRUST};
 use crate::provider::{
     Access, Change, ClientSpec, Credential, Credentials, Doors, Holder, Mark, ObservedClient, ObservedLimits,
     ObservedOverlap, ObservedRegistration, ObservedResource, ObservedScopes, ObservedTrust, Plan, Presence,
     Proof, Provider, ProviderError, Read, RegistrationSpec, ResourceSpec, ScopeOwner, ScopeSpec,
 };
 
-/// What the path of a call about a scope begins with: all it can do is to remove one.
-pub(super) const SCOPE: &str = "scope ";
-
-/// The path of a call about whose tokens of ServiceAccounts count.
-pub(super) const TRUST: &str = "trust";
-
-/// The path of a call about clients that register themselves.
-pub(super) const REGISTRATION: &str = "registration";
-
-#[derive(Default)]
-struct State {
-    clients: BTreeMap<String, FakeClient>,
-    scopes: BTreeMap<String, Holder>,
-    proofs: Vec<String>,
-    /// What was asked for as it is at that moment.
-    reads: Vec<(&'static str, Read)>,
-    trusts: Option<String>,
-    registration: Value,
-    refuses_proofs: bool,
-    drops_previous: bool,
-}
-
 /// The server.
 #[derive(Clone, Default)]
 pub(crate) struct FakeServer {
     state: Arc<Mutex<State>>,
     writes: Writes,
+    realm: &'static str,
 }
 
 impl FakeServer {
     pub(super) fn new(writes: Writes) -> Self {
+        Self::of_realm("realm", writes)
+    }
+
+    /// One of its own.
+    pub(crate) fn of_realm(realm: &'static str, writes: Writes) -> Self {
         Self {
             state: Arc::default(),
             writes,
+            realm,
         }
     }
 
@@ -107,6 +96,11 @@ impl FakeServer {
         self.lock().proofs.clone()
     }
 
+    /// Which credentials it was told or shown, whether they work or not.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        self.lock().shown.clone()
+    }
+
     /// From whom tokens of ServiceAccounts count.
     pub(crate) fn trusts(&self) -> Option<String> {
         self.lock().trusts.clone()
@@ -148,7 +142,7 @@ impl Provider for FakeServer {
     }
 
     fn realm(&self) -> &'static str {
-        "realm"
+        self.realm
     }
 
     fn own_client_id(&self) -> &'static str {
@@ -319,59 +313,7 @@ impl Provider for FakeServer {
             if !self.writes.happens() {
                 return Err(ProviderError::NotLeading);
             }
-            let mut state = self.lock();
-            if let Some(scope) = call.path.strip_prefix(SCOPE) {
-                state.scopes.remove(scope);
-                continue;
-            }
-            if call.path == REGISTRATION {
-                state.registration = call.body.clone().unwrap_or_default();
-                continue;
-            }
-            if call.path == TRUST {
-                state.trusts = serde_json::from_value(call.body.clone().unwrap_or_default()).unwrap();
-                continue;
-            }
-            if call.change == Change::Delete {
-                state.clients.remove(&call.path);
-                continue;
-            }
-            let drops_previous = state.drops_previous;
-            let body = call.body.clone().unwrap_or_default();
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let mark = Mark {
-                installation: text(&body["mark"][0]),
-                kind: text(&body["mark"][1]),
-                namespace: text(&body["mark"][2]),
-                name: text(&body["mark"][3]),
-                uid: text(&body["mark"][4]),
-            };
-            let created = usize::from(call.change == Change::Create);
-            let client = state
-                .clients
-                .entry(call.path.clone())
-                .or_insert_with(|| FakeClient {
-                    mark: None,
-                    secret: "made by the server".to_owned(),
-                    previous: None,
-                    spec: String::new(),
-                    scopes: BTreeSet::new(),
-                    enabled: true,
-                    created: 0,
-                });
-            client.created += created;
-            if body["mark"].is_array() {
-                client.mark = Some(mark);
-            }
-            client.spec = text(&body["spec"][0]);
-            let scopes = body["spec"][1].as_array().into_iter().flatten();
-            client.scopes = scopes.map(text).collect();
-            client.enabled = body["spec"][2] == json!(true);
-            let previous = serde_json::from_value(body["spec"][3].clone()).unwrap_or_default();
-            client.previous = if drops_previous { None } else { previous };
-            if let Some(secret) = body["secret"].as_str() {
-                client.secret = secret.to_owned();
-            }
+            self.lock().take(call);
         }
         Ok(())
     }
@@ -393,6 +335,7 @@ impl Provider for FakeServer {
             .is_some_and(|client| client.secret.is_empty() || client.secret == secret.expose())
             && !state.refuses_proofs;
         state.proofs.push(id.clone());
+        state.shown.push(secret.expose().to_owned());
         if !works {
             return Err(ProviderError::Unproved {
                 why: "it does not work".to_owned(),

@@ -33,6 +33,7 @@ struct State {
     /// How many ids, secrets and tokens were given.
     given: usize,
     unmanaged: bool,
+    shown: Vec<String>,
     /// How many answers to writes are lost from now on, after what was asked for was done.
     loses: usize,
     /// What it makes of what it is asked for.
@@ -66,6 +67,13 @@ impl FakeRegistrar {
     /// All clients.
     pub(crate) fn clients(&self) -> BTreeMap<String, Registered> {
         self.lock().clients.clone()
+    }
+
+    /// The secrets that it gave, and those that it was shown.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        let state = self.lock();
+        let given = state.clients.values().map(|client| client.secret.clone());
+        given.chain(state.shown.iter().cloned()).collect()
     }
 
     /// Changes a client behind our back.
@@ -226,6 +234,7 @@ impl Registrar for FakeRegistrar {
     }
 
     async fn accepts(&self, id: &str, secret: &Credential, _: Method) -> Result<bool, ProviderError> {
+        self.lock().shown.push(secret.expose().to_owned());
         let clients = self.clients();
         let client = clients.get(id);
         Ok(client.is_some_and(|client| client.secret == secret.expose()))

@@ -17,7 +17,8 @@ use mcp_auth_e2e::{
 
 use super::{
     method::AuthMethod,
-    scene::{Scene, Side},
+    rig::Side,
+    scene::Scene,
     seed,
     steps::{Step, Subject},
     trials,
@@ -64,7 +65,7 @@ pub(super) async fn in_a_rotation(world: Arc<World>) -> anyhow::Result<()> {
     let seed = seed()?;
     let scene = scene(&world, 0).await?;
     let places = recorded(&scene).await?;
-    scene.stop().await?;
+    scene.rig.stop().await?;
     let total = places.len();
     let chosen = chosen(places, lengths::of(SAMPLE, total), seed)?;
     let tried = chosen.len();
@@ -133,7 +134,7 @@ async fn rotate(subject: &Subject<'_>, request: &str) -> anyhow::Result<()> {
 }
 
 async fn rotated(subject: &Subject<'_>, request: &str) -> anyhow::Result<()> {
-    let env = &subject.scene.env;
+    let env = &subject.scene.rig.env;
     wait_for(&format!("the end of rotation {request}"), SOON, async || {
         let found = env.get("McpClient", env.namespace(), CLIENT).await?;
         let status = found.context("no such client")?["status"].clone();
@@ -145,17 +146,17 @@ async fn rotated(subject: &Subject<'_>, request: &str) -> anyhow::Result<()> {
         })
     })
     .await?;
-    subject.scene.quiet(CLIENT).await;
+    subject.scene.rig.quiet(CLIENT).await;
     Ok(())
 }
 
 /// Every write of a rotation.
 async fn recorded(scene: &Scene) -> anyhow::Result<Vec<Place>> {
-    scene.forget();
+    scene.rig.forget();
     rotate(&subject(scene), "recorded").await?;
     let mut numbers: BTreeMap<(Side, Point), usize> = BTreeMap::new();
     let mut places = Vec::new();
-    for (side, point) in scene.points(CLIENT) {
+    for (side, point) in scene.rig.points(CLIENT) {
         let number = numbers.entry((side, point.clone())).or_default();
         *number += 1;
         places.push(Place {
@@ -172,11 +173,11 @@ async fn trial(world: &Arc<World>, number: usize, place: Place) -> anyhow::Resul
     let scene = scene(world, number).await?;
     let subject = subject(&scene);
     let before = subject.works(Step::Create).await?;
-    let standby = scene.env.launch_operator(scene.options()).await?;
+    let standby = scene.rig.env.launch_operator(scene.rig.options()).await?;
     standby.wait_until_ready().await?;
-    scene.forget();
+    scene.rig.forget();
     let (outcome, between) = workload::during(
-        &scene.env,
+        &scene.rig.env,
         "client-secret",
         Duration::ZERO,
         taken_over(&scene, &standby, place),
@@ -227,7 +228,7 @@ async fn taken_over(scene: &Scene, standby: &Operator, place: Place) -> anyhow::
 
 /// Freezes the leader until the standby leads.
 async fn frozen(scene: &Scene, standby: &Operator) -> anyhow::Result<Operator> {
-    let leader = scene.take_operator().await?;
+    let leader = scene.rig.take_operator().await?;
     leader.process().freeze();
     leads(standby).await?;
     Ok(leader)
@@ -247,7 +248,7 @@ pub(super) async fn leads(operator: &Operator) -> anyhow::Result<()> {
 
 /// The call that was on its way arrives, and a little later who made it goes on.
 async fn too_late(scene: &Scene, leader: &Operator) -> anyhow::Result<()> {
-    scene.heal()?;
+    scene.rig.heal()?;
     tokio::time::sleep(AFTERWARDS).await;
     leader.process().thaw();
     let ended = tokio::time::timeout(SOON, leader.process().wait()).await;
@@ -259,11 +260,12 @@ async fn too_late(scene: &Scene, leader: &Operator) -> anyhow::Result<()> {
 
 pub(super) async fn in_a_creation(world: Arc<World>) -> anyhow::Result<()> {
     let scene = empty(&world, "crashes-frozen-creation").await?;
-    let standby = scene.env.launch_operator(scene.options()).await?;
+    let standby = scene.rig.env.launch_operator(scene.rig.options()).await?;
     standby.wait_until_ready().await?;
     let is_creation = |call: &Call| call.method == Method::POST && call.path().ends_with("/clients");
     let hits = scene
-        .proxy(Side::Keycloak)
+        .rig
+        .proxy(Side::AuthorizationServer)
         .inject(Fault::hold().on(is_creation).times(1));
     let leader = async {
         tokio::time::timeout(SOON, hits.first())
@@ -276,7 +278,7 @@ pub(super) async fn in_a_creation(world: Arc<World>) -> anyhow::Result<()> {
     let (leader, ()) = tokio::try_join!(leader, subject.take(Step::Create, &mut secret))?;
     subject.take(Step::Delete, &mut secret).await?;
     too_late(&scene, &leader).await?;
-    let left = Realm::read(&scene.env).await?;
+    let left = Realm::read(&scene.rig.env).await?;
     ensure!(
         left == scene.before,
         "the client came back after it was deleted: {left:?}"
@@ -287,7 +289,7 @@ pub(super) async fn in_a_creation(world: Arc<World>) -> anyhow::Result<()> {
 /// From now on the call at this place waits until the proxies are healed.
 fn held(scene: &Scene, place: Place) -> Hits {
     let Place { side, point, number } = place;
-    let namespace = scene.env.namespace().to_owned();
+    let namespace = scene.rig.env.namespace().to_owned();
     let there = move |call: &Call| Point::of(call, &namespace, CLIENT).as_ref() == Some(&point);
-    scene.proxy(side).inject(Fault::hold().on(there).at(number))
+    scene.rig.proxy(side).inject(Fault::hold().on(there).at(number))
 }

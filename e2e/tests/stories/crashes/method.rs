@@ -3,7 +3,10 @@
 use std::fmt;
 
 use anyhow::{Context, ensure};
-use mcp_auth_e2e::{oauth::OAuthClient, story::StoryEnv};
+use mcp_auth_e2e::{
+    oauth::{Issuer, OAuthClient},
+    story::StoryEnv,
+};
 use serde_json::{Value, json};
 
 use super::steps::Step;
@@ -128,7 +131,11 @@ impl AuthMethod {
                 self == Self::None || !told.contains(&format!("secret/{secret}")),
                 "there is a Secret: {told:?}"
             );
-            ensure!(!kept(env).await?.contains_key(&journal), "there is a journal");
+            let keys = kept(env).await?.remove(&journal).unwrap_or_default();
+            ensure!(
+                keys.into_iter().eq(["homes"]),
+                "its journal says more than where it is"
+            );
             return self.works_without(env, client, id, scope).await;
         };
         let credential = env
@@ -174,22 +181,24 @@ impl AuthMethod {
                 .context("the token of its ServiceAccount")?;
             return Ok("none: a ServiceAccount".to_owned());
         }
-        // What is refused is the code, and not the client.
-        let code = [
-            ("grant_type", "authorization_code"),
-            ("code", "made-up"),
-            ("redirect_uri", "https://made-up.example.com/"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let answer = env
-            .issuer()
-            .await?
-            .token(&OAuthClient::public(id), code.into())
-            .await?;
-        let refusal = answer.refused()?;
-        ensure!(refusal.error == "invalid_grant", "{refusal}");
+        ensure!(
+            refuses_codes(&env.issuer().await?, id).await?,
+            "the client is refused"
+        );
         Ok("none: public".to_owned())
     }
+}
+
+/// Whether what is refused of a public client is a made-up code, and not the client.
+pub(super) async fn refuses_codes(issuer: &Issuer, id: &str) -> anyhow::Result<bool> {
+    let code = [
+        ("grant_type", "authorization_code"),
+        ("code", "made-up"),
+        ("redirect_uri", "https://made-up.example.com/"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let answer = issuer.token(&OAuthClient::public(id), code.into()).await?;
+    Ok(answer.refused()?.error == "invalid_grant")
 }
 
 /// The name of the client's journal.

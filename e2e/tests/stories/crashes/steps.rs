@@ -7,12 +7,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use mcp_auth_e2e::wait::{Seen, wait_for};
 use serde_json::{Value, json};
 
-use super::{
-    method,
-    scene::{Scene, Side},
-};
+use super::{method, rig::Side, scene::Scene};
 use crate::{
-    fixtures::SOON,
+    fixtures::{SOON, annotate},
     inventory::{Realm, becomes, kept, published},
     rotation::authenticated,
 };
@@ -49,10 +46,10 @@ impl Subject<'_> {
     /// Takes the step, waits until the operator has done it and nothing more comes, and checks what came of it. `secret` is
     /// the credential before it, and the one after it from here on.
     pub(super) async fn take(&self, step: Step, secret: &mut Option<String>) -> anyhow::Result<()> {
-        self.scene.forget();
+        self.scene.rig.forget();
         self.ask(step).await?;
         self.done(step).await?;
-        self.scene.quiet(self.name).await;
+        self.scene.rig.quiet(self.name).await;
         if step == Step::Delete {
             return self.gone().await;
         }
@@ -81,7 +78,7 @@ impl Subject<'_> {
 
     /// What the user does.
     async fn ask(&self, step: Step) -> anyhow::Result<()> {
-        let env = &self.scene.env;
+        let env = &self.scene.rig.env;
         let kubectl = env.kubectl();
         let here = ["mcpclient", self.name, "-n", env.namespace()];
         match step {
@@ -103,24 +100,13 @@ impl Subject<'_> {
     }
 
     pub(super) async fn annotate(&self, annotation: &str, value: &str) -> anyhow::Result<()> {
-        let env = &self.scene.env;
-        let assignment = format!("{annotation}={value}");
-        let arguments = [
-            "annotate",
-            "mcpclient",
-            self.name,
-            "--overwrite",
-            &assignment,
-            "-n",
-            env.namespace(),
-        ];
-        env.kubectl().must(&arguments).await.map(drop)
+        annotate(&self.scene.rig.env, self.name, annotation, value).await
     }
 
     fn client(&self, path: &str, scopes: &[&str]) -> Value {
         let mut client = json!({
             "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
-            "metadata": { "namespace": self.scene.env.namespace(), "name": self.name },
+            "metadata": { "namespace": self.scene.rig.env.namespace(), "name": self.name },
             "spec": {
                 "authorizationServerRef": { "name": "main" },
                 "managed": {
@@ -137,7 +123,7 @@ impl Subject<'_> {
 
     /// Waits until the status says that the operator has done it.
     async fn done(&self, step: Step) -> anyhow::Result<()> {
-        let env = &self.scene.env;
+        let env = &self.scene.rig.env;
         let what = format!("the end of {step} of {}", self.name);
         let has_credential = self.scene.method.held_as().is_some();
         wait_for(&what, SOON, async || {
@@ -162,7 +148,7 @@ impl Subject<'_> {
 
     /// One client, with a credential in the Secret that works and is the one in the journal, if it has one. Gives it.
     pub(super) async fn works(&self, step: Step) -> anyhow::Result<String> {
-        let env = &self.scene.env;
+        let env = &self.scene.rig.env;
         let realm = Realm::read(env).await?;
         let made: Vec<&String> = realm
             .clients
@@ -192,7 +178,7 @@ impl Subject<'_> {
 
     /// Nothing of the client is left.
     async fn gone(&self) -> anyhow::Result<()> {
-        let env = &self.scene.env;
+        let env = &self.scene.rig.env;
         becomes("nothing left at Keycloak", &self.scene.before, SOON, async || {
             Realm::read(env).await
         })
@@ -215,7 +201,7 @@ impl Subject<'_> {
     }
 
     pub(super) async fn accepted(&self, secret: &str) -> anyhow::Result<bool> {
-        let env = &self.scene.env;
+        let env = &self.scene.rig.env;
         let name = format!("{}-mcp-client", self.name);
         let id = env.secret_value(env.namespace(), &name, "client-id").await?;
         let issuer = env.issuer().await?;
@@ -226,12 +212,12 @@ impl Subject<'_> {
     /// Every credential that reached Keycloak as a client's secret, or a journal, since the step began.
     pub(super) fn credentials_sent(&self) -> anyhow::Result<BTreeSet<String>> {
         let mut sent = BTreeSet::new();
-        for (side, call) in self.scene.calls() {
+        for (side, call) in self.scene.rig.calls() {
             if !call.arrived || !call.is_write() || call.body.is_empty() {
                 continue;
             }
             match side {
-                Side::Keycloak if call.path().contains("/clients") => {
+                Side::AuthorizationServer if call.path().contains("/clients") => {
                     let body: Value = call.json()?;
                     sent.extend(body["secret"].as_str().map(str::to_owned));
                 }
@@ -251,8 +237,8 @@ impl Subject<'_> {
     /// The ids of all public keys that reached Keycloak as a client's since the step began.
     fn keys_sent(&self) -> anyhow::Result<BTreeSet<String>> {
         let mut sent = BTreeSet::new();
-        for (side, call) in self.scene.calls() {
-            if side == Side::Keycloak
+        for (side, call) in self.scene.rig.calls() {
+            if side == Side::AuthorizationServer
                 && call.arrived
                 && call.is_write()
                 && call.path().contains("/clients")
@@ -270,7 +256,8 @@ impl Subject<'_> {
     }
 }
 
-fn is_ready(object: &Value) -> bool {
+/// Whether it is Ready as it is wanted now.
+pub(super) fn is_ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|condition| {
         condition["type"] == "Ready"

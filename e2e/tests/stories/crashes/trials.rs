@@ -10,8 +10,9 @@ use anyhow::Context;
 use mcp_auth_e2e::proxy::{Call, Fault, Point};
 
 use super::{
-    scene::{Scene, Side},
-    steps::{Step, Subject},
+    matrix::{Harm, Stage},
+    rig::Side,
+    steps::Step,
 };
 
 /// What happens at a point.
@@ -33,7 +34,7 @@ impl Break {
         }
     }
 
-    fn kills(self) -> bool {
+    pub(super) fn kills(self) -> bool {
         self != Self::ReplyLost
     }
 }
@@ -69,16 +70,15 @@ impl fmt::Display for Trial {
 }
 
 /// Lives the life of a client undisturbed. Gives every write in it.
-pub(super) async fn record(scene: &Scene, name: &str) -> anyhow::Result<Vec<Place>> {
-    let subject = Subject { scene, name };
-    let (mut places, mut secret) = (Vec::new(), None);
+pub(super) async fn record<S: Stage>(stage: &S, name: &str) -> anyhow::Result<Vec<Place>> {
+    let (mut places, mut known) = (Vec::new(), S::Known::default());
     let mut numbers: BTreeMap<(Side, Point), usize> = BTreeMap::new();
-    for &step in scene.method.steps() {
-        subject
-            .take(step, &mut secret)
+    for &step in stage.steps() {
+        stage
+            .take(name, step, &mut known, &Harm::NONE)
             .await
             .with_context(|| format!("{step}, undisturbed"))?;
-        for (side, point) in scene.points(name) {
+        for (side, point) in stage.rig().points(name) {
             let number = numbers.entry((side, point.clone())).or_default();
             *number += 1;
             places.push(Place {
@@ -93,19 +93,20 @@ pub(super) async fn record(scene: &Scene, name: &str) -> anyhow::Result<Vec<Plac
 }
 
 /// Lives the life of a client with one fault. Gives whether the fault came up.
-pub(super) async fn run(scene: &Scene, name: &str, trial: &Trial) -> anyhow::Result<bool> {
+pub(super) async fn run<S: Stage>(stage: &S, name: &str, trial: &Trial) -> anyhow::Result<bool> {
+    let rig = stage.rig();
     let Place {
         side, point, number, ..
     } = trial.place.clone();
-    let (namespace, client) = (scene.env.namespace().to_owned(), name.to_owned());
+    let (namespace, client) = (rig.env.namespace().to_owned(), name.to_owned());
     let there = move |call: &Call| Point::of(call, &namespace, &client).as_ref() == Some(&point);
-    let hits = scene.proxy(side).inject(trial.what.fault().on(there).at(number));
-    let subject = Subject { scene, name };
+    let hits = rig.proxy(side).inject(trial.what.fault().on(there).at(number));
+    let harm = Harm::of(trial, &hits);
     let life = async {
-        let mut secret = None;
-        for &step in scene.method.steps() {
-            subject
-                .take(step, &mut secret)
+        let mut known = S::Known::default();
+        for &step in stage.steps() {
+            stage
+                .take(name, step, &mut known, &harm)
                 .await
                 .with_context(|| format!("{step}, {} faults so far", hits.count()))?;
         }
@@ -116,7 +117,7 @@ pub(super) async fn run(scene: &Scene, name: &str, trial: &Trial) -> anyhow::Res
             return Ok(());
         }
         hits.first().await;
-        scene.restart().await
+        rig.restart().await
     };
     // A life in which the fault does not come up ends without it.
     let mut killing = std::pin::pin!(killing);
@@ -134,7 +135,7 @@ pub(super) async fn run(scene: &Scene, name: &str, trial: &Trial) -> anyhow::Res
             }
         }
     }
-    scene.heal()?;
+    rig.heal()?;
     Ok(hits.count() > 0)
 }
 

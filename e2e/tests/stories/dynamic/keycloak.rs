@@ -13,7 +13,7 @@ use mcp_auth_e2e::{
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::fixtures::{SOON, ready};
+use crate::fixtures::{SOON, apply_all, ready};
 
 pub(super) fn stories() -> Vec<Story> {
     vec![Story::new(
@@ -22,8 +22,19 @@ pub(super) fn stories() -> Vec<Story> {
     )]
 }
 
-/// The realm as a server at which one can only register.
-fn authorization_server(env: &StoryEnv) -> anyhow::Result<Value> {
+/// The realm as a server at which one can only register, and its initial access token, good for so many registrations.
+pub(super) async fn authorization_server(env: &StoryEnv, count: u32) -> anyhow::Result<[Value; 2]> {
+    let wanted = json!({ "expiration": 36_000, "count": count });
+    let made = env
+        .realm()
+        .admin()
+        .post("/clients-initial-access", &wanted)
+        .await?;
+    let token = made["token"].as_str().context("no initial access token")?;
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "namespace": env.namespace(), "name": "initial" },
+        "stringData": { "initial-access-token": token } });
+
     let mut server = env.authorization_server("main");
     let (proxy, realm) = (env.proxy().url(), env.realm().name());
     let registration = format!("{proxy}/realms/{realm}/clients-registrations/openid-connect");
@@ -33,23 +44,13 @@ fn authorization_server(env: &StoryEnv) -> anyhow::Result<Value> {
     let initial = json!({ "initialAccessTokenRef": { "name": "initial" } });
     spec.insert("dynamicRegistration".to_owned(), initial);
     server["spec"]["endpoints"]["registration"] = json!(registration);
-    Ok(server)
+    Ok([secret, server])
 }
 
 /// Registered with an initial access token of the realm, changed, rotated, and gone.
 async fn registered_at_keycloak(world: Arc<World>) -> anyhow::Result<()> {
     let env = StoryEnv::new(&world, "dynamic::keycloak").await?;
     let namespace = env.namespace();
-    let wanted = json!({ "expiration": 600, "count": 5 });
-    let made = env
-        .realm()
-        .admin()
-        .post("/clients-initial-access", &wanted)
-        .await?;
-    let token = made["token"].as_str().context("no initial access token")?;
-    let secret = json!({ "apiVersion": "v1", "kind": "Secret",
-        "metadata": { "namespace": namespace, "name": "initial" },
-        "stringData": { "initial-access-token": token } });
     let client = json!({
         "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
         "metadata": { "namespace": namespace, "name": "reader" },
@@ -60,9 +61,8 @@ async fn registered_at_keycloak(world: Arc<World>) -> anyhow::Result<()> {
         },
     });
     let operator = env.start_operator().await?;
-    for object in [&secret, &authorization_server(&env)?, &client] {
-        env.apply(object).await?;
-    }
+    apply_all(&env, &authorization_server(&env, 5).await?).await?;
+    env.apply(&client).await?;
     ready(&env, ("McpClient", namespace, "reader"), SOON).await?;
     let first = credential(&env).await?;
     ensure!(works(&env, &first).await?);

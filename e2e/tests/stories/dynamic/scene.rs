@@ -8,7 +8,7 @@ use mcp_auth_e2e::{
     oidc_provider::{OidcProvider, Options},
     operator::{Operator, OperatorOptions},
     proxy::{Call, RecordingProxy},
-    story::StoryEnv,
+    story::{CA_CONFIG_MAP, StoryEnv},
     wait::{Seen, wait_for},
     world::World,
 };
@@ -61,21 +61,7 @@ impl Scene {
 
     /// The AuthorizationServer, reached through the proxy.
     pub(super) fn authorization_server(&self, registration: &Value) -> Value {
-        let proxy = self.proxy.url();
-        json!({
-            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
-            "metadata": { "name": "main", "namespace": self.env.namespace() },
-            "spec": {
-                "issuer": self.server.issuer(),
-                "dynamicRegistration": registration,
-                "caBundleRef": { "name": "keycloak-ca" },
-                "endpoints": {
-                    "discovery": format!("{proxy}/.well-known/openid-configuration"),
-                    "token": format!("{proxy}/token"),
-                    "registration": format!("{proxy}/reg"),
-                },
-            },
-        })
+        authorization_server(&self.env, &self.server, &self.proxy, registration)
     }
 
     /// A client that gets tokens for itself, whose old credential is valid for two seconds more.
@@ -222,6 +208,30 @@ impl Scene {
     pub(super) async fn finish(self) -> anyhow::Result<()> {
         self.operator.stop().await
     }
+}
+
+/// The AuthorizationServer `main` for an oidc-provider, reached through a proxy.
+pub(super) fn authorization_server(
+    env: &StoryEnv,
+    server: &OidcProvider,
+    proxy: &RecordingProxy,
+    registration: &Value,
+) -> Value {
+    let proxy = proxy.url();
+    json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+        "metadata": { "name": "main", "namespace": env.namespace() },
+        "spec": {
+            "issuer": server.issuer(),
+            "dynamicRegistration": registration,
+            "caBundleRef": { "name": CA_CONFIG_MAP },
+            "endpoints": {
+                "discovery": format!("{proxy}/.well-known/openid-configuration"),
+                "token": format!("{proxy}/token"),
+                "registration": format!("{proxy}/reg"),
+            },
+        },
+    })
 }
 
 /// Drift is to be seen within seconds.

@@ -8,7 +8,9 @@ use mcp_auth_e2e::{lengths, story::StoryEnv, world::World};
 use super::{PEM, at_work, by};
 use crate::{
     fixtures::{SOON, ready},
-    rotation::{REVOKE, ROTATE, annotate, credentials_ready, named, refused, status, value, workload},
+    rotation::{
+        REVOKE, ROTATE, annotate, credentials_ready, named, refused, settled, status, value, workload,
+    },
 };
 
 const ROTATIONS: u32 = 10;
@@ -21,14 +23,6 @@ fn lag() -> Duration {
 /// How long the old key stays valid.
 fn overlap() -> Duration {
     lag() + Duration::from_secs(lengths::of(2, 10))
-}
-
-async fn settled(env: &StoryEnv, after: Duration) -> anyhow::Result<()> {
-    let settled = status(env, "one valid key", |status| {
-        status["rotation"]["phase"] == "Settled"
-    });
-    tokio::time::timeout(after + SOON, settled).await??;
-    Ok(())
 }
 
 /// Without any role or feature at Keycloak beyond managing clients.

@@ -6,7 +6,9 @@ use anyhow::ensure;
 use mcp_auth_e2e::{lengths, story::StoryEnv, world::World};
 use serde_json::{Value, json};
 
-use super::{ROTATE, annotate, at_work, credentials_ready, named, refused, secret, status, workload};
+use super::{
+    ROTATE, annotate, at_work, credentials_ready, named, refused, secret, settled, status, workload,
+};
 use crate::fixtures::{SOON, ready};
 
 const ROTATIONS: u32 = 10;
@@ -34,14 +36,7 @@ async fn rotate(env: &StoryEnv, request: &str) -> anyhow::Result<Value> {
         credentials_ready(&both),
         "not ready while it was replaced: {both}"
     );
-    let until = overlap() + SOON;
-    tokio::time::timeout(
-        until,
-        status(env, "one valid secret", |status| {
-            status["rotation"]["phase"] == "Settled"
-        }),
-    )
-    .await??;
+    settled(env, overlap()).await?;
     Ok(both)
 }
 

@@ -4,17 +4,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use http::StatusCode;
-use mcp_auth_e2e::{runner::Story, story::StoryEnv, world::World};
+use mcp_auth_e2e::{runner::Story, world::World};
 use serde_json::{Value, json};
 
 use super::setup::{ALLOWED, Scene, both_ways};
 use crate::{
     clients::setup::READ,
     fixtures::{SOON, because, ready},
+    shared_realm::{Contents, others},
 };
-
-const COMPONENTS: &str =
-    "/components?type=org.keycloak.services.clientregistration.policy.ClientRegistrationPolicy";
 
 pub(crate) fn stories() -> Vec<Story> {
     vec![
@@ -24,74 +22,6 @@ pub(crate) fn stories() -> Vec<Story> {
         ),
         Story::new("self_registration::what_is_not_proved_is_shut", unproved),
     ]
-}
-
-/// What belongs to the realm as a whole, in words that can be compared.
-async fn snapshot(env: &StoryEnv) -> anyhow::Result<Value> {
-    let admin = env.realm().admin();
-    let mut realm = json!({});
-    for path in [
-        "/client-policies/profiles",
-        "/client-policies/policies",
-        COMPONENTS,
-        "/client-scopes",
-        "/default-default-client-scopes",
-        "/default-optional-client-scopes",
-    ] {
-        let mut part = admin.get(path).await?;
-        // Keycloak lists them in any order.
-        if let Some(list) = part.as_array_mut() {
-            for entry in list.iter_mut() {
-                if let Some(mappers) = entry["protocolMappers"].as_array_mut() {
-                    mappers.sort_by_key(|mapper| mapper["id"].to_string());
-                }
-                sort_values(&mut entry["config"]);
-            }
-            list.retain(|entry| !entry["attributes"]["mcpauth.managed"].is_string());
-            list.sort_by_key(|entry| entry["id"].to_string());
-        }
-        realm[path] = part;
-    }
-    Ok(realm)
-}
-
-fn sort_values(config: &mut Value) {
-    for values in config
-        .as_object_mut()
-        .into_iter()
-        .flat_map(|config| config.values_mut())
-    {
-        if let Some(values) = values.as_array_mut() {
-            values.sort_by_key(Value::to_string);
-        }
-    }
-}
-
-/// Somebody else keeps client policies and scopes in the realm, and has restricted registration in his own way.
-async fn others(env: &StoryEnv) -> anyhow::Result<()> {
-    let admin = env.realm().admin();
-    let profile = json!({ "name": "theirs", "description": "not the operator's", "executors": [
-        { "executor": "secure-session", "configuration": {} },
-    ]});
-    let policy = json!({ "name": "their policy", "description": "", "enabled": true, "profiles": ["theirs"], "conditions": [
-        { "condition": "client-roles", "configuration": { "roles": ["special"] } },
-    ]});
-    admin
-        .put("/client-policies/profiles", &json!({ "profiles": [profile] }))
-        .await?;
-    admin
-        .put("/client-policies/policies", &json!({ "policies": [policy] }))
-        .await?;
-    let components = admin.get(COMPONENTS).await?;
-    let hosts = components
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|component| component["providerId"] == "trusted-hosts");
-    let mut hosts = hosts.context("no policy of hosts")?.clone();
-    hosts["config"]["trusted-hosts"] = json!(["build.example.com", "*.corp.example.com"]);
-    let path = format!("/components/{}", hosts["id"].as_str().context("no id")?);
-    admin.put(&path, &hosts).await.map(drop)
 }
 
 async fn registration(scene: &Scene, registration: &Value) -> anyhow::Result<()> {
@@ -121,21 +51,11 @@ async fn off(world: Arc<World>) -> anyhow::Result<()> {
     registration(&scene, &Value::Null).await?;
     ready(env, main, SOON).await?;
     others(env).await?;
-    let before = snapshot(env).await?;
+    let before = Contents::read(env).await?.of_others();
 
     registration(&scene, &both_ways()).await?;
     because(env, main, ("Accepted", "True", "Proved")).await?;
-    let theirs = snapshot(env).await?;
-    for path in ["/client-policies/profiles", "/client-policies/policies"] {
-        let field = path.rsplit('/').next().unwrap_or_default();
-        let (was, is) = (&before[path][field], &theirs[path][field]);
-        let kept = was
-            .as_array()
-            .into_iter()
-            .flatten()
-            .all(|entry| is.as_array().is_some_and(|is| is.contains(entry)));
-        ensure!(kept && is != was, "{was} {is}");
-    }
+    before.kept_but_doors(&Contents::read(env).await?)?;
     let document = scene.documents.publish(
         ALLOWED,
         "client",
@@ -150,7 +70,14 @@ async fn off(world: Arc<World>) -> anyhow::Result<()> {
 
     registration(&scene, &Value::Null).await?;
     closed(&scene, &document, &registered).await?;
-    same(&before, &snapshot(env).await?)?;
+    let left = env
+        .realm()
+        .find_client(&registered)
+        .await?
+        .context("it is gone")?;
+    let path = format!("/clients/{}", left["id"].as_str().context("no id")?);
+    env.realm().admin().delete(&path).await?;
+    before.same(&Contents::read(env).await?.of_others())?;
 
     // The same when the AuthorizationServer goes while they are open.
     registration(&scene, &both_ways()).await?;
@@ -160,15 +87,8 @@ async fn off(world: Arc<World>) -> anyhow::Result<()> {
         let all = [&["delete", kind, "--all"][..], &namespace].concat();
         env.kubectl().must(&all).await?;
     }
-    same(&before, &snapshot(env).await?)?;
+    before.same(&Contents::read(env).await?.of_others())?;
     scene.lab.operator.stop().await
-}
-
-fn same(before: &Value, after: &Value) -> anyhow::Result<()> {
-    for (path, was) in before.as_object().context("nothing")? {
-        ensure!(after[path] == *was, "{path}: {was}\n{}", after[path]);
-    }
-    Ok(())
 }
 
 /// Waits until nobody gets in, and looks whether those who did have anything.

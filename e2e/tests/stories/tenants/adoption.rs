@@ -172,7 +172,7 @@ async fn consent_to_others(legacy: &Legacy, cases: &[Case], quiet: &Quiet) -> an
             &resource("listed"),
             &resource("marked"),
             &resource("scope"),
-            &names::client_id_prefix(space),
+            &legacy.app_id,
         ],
     )
     .await?;

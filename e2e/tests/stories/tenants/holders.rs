@@ -1,7 +1,7 @@
 //! Whoever the mark at Keycloak names holds a resource and a scope name: for all AuthorizationServers that mean the
 //! realm, and for all installations that share it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use mcp_auth_e2e::{operator::OperatorOptions, story::StoryEnv, world::World};
@@ -15,6 +15,8 @@ use crate::{
 
 const RESOURCE: &str = "https://held.example.com/mcp";
 const SCOPE: &str = "held:use";
+/// For longer than this nobody relies on what the realm was.
+const A_MOMENT: Duration = Duration::from_millis(1100);
 
 /// An AuthorizationServer of the story's realm, open to everybody, with what it refers to.
 fn home(env: &StoryEnv, namespace: &str, name: &str) -> Vec<Value> {
@@ -76,6 +78,8 @@ pub(super) async fn held(world: Arc<World>) -> anyhow::Result<()> {
     let held = claiming(of(&holder, main, server(&env, "held")), RESOURCE, &[SCOPE]);
     env.apply(&held).await?;
     ready(&env, named(&held), SOON).await?;
+    // What is new may rest on a list of scopes that is a second old, and the other installation has a list of its own.
+    tokio::time::sleep(A_MOMENT).await;
 
     let quiet = Quiet::begin(&env).await?;
     let by_name = format!("is held by McpServer {holder}/held: choose another name, or delete that one");

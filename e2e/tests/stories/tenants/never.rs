@@ -148,11 +148,7 @@ pub(super) async fn never(world: Arc<World>) -> anyhow::Result<()> {
     }
     looked_again(
         env,
-        &[
-            OPERATORS_URL,
-            &names::client_id_prefix(env.namespace()),
-            "https://saml.example.com/mcp",
-        ],
+        &[OPERATORS_URL, &it.robot_id, "https://saml.example.com/mcp"],
     )
     .await?;
     all_refused(env, &cases, &quiet).await?;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt as _};
 use mcp_auth_crds::v1alpha1::{
-    AuthorizationServer, InitialAccessTokenReference, ObjectReference, OperatorCredentials,
+    AuthorizationServer, InitialAccessTokenReference, McpClient, ObjectReference, OperatorCredentials,
 };
 
 use super::kept;
@@ -15,7 +15,10 @@ use crate::{
     controllers::halt::Halt,
     egress::{Audience, EgressClient},
     error::Error,
-    policy::grants::{self, Tenant},
+    policy::{
+        grants::{self, Tenant},
+        homes::held,
+    },
     provider::{Credential, SignIn, key::PrivateKey, keycloak::SetupError},
     watch::Feed,
 };
@@ -271,8 +274,20 @@ impl Referrers {
 pub(super) fn referrers(server: &AuthorizationServer, ctx: &Context) -> Referrers {
     let feeds = &ctx.feeds;
     Referrers {
-        servers: referring(&feeds.servers, |s| &s.spec.authorization_server_ref, server, ctx),
-        clients: referring(&feeds.clients, |c| &c.spec.authorization_server_ref, server, ctx),
+        servers: referring(
+            &feeds.servers,
+            |s| &s.spec.authorization_server_ref,
+            |s| has_finalizer(s) && is_named(&s.spec.authorization_server_ref, s, server),
+            server,
+            ctx,
+        ),
+        clients: referring(
+            &feeds.clients,
+            |c| &c.spec.authorization_server_ref,
+            |client| has_finalizer(client) && may_be_at(client, server),
+            server,
+            ctx,
+        ),
         unread: feeds.servers.unread().len() + feeds.clients.unread().len(),
     }
 }
@@ -300,26 +315,38 @@ pub(super) fn of_the_same_realm(
         .collect()
 }
 
-/// The objects of a kind that refer to the AuthorizationServer and have something there, or may have.
+/// The objects of a kind that have something at the AuthorizationServer, which `has` tells, or refer to it and may come to
+/// have something there.
 fn referring<K: Owned + Send + Sync + 'static>(
     feed: &Feed<K>,
     reference: impl Fn(&K) -> &ObjectReference,
+    has: impl Fn(&K) -> bool,
     server: &AuthorizationServer,
     ctx: &Context,
 ) -> usize {
-    let refers = |object: &K| {
+    let may = |object: &K| {
         let namespace = object.meta().namespace.as_deref().unwrap_or_default();
-        let reference = reference(object);
-        Some(&reference.name) == server.metadata.name.as_ref()
-            && Some(reference.namespace_or(namespace)) == server.metadata.namespace.as_deref()
-            && (has_finalizer(object) || {
-                let facts = ctx.namespace(namespace);
-                let labels = &facts.labels;
-                grants::admits(server, Tenant { namespace, labels })
-            })
+        let facts = ctx.namespace(namespace);
+        let labels = &facts.labels;
+        grants::admits(server, Tenant { namespace, labels })
     };
+    let refers = |object: &K| has(object) || (is_named(reference(object), object, server) && may(object));
     let objects = feed.store().state();
     objects.iter().filter(|object| refers(object)).count()
+}
+
+/// Whether a reference, written in an object, names the AuthorizationServer.
+fn is_named<K: Resource>(reference: &ObjectReference, from: &K, server: &AuthorizationServer) -> bool {
+    let own = from.meta().namespace.as_deref().unwrap_or_default();
+    Some(&reference.name) == server.metadata.name.as_ref()
+        && Some(reference.namespace_or(own)) == server.metadata.namespace.as_deref()
+}
+
+/// Whether a client is registered at the AuthorizationServer, or may be. One that moved away is so until it is removed there.
+fn may_be_at(client: &McpClient, server: &AuthorizationServer) -> bool {
+    // One that nothing is said of yet may have named this one when its first pass began.
+    let is_unsaid = is_deleting(server) && client.status.is_none();
+    is_unsaid || held(client).contains(&(server.namespace().unwrap_or_default(), server.name_any()))
 }
 
 #[cfg(test)]

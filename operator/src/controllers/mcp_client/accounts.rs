@@ -11,6 +11,7 @@ use crate::{
     cluster::{has_finalizer, is_deleting},
     context::Context,
     controllers::halt::Halt,
+    policy::homes::{Name, homes},
 };
 
 /// The reason of a client whose ServiceAccount stands for another.
@@ -51,9 +52,17 @@ pub(super) fn free(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
         return Ok(());
     };
     let clients = ctx.feeds.clients.store().state();
-    let own = realm(client, ctx);
+    let reference = &client.spec.authorization_server_ref;
+    let namespace = client.namespace().unwrap_or_default();
+    let wanted = (
+        reference.namespace_or(&namespace).to_owned(),
+        reference.name.clone(),
+    );
+    let own = realm(&wanted, ctx);
     let nearby = clients.iter().map(AsRef::as_ref);
-    let of_realm = nearby.filter(|other| of(other) == Some(account) && realm(other, ctx) == own);
+    let of_realm = nearby.filter(|other| {
+        of(other) == Some(account) && homes(other, false).iter().any(|home| realm(home, ctx) == own)
+    });
     match holder(client, account, of_realm) {
         None => Ok(()),
         Some(holder) => Err(Halt::refused(
@@ -66,14 +75,11 @@ pub(super) fn free(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
     }
 }
 
-/// The realm of a client; its AuthorizationServer, where there is no connection that could tell.
-fn realm(client: &McpClient, ctx: &Context) -> String {
-    let reference = &client.spec.authorization_server_ref;
-    let own = client.namespace().unwrap_or_default();
-    let namespace = reference.namespace_or(&own);
-    match ctx.connections.get(namespace, &reference.name) {
+/// The realm of an AuthorizationServer; its name, where there is no connection that could tell.
+fn realm((namespace, name): &Name, ctx: &Context) -> String {
+    match ctx.connections.get(namespace, name) {
         Some(connection) => connection.realm().to_owned(),
-        None => format!("{namespace}/{}", reference.name),
+        None => format!("{namespace}/{name}"),
     }
 }
 

@@ -5,6 +5,7 @@ mod accounts;
 mod desired;
 mod dynamic;
 mod existing;
+mod migration;
 mod observe;
 mod registration;
 mod rotation;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use kube::{ResourceExt as _, runtime::controller::Action};
-use mcp_auth_crds::v1alpha1::{AuthorizationServer, DeletionPolicy, McpClient, McpServer};
+use mcp_auth_crds::v1alpha1::{AuthorizationServer, DeletionPolicy, McpClient, McpServer, ObjectReference};
 
 use self::{
     registration::{Registration, can_overlap},
@@ -60,7 +61,7 @@ async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
         return Box::pin(existing::reconcile(client, existing, ctx)).await;
     }
     let mut progress = Progress::default();
-    let result = if is_deleting(client) {
+    let mut result = if is_deleting(client) {
         let cleaned = clean_up(client, ctx).await;
         let reference = Some(&client.spec.authorization_server_ref);
         let mark = home::mark(client, &ctx.installation);
@@ -69,6 +70,10 @@ async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
     } else {
         Box::pin(advance(client, ctx, &mut progress)).await
     };
+    if !is_deleting(client) {
+        let tended = Box::pin(migration::tend(client, ctx, &mut progress)).await;
+        result = result.and_then(|next| tended.map(|()| next));
+    }
     let (now, sooner) = (ctx.now(), progress.sooner());
     let build = |halt: Option<&Halt>| status::status(client, progress, halt, now);
     let next = pass::report(
@@ -82,6 +87,7 @@ async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
     .await?;
     Ok(match (next, sooner) {
         (Next::Resync, Some(wait)) => Next::After(wait),
+        (Next::After(next), Some(wait)) => Next::After(next.min(wait)),
         (next, _) => next,
     })
 }
@@ -96,18 +102,20 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         labels: &facts.labels,
     };
     let managed = desired::managed(client)?;
-    if let Err(refusal) = grants::client(&server, tenant, &desired::redirect_uris(managed)) {
-        withdraw(client, &server, ctx).await?;
-        progress.withdrawn();
-        return Err(Halt::Refused(refusal));
+    let homes = migration::homes(client, ctx).await?;
+    let is_home = migration::is_home(client, &homes, &server);
+    let refused = grants::client(&server, tenant, &desired::redirect_uris(managed)).map_err(Halt::Refused);
+    // As long as it is registered, a token of its account would stand for either client that has it.
+    if let Err(refused) = refused.and_then(|()| accounts::free(client, ctx)) {
+        // Of what it has elsewhere this says nothing.
+        if is_home {
+            withdraw(client, &server, ctx).await?;
+            progress.withdrawn();
+        }
+        return Err(refused);
     }
-    if let Err(taken) = accounts::free(client, ctx) {
-        // As long as it is registered, a token of the account would stand for either.
-        withdraw(client, &server, ctx).await?;
-        progress.withdrawn();
-        return Err(taken);
-    }
-    if !has_finalizer(client) {
+    let is_new = homes.here.is_none() && !homes.parked.is_empty();
+    if !has_finalizer(client) || !is_home || is_new {
         home::stays(&server)?;
     }
     let connection = home::connection(ctx, &server)?;
@@ -119,11 +127,13 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
             registrar,
             ctx,
         };
-        return Box::pin(site.advance(managed, tenant, progress)).await;
+        return Box::pin(site.advance(managed, tenant, is_home, progress)).await;
     }
     let provider = home::administered(&connection)?;
+    let place = migration::place(client, &server, &connection);
 
-    let observed = observe::observe(client, &connection, ctx.config.resync_interval / 2, ctx).await?;
+    let age = ctx.config.resync_interval / 2;
+    let mut observed = observe::observe(client, &connection, &place, age, ctx).await?;
     let scopes = |_: &McpServer| Arc::clone(&observed.scopes);
     let access = desired::access(
         client,
@@ -142,12 +152,16 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
     let registration = Registration {
         client,
         connection: &connection,
+        place: &place,
         want: &want,
         access: &access,
         rotation: &rotation,
     };
     let held_back = desired::held_back(client, &access).or_else(|| rotation.refusal());
     if let Some(halt) = held_back.or_else(|| accounts::trusted(client, &server).err()) {
+        if !is_home {
+            return Err(halt);
+        }
         // What is not ours yet is not changed before all of it may be.
         if observed.client.presence.claimable(&want.mark, false) {
             provider.execute(&plan.revocations()).await?;
@@ -163,11 +177,14 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
         }
         return Err(halt);
     }
+    progress.accepted_without(desired::unheeded(client, &server));
+    ctx.cluster.add_finalizer(client).await?;
+    if migration::arrive(client, &place, ctx).await? {
+        observed = observe::observe(client, &connection, &place, age, ctx).await?;
+    }
     if let Some(id) = &observed.client.client_id {
         progress.identified(id);
     }
-    progress.accepted_without(desired::unheeded(client, &server));
-    ctx.cluster.add_finalizer(client).await?;
     let alone = rotation.without_overlap();
     registration.put_in_force(&alone, &observed, ctx, progress).await
 }
@@ -210,13 +227,21 @@ async fn withdraw(client: &McpClient, server: &AuthorizationServer, ctx: &Contex
     Ok(())
 }
 
-/// Removes the client at the authorization server unless it is to be retained.
+/// Removes the client wherever it is registered unless it is to be retained.
 async fn clean_up(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
     if client.spec.deletion_policy == Some(DeletionPolicy::Retain) {
         return Ok(());
     }
+    let (home, failed) = migration::end_elsewhere(client, ctx).await?;
+    if let Some(home) = home {
+        end_at(client, &home, ctx).await?;
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+async fn end_at(client: &McpClient, home: &ObjectReference, ctx: &Context) -> Result<(), Halt> {
     let namespace = client.namespace().unwrap_or_default();
-    let server = home::authorization_server(ctx, &client.spec.authorization_server_ref, &namespace)?;
+    let server = home::authorization_server(ctx, home, &namespace)?;
     let connection = home::connection(ctx, &server)?;
     if let Some(registrar) = connection.registrar() {
         let site = dynamic::Site {
@@ -226,7 +251,7 @@ async fn clean_up(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
             registrar,
             ctx,
         };
-        return Box::pin(site.end()).await;
+        return Box::pin(site.end_for_good()).await;
     }
     let provider = home::administered(&connection)?;
     let mark = &home::mark(client, &ctx.installation);

@@ -11,7 +11,7 @@ use crate::{
     connections::Connection,
     context::Context,
     controllers::{halt::Halt, home},
-    credential::{flow, journal::Journal, secret},
+    credential::{flow, homes::Place, journal::Journal, secret},
     provider::{Credential, CredentialKind, ObservedClient, ObservedScopes, Read, key::PrivateKey},
 };
 
@@ -46,6 +46,7 @@ impl Observed {
 pub(super) async fn observe(
     client: &McpClient,
     connection: &Connection,
+    place: &Place,
     age: Duration,
     ctx: &Context,
 ) -> Result<Observed, Halt> {
@@ -55,7 +56,7 @@ pub(super) async fn observe(
         provider.observe_client(&client_id, how(client, age)),
         provider.observe_scopes(Read::Within(age))
     )?;
-    let journal = flow::read(ctx, &home::mark(client, &ctx.installation)).await?;
+    let journal = flow::read_at(ctx, &home::mark(client, &ctx.installation), place).await?;
     let is_lost = journal.as_ref().is_none_or(Journal::is_empty);
     let kept_key = if is_lost && !observed.keys.is_empty() {
         kept_key(client, &observed, ctx).await?

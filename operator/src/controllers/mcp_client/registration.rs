@@ -24,7 +24,7 @@ use crate::{
         pass::{Next, key},
         settle,
     },
-    credential::{self, Choice, Facts, Reason, flow},
+    credential::{self, Choice, Facts, Reason, flow, homes::Place},
     error::Error,
     metrics::Kind,
     policy::names,
@@ -60,15 +60,13 @@ async fn prepare_overlap(provider: &dyn Provider, held: &flow::Held, ctx: &Conte
 /// Chooses the client's credential; a public client has none.
 async fn hold(
     rotation: &Rotation,
-    connection: &Connection,
+    (connection, place): (&Connection, &Place),
     want: &ClientSpec,
     observed: &Observed,
     ctx: &Context,
 ) -> Result<Option<flow::Held>, Halt> {
     let Some(kind) = want.authentication.credential() else {
-        if observed.journal.is_some() {
-            flow::forget(ctx, &want.mark).await?;
-        }
+        flow::hold_none(ctx, &want.mark, observed.journal.as_ref(), place).await?;
         return Ok(None);
     };
     let facts = Facts {
@@ -89,7 +87,7 @@ async fn hold(
             choice = Choice::Keep(current.clone());
         }
     }
-    let held = flow::hold(ctx, &want.mark, facts, choice).await?;
+    let held = flow::hold(ctx, &want.mark, facts, choice, Some(place)).await?;
     if let Some(reason) = held.made {
         ctx.metrics.rotated(reason.as_str());
     }
@@ -133,6 +131,7 @@ struct Registered {
 pub(super) struct Registration<'a> {
     pub(super) client: &'a McpClient,
     pub(super) connection: &'a Connection,
+    pub(super) place: &'a Place,
     pub(super) want: &'a ClientSpec,
     pub(super) access: &'a desired::Granted,
     pub(super) rotation: &'a Rotation,
@@ -149,7 +148,14 @@ impl<'a> Registration<'a> {
         ctx: &Context,
         progress: &mut Progress,
     ) -> Result<Next, Halt> {
-        let held = hold(self.rotation, self.connection, self.want, observed, ctx).await?;
+        let held = hold(
+            self.rotation,
+            (self.connection, self.place),
+            self.want,
+            observed,
+            ctx,
+        )
+        .await?;
         if let Some(held) = &held {
             progress.rotation(self.rotation, &held.journal, ctx.now());
         }
@@ -215,14 +221,17 @@ impl<'a> Registration<'a> {
             }
             .boxed()
         };
-        let version = format!("{want:?} {:?}", credentials.map(fingerprint));
+        let realm = self.connection.realm();
+        let version = format!("{realm} {want:?} {:?}", credentials.map(fingerprint));
         let (kind, object) = (Kind::McpClient, key(self.client));
         let is_drift = ctx.applied.is(kind, &object, &version);
         let wrote = settle::settle(kind, self.client, provider, plan, &version, replan, ctx).await?;
         let alone =
             credentials.map(|credentials| fingerprint(&Credentials::only(credentials.current.clone())));
         let part = format!("{object}{PART}credential");
-        let is_same = ctx.applied.note(kind, &part, &format!("{want:?} {alone:?}"));
+        let is_same = ctx
+            .applied
+            .note(kind, &part, &format!("{realm} {want:?} {alone:?}"));
         let known = client.client_id.clone().filter(|_| !wrote);
         Ok(Registered {
             client_id: match known {
@@ -304,7 +313,7 @@ impl<'a> Registration<'a> {
             want.authentication = Authentication::ClientSecret;
         }
         let revoked = Registration { want: &want, ..self };
-        let held = hold(self.rotation, self.connection, &want, observed, ctx).await?;
+        let held = hold(self.rotation, (self.connection, self.place), &want, observed, ctx).await?;
         let credentials = held
             .as_ref()
             .and_then(|held| self.rotation.accepted(&held.journal, ctx.now()));

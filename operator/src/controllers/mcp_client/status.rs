@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::{
-    condition::{self, Report, types},
+    condition::{self, Report, Status, types},
     v1alpha1::{GrantedAccess, McpClient, McpClientStatus, RegistrationStatus, RotationStatus},
 };
 
 use super::{
     desired::{Closed, Granted},
+    migration,
     rotation::Rotation,
 };
 use crate::{
     controllers::halt::{self, Halt},
-    credential::journal::Journal,
+    credential::{
+        homes::{Homes, Place},
+        journal::Journal,
+    },
     policy::access::Decision,
     provider::ClientSpec,
 };
@@ -37,12 +41,21 @@ pub(super) struct Progress {
     sooner: Option<Duration>,
     client_id: Option<String>,
     registration: Option<RegistrationStatus>,
+    housed: Option<Housed>,
     granted: Option<Vec<GrantedAccess>>,
     secret: Option<(String, String)>,
     map: Option<String>,
     rotation: Option<RotationStatus>,
     handled_request: Option<String>,
     handled_revocation: Option<String>,
+}
+
+/// Where the client is registered.
+#[derive(Debug)]
+struct Housed {
+    homes: Homes,
+    is_home: bool,
+    left: Option<(Place, Halt)>,
 }
 
 impl Progress {
@@ -70,6 +83,18 @@ impl Progress {
     /// By which id the client is known.
     pub(super) fn identified(&mut self, client_id: &str) {
         self.client_id = Some(client_id.to_owned());
+    }
+
+    /// Where it is registered, whether that is where it is to be, and what could not be removed elsewhere.
+    pub(super) fn housed(&mut self, homes: Homes, is_home: bool, left: Option<(Place, Halt)>) {
+        self.housed = Some(Housed { homes, is_home, left });
+    }
+
+    /// Whether its credential works, where it is to be registered.
+    pub(super) fn works(&self) -> bool {
+        let ready = types::CREDENTIALS_READY;
+        let is_ready = |said: &Report| said.type_ == ready && said.status == Status::True;
+        self.reports.iter().any(is_ready)
     }
 
     /// How it is registered where the authorization server has chosen its id.
@@ -285,8 +310,22 @@ pub(super) fn status(
     now: Timestamp,
 ) -> (McpClientStatus, Vec<Report>) {
     let old = client.status.clone().unwrap_or_default();
-    let parts = halt::complete(&ORDER, progress.reports, halt);
-    let reports = condition::summarize(parts, &[], "Registered, and its credential was proved");
+    let mut parts = halt::complete(&ORDER, progress.reports, halt);
+    let migrated = progress.housed.as_ref().map_or_else(
+        || migration::last_report(&old.conditions),
+        |housed| migration::report(&housed.homes, housed.is_home, housed.left.as_ref()),
+    );
+    parts.extend(migrated);
+    let history = progress.housed.as_ref().map_or_else(
+        || migration::History::of(&old),
+        |housed| migration::history(&housed.homes, &old, now),
+    );
+    let old = history.at_home(old);
+    let reports = condition::summarize(
+        parts,
+        &[types::MIGRATED],
+        "Registered, and its credential was proved",
+    );
     let (secret_name, secret_hash, config_map_name) = match (progress.secret, progress.map) {
         (Some((name, hash)), _) => (Some(name), Some(hash), None),
         (None, Some(map)) => (None, None, Some(map)),
@@ -297,6 +336,8 @@ pub(super) fn status(
         observed_generation: generation,
         conditions: condition::merge(&old.conditions, &reports, generation, now),
         client_id: progress.client_id.or(old.client_id),
+        registered_at: history.registered_at,
+        previous: history.previous,
         registration: progress.registration.or(old.registration),
         granted: progress.granted.unwrap_or(old.granted),
         secret_name,
@@ -312,85 +353,5 @@ pub(super) fn status(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use mcp_auth_crds::condition::Status;
-
-    fn decision(granted: &[&str], awaited: &[&str], refused: &[&str]) -> Decision {
-        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Decision {
-            server: "team/orders".into(),
-            resource: "https://h/".into(),
-            granted: set(granted),
-            awaited: set(awaited),
-            refused: set(refused),
-        }
-    }
-
-    #[test]
-    fn access_is_granted_only_when_all_of_it_is() {
-        let cases = [
-            (vec![decision(&["a"], &[], &[])], vec![], Status::True, "Granted"),
-            (
-                vec![decision(&["a"], &["b"], &[])],
-                vec![],
-                Status::Unknown,
-                "ServerNotReady",
-            ),
-            (
-                vec![decision(&["a"], &["b"], &["c"])],
-                vec![],
-                Status::False,
-                "ScopesRefused",
-            ),
-            (
-                vec![decision(&["a"], &[], &[])],
-                vec!["team/gone"],
-                Status::Unknown,
-                "ServerNotFound",
-            ),
-            (vec![], vec![], Status::True, "NothingRequested"),
-        ];
-        for (decisions, missing, status, reason) in cases {
-            let access = Granted {
-                decisions,
-                missing: missing.into_iter().map(str::to_owned).collect(),
-                ..Granted::default()
-            };
-            let report = access_report(&access);
-            assert_eq!((report.status, report.reason), (status, reason));
-        }
-    }
-
-    #[test]
-    fn what_is_closed_is_named_as_the_client_names_it() {
-        let closed = |server: &str, scopes: &[&str]| Closed {
-            server: server.into(),
-            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-        };
-        let access = Granted {
-            decisions: vec![decision(&["a"], &["b"], &[])],
-            closed: vec![closed("payroll/a", &["x", "y"]), closed("payroll/b", &[])],
-            missing: vec!["team/gone".into()],
-            ..Granted::default()
-        };
-        let message = "Nobody lets this client use McpServer payroll/a (x, y); payroll/b at this AuthorizationServer: ask its team for an entry in allowedClients";
-        assert_eq!(
-            access_report(&access),
-            Report::no(types::ACCESS_GRANTED, "NotAllowed", message)
-        );
-    }
-
-    #[test]
-    fn what_is_refused_is_named() {
-        let access = Granted {
-            decisions: vec![decision(&[], &[], &["orders:write"])],
-            ..Granted::default()
-        };
-        let message = access_report(&access).message;
-        assert!(
-            message.contains("team/orders does not allow orders:write"),
-            "{message}"
-        );
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

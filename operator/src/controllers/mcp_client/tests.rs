@@ -7,6 +7,7 @@ mod existing;
 mod held_back;
 mod idle;
 mod keys;
+mod migration;
 mod rotation;
 
 use std::sync::Arc;

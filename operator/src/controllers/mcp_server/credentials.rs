@@ -29,7 +29,7 @@ pub(super) async fn hold(
     }
     let facts = facts(observed, ctx);
     Ok(Some(
-        flow::hold(ctx, &want.mark, facts, credential::choose(facts)).await?,
+        flow::hold(ctx, &want.mark, facts, credential::choose(facts), None).await?,
     ))
 }
 

@@ -14,7 +14,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use kube::{ResourceExt as _, runtime::controller::Action};
@@ -222,10 +222,16 @@ impl Gate<'_> {
     }
 }
 
+/// How old the answers may be on which something new rests. Who makes what is there already is refused by the server, so all
+/// that an older one costs is a resource without scopes, made for somebody who is refused then. Many that come at once are
+/// made from one list of scopes, which a realm with thousands of them takes a while to give.
+const RECENT: Read = Read::Within(Duration::from_secs(1));
+
 /// What is the case, what is wanted, and what is to be done about it.
 ///
-/// From memory one can tell that nothing is to be done, or that all of it is still to be made. What changes something rests
-/// on what is there now: by now somebody else may hold the resource or one of the scopes, and then nothing may be given.
+/// From memory one can tell that nothing is to be done. What changes something rests on what is there now: by now somebody
+/// else may hold the resource or one of the scopes, and then nothing may be given. What is all new rests on what was there
+/// a moment ago ([`RECENT`]).
 async fn look(
     server: &McpServer,
     home: &Home,
@@ -241,13 +247,13 @@ async fn look(
             .provider()
             .map(|provider| provider.plan_resource(&want, &observed.resource, &observed.scopes, None))
             .unwrap_or_default();
-        let nothing = plan.calls.is_empty();
         // Of the scopes of others that it gets, each has to be theirs still.
         let new = plan.only_creates() && want.exchange_scopes.is_empty();
-        if nothing || new || read == Read::Fresh {
+        let enough = read == Read::Fresh || (new && read == RECENT);
+        if plan.calls.is_empty() || enough {
             return Ok((observed, want, plan));
         }
-        read = Read::Fresh;
+        read = if new { RECENT } else { Read::Fresh };
     }
 }
 

@@ -1,13 +1,13 @@
 //! Passes over an McpServer against a cluster and an authorization server in memory.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use mcp_auth_crds::v1alpha1::McpServer;
 use serde_json::{Value, json};
 
 use super::run;
 use crate::{
-    provider::{Holder, Mark},
+    provider::{Holder, Mark, Read},
     testing::{INSTALLATION, OPERATOR, Stage, exchanged, resource, stage},
 };
 
@@ -173,11 +173,25 @@ fn refusals() -> [(&'static str, Value, &'static str); 3] {
 }
 
 #[tokio::test]
-async fn the_scopes_of_the_whole_realm_are_not_asked_for_to_register_a_server_but_to_change_one() {
+async fn servers_that_come_at_once_are_made_from_one_list_of_scopes() {
     let team = Team::new(&[]).await;
-    team.0.server.fresh_reads();
+    team.0.server.reads();
     assert!(team.pass().await);
-    assert_eq!(team.0.server.fresh_reads(), ["client"], "to read it back");
+    let reads = team.0.server.reads();
+    let read_back = reads.iter().position(|(_, read)| *read == Read::Fresh).unwrap();
+    let scopes = |reads: &[(&str, Read)]| {
+        reads
+            .iter()
+            .rfind(|(what, _)| *what == "scopes")
+            .map(|(_, read)| *read)
+    };
+    let written_on = scopes(&reads[..read_back]);
+    assert_eq!(
+        written_on,
+        Some(Read::Within(Duration::from_secs(1))),
+        "{reads:?}"
+    );
+    assert_ne!(scopes(&reads), Some(Read::Fresh), "one list does for all");
     assert!(team.pass().await);
     assert_eq!(team.0.server.fresh_reads(), [""; 0]);
     for scope in team.0.server.scopes() {
@@ -300,7 +314,7 @@ async fn a_start_forgets_no_answer_without_a_token() {
     ] {
         team.change(NOTES, |notes| notes["spec"]["allowedClients"] = clients);
         team.settle().await;
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         team.settle().await;
         assert_eq!(team.ready(), ready);
     }

@@ -1,6 +1,8 @@
 //! By what an object is found when something else changes: names of what it refers to or wants. Each change would
 //! otherwise mean a look at all objects of a kind.
 
+use std::collections::BTreeSet;
+
 use kube::{Resource, ResourceExt as _};
 use mcp_auth_crds::v1alpha1::{McpClient, McpServer, ObjectReference, TokenExchangePolicy};
 
@@ -29,10 +31,22 @@ fn beside<K: Resource>(object: &K, name: String) -> Name {
     (object.namespace().unwrap_or_default(), name)
 }
 
-/// The servers that a client wants to use.
+/// The servers that a client wants to use, and those that it uses where it was before.
 pub(super) fn wanted_servers(client: &McpClient) -> Vec<Name> {
     let access = client.spec.access.iter();
-    access.map(|entry| named(&entry.server, client)).collect()
+    let wanted: BTreeSet<_> = access.map(|entry| named(&entry.server, client)).collect();
+    let status = client.status.as_ref();
+    let granted = status.iter().flat_map(|status| &status.granted);
+    let previous = status.iter().flat_map(|status| &status.previous);
+    let held = granted.chain(previous.flat_map(|home| &home.granted));
+    let held = held.filter_map(|granted| granted.server.split_once('/'));
+    let held = held.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
+    wanted
+        .into_iter()
+        .chain(held)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 /// The Secret that a client wants.
@@ -146,7 +160,7 @@ mod tests {
         let access = json!([{"server": {"name": "a"}}, {"server": {"namespace": "m", "name": "b"}}]);
         let full = json!({"managed": by_token, "access": access, "secret": {"name": "mine"}});
         let mut full = client(&full);
-        assert_eq!(names(wanted_servers(&full)), ["n/a", "m/b"]);
+        assert_eq!(names(wanted_servers(&full)), ["m/b", "n/a"]);
         assert_eq!(names(wanted_secret(&full)), ["n/mine"]);
         assert_eq!(
             names(wanted_map(&full)),

@@ -3,13 +3,24 @@
 use std::collections::BTreeSet;
 
 use kube::Resource;
-use mcp_auth_crds::v1alpha1::{McpServer, ObjectReference, TokenExchangePolicy};
+use mcp_auth_crds::v1alpha1::{
+    AuthorizationServer, McpClient, McpServer, ObjectReference, TokenExchangePolicy,
+};
+
+use crate::policy::homes::homes;
 
 /// Whether `reference`, written in an object, names `target`.
 pub(super) fn names<K: Resource, T: Resource>(reference: &ObjectReference, from: &K, target: &T) -> bool {
     let own = from.meta().namespace.as_deref().unwrap_or_default();
     Some(reference.name.as_str()) == target.meta().name.as_deref()
         && Some(reference.namespace_or(own)) == target.meta().namespace.as_deref()
+}
+
+/// Whether a client is to be registered at the AuthorizationServer, or still is.
+pub(super) fn is_or_was_at(client: &McpClient, server: &AuthorizationServer) -> bool {
+    let homes = homes(client, false).into_iter();
+    let mut homes = homes.map(|(namespace, name)| (Some(namespace), Some(name)));
+    homes.any(|home| home == (server.metadata.namespace.clone(), server.metadata.name.clone()))
 }
 
 /// Whether it is this server that exchanges by the policy.

@@ -11,6 +11,9 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// How many registrations may wait for their end at a time: the oldest ends at once when there are more.
 const MOST_OLD: usize = 4;
 
+/// How many registrations out of reach are remembered by their numbers.
+const MOST_LEFT: usize = 16;
+
 impl Book {
     /// Takes the newest out.
     fn take_newest(&mut self) -> Option<Entry> {
@@ -65,13 +68,21 @@ impl Book {
 
     /// What an attempt may have left behind cannot be reached, and the next one waits for a while.
     #[must_use]
-    pub fn left_behind(&self, now: Timestamp, why: Option<&str>) -> Self {
-        let left = Self {
+    pub fn left_behind(&self, number: u32, now: Timestamp, why: Option<&str>) -> Self {
+        let mut left = Self {
             intent: None,
-            unreachable: self.unreachable.saturating_add(1),
             ..self.clone()
         };
+        left.leave(number);
         left.failed(now, why)
+    }
+
+    /// The registration of this number cannot be reached any more.
+    fn leave(&mut self, number: u32) {
+        self.unreachable = self.unreachable.saturating_add(1);
+        self.left.push(number);
+        let over = self.left.len().saturating_sub(MOST_LEFT);
+        self.left.drain(..over);
     }
 
     /// An attempt failed in a way that costs something, so that the next one waits: the longer, the more failed.
@@ -97,8 +108,9 @@ impl Book {
     #[must_use]
     pub fn lost(&self, may_exist: bool) -> Self {
         let mut left = self.clone();
-        left.take_newest();
-        left.unreachable = left.unreachable.saturating_add(u32::from(may_exist));
+        if let Some(newest) = left.take_newest().filter(|_| may_exist) {
+            left.leave(newest.begun.number);
+        }
         left
     }
 
@@ -118,10 +130,12 @@ impl Book {
 
     /// An old registration is gone, or cannot be reached (`may_exist`).
     #[must_use]
-    pub fn without(&self, client_id: &str, may_exist: bool) -> Self {
+    pub fn without(&self, gone: &Entry, may_exist: bool) -> Self {
         let mut left = self.clone();
-        left.old.retain(|old| old.entry.client_id != client_id);
-        left.unreachable = left.unreachable.saturating_add(u32::from(may_exist));
+        left.old.retain(|old| old.entry.client_id != gone.client_id);
+        if may_exist {
+            left.leave(gone.begun.number);
+        }
         left
     }
 

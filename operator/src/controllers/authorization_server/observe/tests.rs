@@ -213,3 +213,74 @@ async fn what_a_connection_is_made_from_is_read_again_only_when_it_changed() {
         "{gone:?}"
     );
 }
+
+/// An AuthorizationServer is in use by a client that is to be there, is there, or has not been removed there yet.
+#[tokio::test]
+async fn a_client_that_moved_away_counts_until_it_is_removed() {
+    let home = |name: &str| json!({"namespace": "platform", "name": name});
+    let registered = json!({"authorizationServerRef": home("main"), "issuer": "i"});
+    let elsewhere = json!({"authorizationServerRef": home("next"), "issuer": "n"});
+    let previous = |more: Value| {
+        let mut previous = json!({"authorizationServerRef": home("main"), "issuer": "i", "clientId": "c"});
+        let fields = previous.as_object_mut().unwrap();
+        fields.extend(more.as_object().unwrap().clone());
+        json!({"previous": [previous]})
+    };
+    for (what, reference, status, is_deleted, counts) in [
+        ("it is to be there", "main", Value::Null, false, 1),
+        ("it is elsewhere", "next", json!({}), true, 0),
+        (
+            "it has not moved yet",
+            "next",
+            json!({"registeredAt": registered}),
+            false,
+            1,
+        ),
+        ("it is kept there", "next", previous(json!({})), false, 1),
+        (
+            "its end was not reached",
+            "next",
+            previous(json!({"validUntil": "2020-01-01T00:00:00Z"})),
+            false,
+            1,
+        ),
+        (
+            "it is gone",
+            "next",
+            previous(json!({"tokensUntil": "2099-01-01T00:00:00Z"})),
+            false,
+            0,
+        ),
+        // Of who names it and has something elsewhere that is nothing, unless a grant lets it come.
+        (
+            "it names it in vain",
+            "main",
+            json!({"registeredAt": elsewhere}),
+            true,
+            0,
+        ),
+        ("it names it in vain, and is nowhere", "main", json!({}), true, 0),
+        (
+            "it is there, as was said before",
+            "main",
+            json!({"clientId": "c"}),
+            true,
+            1,
+        ),
+        ("nobody knows yet", "next", Value::Null, false, 0),
+        ("nobody knows yet, and it is to go", "next", Value::Null, true, 1),
+    ] {
+        let client = json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
+            "metadata": {"namespace": "team", "name": "c", "finalizers": ["mcpauth.dev/cleanup"]},
+            "spec": {"authorizationServerRef": home(reference)}, "status": status,
+        });
+        let stage = stage(&[client]).await;
+        let mut server = server("platform", &json!({"secretRef": {"name": "own"}}));
+        if is_deleted {
+            server.metadata.deletion_timestamp =
+                serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        }
+        assert_eq!(referrers(&server, &stage.ctx).clients, counts, "{what}");
+    }
+}

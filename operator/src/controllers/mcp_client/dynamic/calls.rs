@@ -29,14 +29,12 @@ impl Course<'_> {
             Ok(()) => None,
             Err(why) => self.may_exist(entry).await?.then_some(why),
         };
-        self.write(self.book.without(&entry.client_id, left.is_some()))
-            .await?;
-        if let Some(why) = left {
-            let number = entry.begun.number;
-            let said = Said::Unreachable { number, why };
-            self.site.tell(&said, &self.software_id()).await;
-        }
-        Ok(())
+        let said = left.map(|why| Said::Unreachable {
+            number: entry.begun.number,
+            why,
+        });
+        self.note(self.book.without(entry, said.is_some()), said.as_ref())
+            .await
     }
 
     /// Registers: intent, call, answer. Gives when to look again where it is not its turn yet.
@@ -84,12 +82,10 @@ impl Course<'_> {
                     ProviderError::Malformed { why, .. } => (Some(why), Left::AnswerRefused),
                     _ => (None, Left::ReplyLost),
                 };
-                self.write(self.book.left_behind(ctx.now(), why)).await?;
-                let said = Said::Unreachable {
-                    number: intent.number,
-                    why: left,
-                };
-                self.site.tell(&said, &self.software_id()).await;
+                let number = intent.number;
+                let said = Said::Unreachable { number, why: left };
+                self.note(self.book.left_behind(number, ctx.now(), why), Some(&said))
+                    .await?;
                 // What cannot be used is told by the wait for the next attempt.
                 if why.is_some() {
                     Ok(None)

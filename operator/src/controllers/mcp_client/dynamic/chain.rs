@@ -151,7 +151,7 @@ pub(super) fn next(facts: &Facts<'_>) -> Step {
 fn reply_lost(facts: &Facts<'_>) -> Option<Step> {
     let number = facts.book.intent.as_ref()?.number;
     let why = Left::ReplyLost;
-    let book = facts.book.left_behind(facts.wishes.now, None);
+    let book = facts.book.left_behind(number, facts.wishes.now, None);
     Some(Step::Note(
         Box::new(book),
         Some(Said::Unreachable { number, why }),
@@ -178,12 +178,13 @@ fn unwanted(facts: &Facts<'_>) -> Option<Step> {
 fn taken(facts: &Facts<'_>) -> Option<Step> {
     let newest = facts.book.newest().filter(|_| facts.is_taken)?;
     let refusal = "it gave a client_id that another client has";
+    let number = newest.begun.number;
     let book = facts
         .book
         .lost(false)
-        .left_behind(facts.wishes.now, Some(refusal));
+        .left_behind(number, facts.wishes.now, Some(refusal));
     let said = Said::Unreachable {
-        number: newest.begun.number,
+        number,
         why: Left::AnswerRefused,
     };
     Some(Step::Note(Box::new(book), Some(said)))

@@ -100,12 +100,14 @@ fn pauses_grow_and_end() {
     let mut book = Book::default();
     let mut last = 0;
     for failures in 1..30 {
-        book = book.left_behind(at(0), None);
+        book = book.left_behind(failures, at(0), None);
         let pause = book.not_before.unwrap().as_second();
         assert!(pause >= last && pause <= 3600, "{failures}: {pause}");
         last = pause;
     }
     assert_eq!((last, book.unreachable), (3600, 29));
+    let newest: Vec<u32> = (14..30).collect();
+    assert_eq!(book.left, newest);
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl World {
                 }
                 if !killed {
                     let left = self.clients.contains_key(&entry.begun.number);
-                    self.book = self.book.without(&entry.client_id, left);
+                    self.book = self.book.without(&entry, left);
                 }
             }
             Step::Register(reason) => {

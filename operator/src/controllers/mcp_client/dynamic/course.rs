@@ -6,20 +6,23 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{
     Site,
-    chain::{self, Facts, Seen, Step, Want},
+    chain::{self, Facts, Said, Seen, Step, Want},
     desired, keeping, status,
 };
 use crate::{
     controllers::{
         halt::Halt,
         home,
-        mcp_client::{desired::Granted, registration::Registration, rotation::Rotation, status::Progress},
+        mcp_client::{
+            desired::Granted, migration, registration::Registration, rotation::Rotation, status::Progress,
+        },
         pass::Next,
         settle::READ_BACK,
     },
     credential::{
         self,
         book::{Book, Entry},
+        homes::{Parked, Place},
     },
     policy::names,
     provider::{ClientSpec, Mark, ProviderError, registration::Asked},
@@ -40,6 +43,10 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Course<'a> {
     pub(super) site: Site<'a>,
     mark: Mark,
+    /// Where it is.
+    place: Place,
+    /// The client left it.
+    is_left: bool,
     pub(super) book: Book,
     pub(super) seen: Seen,
     pub(super) is_handed_over: bool,
@@ -51,10 +58,34 @@ impl<'a> Course<'a> {
     /// Begins with what is in the journal.
     pub(super) async fn open(site: Site<'a>) -> Result<Self, Halt> {
         let mark = home::mark(site.client, &site.ctx.installation);
+        let place = migration::place(site.client, site.server, site.connection);
+        let mut book = keeping::read(site.ctx, &mark, &place).await?;
+        book.homes.here.get_or_insert_with(|| place.clone());
         Ok(Self {
-            book: keeping::read(site.ctx, &mark).await?,
+            book,
             site,
             mark,
+            place,
+            is_left: false,
+            seen: Seen::Nothing,
+            is_handed_over: false,
+            deferred: None,
+        })
+    }
+
+    /// Begins with what the journal says of a place that the client left.
+    pub(super) fn open_parked(site: Site<'a>, parked: &Parked) -> Result<Self, Halt> {
+        let book = if parked.page.is_empty() {
+            Book::default()
+        } else {
+            parked.page.read().map_err(kube::Error::SerdeError)?
+        };
+        Ok(Self {
+            book,
+            site,
+            mark: home::mark(site.client, &site.ctx.installation),
+            place: parked.place.clone(),
+            is_left: true,
             seen: Seen::Nothing,
             is_handed_over: false,
             deferred: None,
@@ -88,11 +119,8 @@ impl<'a> Course<'a> {
             self.report(wanted, progress);
             match (step, wanted) {
                 (Step::Note(book, said), _) => {
-                    self.write(*book).await?;
+                    self.note(*book, said.as_ref()).await?;
                     self.seen = Seen::Nothing;
-                    if let Some(said) = said {
-                        self.site.tell(&said, &self.software_id()).await;
-                    }
                 }
                 (Step::Remove(entry), _) => self.remove(&entry).await?,
                 (Step::Register(reason), Some(wanted)) => {
@@ -151,7 +179,11 @@ impl<'a> Course<'a> {
     fn report(&self, wanted: Option<&Wanted<'_>>, progress: &mut Progress) {
         let Some(wanted) = wanted else { return };
         let now = self.site.ctx.now();
-        let before = self.site.client.status.as_ref();
+        // What it was called elsewhere, it was never called here.
+        let before = self.site.client.status.as_ref().filter(|status| {
+            let home = status.registered_at.as_ref();
+            home.is_none_or(|home| home.issuer == self.place.issuer && status.registration.is_some())
+        });
         progress.registration(status::registration(&self.book, before, now));
         if self.book.newest().is_some_and(|newest| newest.secret.is_some()) {
             progress.rotation(wanted.rotation, &self.book.view(), self.site.ctx.now());
@@ -163,10 +195,36 @@ impl<'a> Course<'a> {
     }
 
     pub(super) async fn write(&mut self, book: Book) -> Result<(), Halt> {
-        if book != self.book {
-            self.book = keeping::write(self.site.ctx, &self.mark, &book).await?;
+        if book == self.book {
+            return Ok(());
+        }
+        if self.is_left {
+            migration::note(self.site.client, &self.place, &book, self.site.ctx).await?;
+            self.book = book;
+        } else {
+            self.book = keeping::write(self.site.ctx, &self.mark, &self.book, &book).await?;
         }
         Ok(())
+    }
+
+    /// The same, and tells people. That comes first: once it is in the journal nothing would remind a process that died in
+    /// between.
+    pub(super) async fn note(&mut self, book: Book, said: Option<&Said>) -> Result<(), Halt> {
+        if let Some(said) = said {
+            self.site.tell(said, &self.software_id()).await;
+        }
+        self.write(book).await?;
+        if let Some(Said::Unreachable { why, .. }) = said {
+            self.site.ctx.metrics.registration_unreachable(why.as_str());
+        }
+        Ok(())
+    }
+
+    /// Says once more what is left, when nobody will be able to ask the client any more.
+    pub(super) async fn farewell(&self) {
+        if let Some(note) = status::farewell(&self.book, &self.software_id()) {
+            self.site.tell_of(status::UNREACHABLE, note).await;
+        }
     }
 
     /// Changes the newest registration in the journal.
@@ -242,6 +300,7 @@ impl<'a> Course<'a> {
         let registration = Registration {
             client: site.client,
             connection: site.connection,
+            place: &self.place,
             want: &spec,
             access: wanted.access,
             rotation: wanted.rotation,

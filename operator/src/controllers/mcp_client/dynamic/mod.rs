@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A rotation is a second registration, and the old one is removed after the overlap: few servers replace a secret, and none
-//! says when the old one ends. A change of issuer would be the same: what is registered belongs to its issuer.
+//! says when the old one ends. What is registered belongs to its issuer: a client that moves leaves its journal behind.
 //!
 //! What no such protocol can give is bounded, counted and named instead: a lost answer leaves one registration that nobody
 //! can reach, and so does a server that lets nobody remove what was registered.
@@ -32,7 +32,7 @@ use mcp_auth_crds::{
 
 use self::course::{Course, Wanted};
 use super::{
-    desired as common, observe,
+    desired as common, migration, observe,
     rotation::Rotation,
     status::{Progress, SUSPENDED},
 };
@@ -45,6 +45,7 @@ use crate::{
         home,
         pass::{self, Next},
     },
+    credential::homes::Parked,
     metrics::Kind,
     policy::{external, grants::Tenant},
     provider::{ObservedScopes, Provider, registration::Registrar},
@@ -68,6 +69,7 @@ impl Site<'_> {
         self,
         managed: &ManagedClient,
         tenant: Tenant<'_>,
+        is_home: bool,
         progress: &mut Progress,
     ) -> Result<Next, Halt> {
         let (client, ctx) = (self.client, self.ctx);
@@ -91,7 +93,9 @@ impl Site<'_> {
         if let Some(halt) = common::held_back(client, &access).or_else(|| rotation.refusal()) {
             if !course.loses(&spec, &rotation) {
                 course.tidy().await?;
-                progress.held_back(client, &access);
+                if is_home {
+                    progress.held_back(client, &access);
+                }
                 return Err(halt);
             }
             // What takes something away does not wait.
@@ -99,6 +103,10 @@ impl Site<'_> {
         }
         progress.accepted();
         ctx.cluster.add_finalizer(client).await?;
+        let place = migration::place(client, self.server, self.connection);
+        if migration::arrive(client, &place, ctx).await? {
+            course = Course::open(self).await?;
+        }
         let wanted = Wanted {
             spec: &spec,
             asked: &asked,
@@ -112,6 +120,22 @@ impl Site<'_> {
     pub(super) async fn end(self) -> Result<(), Halt> {
         let mut course = Course::open(self).await?;
         course.follow(None, &mut Progress::default()).await.map(drop)
+    }
+
+    /// The same of what is registered where the client was before, which is forgotten then.
+    pub(super) async fn end_parked(self, parked: &Parked) -> Result<(), Halt> {
+        let mut course = Course::open_parked(self, parked)?;
+        course.follow(None, &mut Progress::default()).await?;
+        course.farewell().await;
+        Ok(())
+    }
+
+    /// The same for a client that is being deleted, whose status and journal go too.
+    pub(super) async fn end_for_good(self) -> Result<(), Halt> {
+        let mut course = Course::open(self).await?;
+        course.follow(None, &mut Progress::default()).await?;
+        course.farewell().await;
+        Ok(())
     }
 
     /// The scopes of a server that somebody else has made, once the server is accepted: one that is refused must lend no
@@ -169,19 +193,27 @@ impl Site<'_> {
     }
 
     fn issuer_of(self, client: &McpClient) -> Option<String> {
+        let home = client
+            .status
+            .as_ref()
+            .and_then(|status| status.registered_at.as_ref());
+        if let Some(home) = home {
+            return Some(home.issuer.clone());
+        }
         let namespace = client.namespace().unwrap_or_default();
         let reference = &client.spec.authorization_server_ref;
         let server = home::authorization_server(self.ctx, reference, &namespace);
         server.ok().map(|server| server.spec.issuer.clone())
     }
 
-    /// Tells people, and counts what cannot be reached any more.
+    /// Tells people.
     async fn tell(self, said: &chain::Said, software_id: &str) {
-        use kube::runtime::events::EventType;
-        if let chain::Said::Unreachable { why, .. } = said {
-            self.ctx.metrics.registration_unreachable(why.as_str());
-        }
         let (reason, note) = status::event(said, software_id);
+        self.tell_of(reason, note).await;
+    }
+
+    async fn tell_of(self, reason: &'static str, note: String) {
+        use kube::runtime::events::EventType;
         tracing::warn!("{note}");
         if is_deleting(self.client) {
             let note = format!("McpClient {}: {note}", pass::key(self.client));

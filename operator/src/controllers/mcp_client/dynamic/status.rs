@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The reason of an Event about a registration that nobody can reach any more.
-const UNREACHABLE: &str = "RegistrationUnreachable";
+pub(super) const UNREACHABLE: &str = "RegistrationUnreachable";
 /// The reason of an Event about a registration that the authorization server does not know any more.
 const GONE: &str = "RegistrationGone";
 /// The reason of an Event about a registration that must not be used.
@@ -69,7 +69,21 @@ pub(super) fn registration(
         secret_expires: of(|entry| entry.secret_expires.map(|time| time.to_string())),
         previous: previous(book, status, now),
         unreachable: Some(i64::from(book.unreachable)).filter(|count| *count > 0),
+        unreachable_numbers: book.left.iter().map(|number| i64::from(*number)).collect(),
     }
+}
+
+/// What is left of a client that is gone, if anything is.
+pub(super) fn farewell(book: &Book, software_id: &str) -> Option<String> {
+    if book.unreachable == 0 {
+        return None;
+    }
+    let count = book.unreachable;
+    let numbers: Vec<_> = book.left.iter().map(u32::to_string).collect();
+    Some(format!(
+        "The client is deleted, and registrations of it may be left at the authorization server that nobody can reach ({count}, the last of them with software_id {software_id} and software_version {}). Its administrator can remove them",
+        numbers.join(", ")
+    ))
 }
 
 /// Why the client is not registered yet.

@@ -26,7 +26,9 @@ impl Stage {
         let clients = self.server.clients();
         assert!(clients[ID].spec.contains("system:serviceaccount:team:robot"));
         assert!(self.cluster.get(SECRET).is_none(), "there is nothing secret");
-        assert!(self.cluster.get(&journal_path()).is_none());
+        for key in ["current", "pending"] {
+            assert_eq!(self.value(&journal_path(), key), None, "{key}");
+        }
         let map = self.cluster.get(MAP).unwrap();
         for (key, value) in [
             ("client-id", ID),

@@ -1,5 +1,6 @@
 //! Passes over a client at a server at which one can only register.
 
+mod deaths;
 mod trouble;
 
 use std::time::Duration;
@@ -63,6 +64,12 @@ impl Registering {
         self.stage.cluster.put(next);
     }
 
+    fn delete(&self) {
+        let mut deleted = self.stage.cluster.get(CLIENT).unwrap();
+        deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        self.stage.cluster.put(deleted);
+    }
+
     /// Passes until nothing is written any more; the pauses between attempts pass too.
     async fn settle(&self) {
         for _ in 0..20 {
@@ -93,6 +100,22 @@ impl Registering {
 
     fn unreachable(&self) -> usize {
         usize::try_from(self.book()["unreachable"].as_u64().unwrap_or_default()).unwrap()
+    }
+
+    /// The numbers of what cannot be reached.
+    fn left(&self) -> Vec<u64> {
+        let left = self.book()["left"].as_array().cloned().unwrap_or_default();
+        left.iter().filter_map(Value::as_u64).collect()
+    }
+
+    /// Whether an Event names the registration of this number.
+    fn is_told(&self, number: u64) -> bool {
+        let named = format!("software_id {ID}, software_version {number})");
+        self.stage
+            .cluster
+            .notes()
+            .iter()
+            .any(|note| note.contains(&named))
     }
 
     fn workload(&self) -> (String, String) {
@@ -127,6 +150,10 @@ impl Registering {
             left <= self.unreachable(),
             "{what}: {left} are left, and not all are counted"
         );
+        assert_eq!(self.left().len(), self.unreachable(), "{what}");
+        for number in self.left() {
+            assert!(self.is_told(number), "{what}: nobody was told of {number}");
+        }
         assert_eq!(self.stage.ready(), ("True".into(), "Ready".into()), "{what}");
     }
 }
@@ -175,79 +202,6 @@ const CHANGES: [Change; 4] = [
         registering.put(&managed, &json!({}));
     }),
 ];
-
-/// Killed at every write in turn, of creation and of each change: afterwards the credential works, there is one client that
-/// is known, and what is left besides is counted. At most one is, and only where an answer did not get into the journal.
-#[tokio::test]
-async fn killed_at_any_write_it_converges_and_counts_what_it_left() {
-    let mut points = 0;
-    for change in std::iter::once(None).chain(CHANGES.map(Some)) {
-        for death in 0.. {
-            let mut registering = registering().await;
-            let name = change.map_or("created", |(name, _)| name);
-            if let Some((_, change)) = change {
-                registering.settle().await;
-                change(&registering);
-            }
-            registering.stage.writes.die_after(death);
-            let lived = registering.stage.pass().await;
-            let had = registering.works();
-            assert!(
-                had || change.is_none() || name == "revoked",
-                "{name} {death}: {}",
-                registering.book()
-            );
-            registering.stage.writes.live();
-            registering.stage.restart().await;
-            registering.connect();
-            registering.rest().await;
-            let what = format!("{name}, death at {death}");
-            registering.check(&what);
-            let count = registering.unreachable();
-            assert!(count <= 1, "{what}: {count}");
-            assert!(!lived || count == 0, "{what}: nothing was lost");
-            if lived {
-                break;
-            }
-            points += 1;
-        }
-    }
-    assert!(points >= 20, "only {points} points of death were found");
-}
-
-/// Killed at every write of its end: nothing is left.
-#[tokio::test]
-async fn killed_at_any_write_of_its_end_nothing_is_left() {
-    let mut points = 0;
-    for death in 0.. {
-        let mut registering = registering().await;
-        registering.settle().await;
-        let mut deleted = registering.stage.cluster.get(CLIENT).unwrap();
-        deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        registering.stage.cluster.put(deleted);
-        registering.stage.writes.die_after(death);
-        let lived = registering.stage.pass().await;
-        registering.stage.writes.live();
-        registering.stage.restart().await;
-        registering.connect();
-        for _ in 0..5 {
-            registering.stage.pass().await;
-        }
-        assert_eq!(registering.server.clients().len(), 0, "death at {death}");
-        assert!(
-            registering.stage.cluster.get(&journal_path()).is_none(),
-            "death at {death}"
-        );
-        let left = registering.stage.cluster.get(CLIENT);
-        let finalizers = left.map(|left| left["metadata"]["finalizers"].clone());
-        assert!(finalizers.is_none_or(|left| left.as_array().is_none_or(Vec::is_empty)));
-        if lived {
-            break;
-        }
-        points += 1;
-    }
-    assert!(points >= 3, "only {points} points of death were found");
-}
 
 #[tokio::test]
 async fn the_old_one_works_for_the_overlap_and_a_revoked_one_does_not() {

@@ -13,7 +13,7 @@ use crate::{cluster::is_deleting, watch::Touch};
 /// What one subscriber last saw of each AuthorizationServer. Its status counts who refers to it, so it is touched with
 /// each of them that comes or goes: if that woke all the others, every new one would cost a pass of each.
 #[derive(Debug, Default)]
-pub(super) struct Homes(HashMap<ObjectRef<AuthorizationServer>, Face>);
+pub(super) struct Faces(HashMap<ObjectRef<AuthorizationServer>, Face>);
 
 /// What is read of an AuthorizationServer by passes over other objects. Of conditions, messages name what only people
 /// need, and times change with the rest.
@@ -29,7 +29,7 @@ struct Face {
     trust: Option<ServiceAccountTrust>,
 }
 
-impl Homes {
+impl Faces {
     /// Whether the touch is news for those who refer to the AuthorizationServer.
     pub(super) fn is_news(&mut self, touch: &Touch<AuthorizationServer>) -> bool {
         let server = ObjectRef::from_obj(&*touch.object);
@@ -143,22 +143,22 @@ mod tests {
             ("its coming end", deleting, true),
         ];
         for (what, after, news) in cases {
-            let mut homes = Homes::default();
-            assert!(homes.is_news(&touch(server(), false)), "never seen");
-            assert_eq!(homes.is_news(&touch(after.clone(), false)), news, "{what}");
-            assert!(!homes.is_news(&touch(after, false)), "{what}, again");
+            let mut faces = Faces::default();
+            assert!(faces.is_news(&touch(server(), false)), "never seen");
+            assert_eq!(faces.is_news(&touch(after.clone(), false)), news, "{what}");
+            assert!(!faces.is_news(&touch(after, false)), "{what}, again");
         }
     }
 
     #[test]
     fn its_end_and_its_return_wake_all() {
-        let mut homes = Homes::default();
+        let mut faces = Faces::default();
         for deleted in [false, true, false] {
-            assert!(homes.is_news(&touch(server(), deleted)), "{deleted}");
+            assert!(faces.is_news(&touch(server(), deleted)), "{deleted}");
         }
         let mut other = server();
         other["metadata"]["name"] = json!("other");
-        assert!(homes.is_news(&touch(other, false)), "each by itself");
-        assert!(!homes.is_news(&touch(server(), false)));
+        assert!(faces.is_news(&touch(other, false)), "each by itself");
+        assert!(!faces.is_news(&touch(server(), false)));
     }
 }

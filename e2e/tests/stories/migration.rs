@@ -1,0 +1,29 @@
+//! Clients that move from one authorization server to another while workloads use them.
+
+mod killed;
+mod moves;
+mod scene;
+mod standing;
+mod workload;
+
+use mcp_auth_e2e::runner::Story;
+
+pub(crate) fn stories() -> Vec<Story> {
+    vec![
+        Story::new(
+            "migration::nobody_is_refused_from_realm_to_realm",
+            moves::from_realm_to_realm,
+        ),
+        Story::new(
+            "migration::to_one_that_offers_registration_only_and_back",
+            moves::to_registration_and_back,
+        ),
+        Story::new("migration::changed_back_in_the_middle", standing::changed_back),
+        Story::new("migration::the_new_one_is_away_or_refuses", standing::away),
+        Story::new(
+            "migration::deleted_in_the_middle_it_leaves_nothing",
+            standing::deleted,
+        ),
+        Story::new("migration::killed_at_each_write", killed::at_each_write),
+    ]
+}

@@ -47,6 +47,7 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::alone("auth0::provider_delete", |_| conformance::delete()),
         Story::alone("auth0::provider_conflict", |_| conformance::conflict()),
         Story::alone("auth0::provider_permissions", |_| conformance::permissions()),
+        Story::alone("auth0::provider_actions", |_| conformance::actions()),
         Story::alone("auth0::provider_full", |_| conformance::full()),
         Story::alone("auth0::provider_kinds", |_| conformance::kinds()),
         Story::alone("auth0::provider_half_failed", |_| trouble::half_failed()),

@@ -270,7 +270,7 @@ pub(super) async fn permissions() -> anyhow::Result<()> {
     ]);
     let missing = scene.tenant.check_access().await?.missing;
     ensure!(
-        missing.contains(&"create:resource_servers (for MCP servers)".to_owned()) && missing.len() == 14,
+        missing.contains(&"create:resource_servers (for MCP servers)".to_owned()) && missing.len() == 18,
         "{missing:?}"
     );
     let plan = scene.resource_plan(&orders(), Read::Fresh).await?;
@@ -281,8 +281,60 @@ pub(super) async fn permissions() -> anyhow::Result<()> {
     };
     ensure!(refused == Err(expected), "{refused:?}");
     scene.auth0.give_operator(&[]);
-    ensure!(scene.tenant.check_access().await?.missing.len() == 18);
+    ensure!(scene.tenant.check_access().await?.missing.len() == 22);
     Ok(())
+}
+
+/// A server that exchanges by an action of the tenant has a profile for it, while it may; those of others stay.
+pub(super) async fn actions() -> anyhow::Result<()> {
+    let mut scene = Scene::new().await?;
+    let dashboard = scene.auth0.dashboard();
+    let action = json!({"name": "swap", "code": "exports.onExecuteCustomTokenExchange = async () => {};",
+        "runtime": "node22", "supported_triggers": [{"id": "custom-token-exchange", "version": "v1"}]});
+    let action = dashboard.post("actions/actions", action).await?;
+    let path = format!("actions/actions/{}", text(&action, "id"));
+    let mut want = orders();
+    want.exchange_actions.names = set(&["swap"]);
+    want.exchange_actions.only = true;
+    scene.put_resource(&want, REMEMBERED).await?;
+    let profiles = |scene: &Scene| scene.remains("token_exchange_profiles");
+    ensure!(profiles(&scene).is_empty(), "nothing is deployed");
+
+    dashboard.get(&path).await?;
+    dashboard.post(&format!("{path}/deploy"), json!({})).await?;
+    let foreign = json!({"name": "theirs", "subject_token_type": "urn:acme:legacy", "action_id": action["id"],
+        "type": "custom_authentication"});
+    dashboard.post("token-exchange-profiles", foreign).await?;
+    scene.put_resource(&want, Read::Fresh).await?;
+    let ours = |scene: &Scene| -> Vec<Value> {
+        let mut all = profiles(scene);
+        all.retain(|profile| text(profile, "name") != "theirs");
+        all
+    };
+    let [profile] = &ours(&scene)[..] else {
+        anyhow::bail!("{:?}", profiles(&scene));
+    };
+    let observed = scene.tenant.observe_resource(ORDERS, REMEMBERED).await?;
+    let in_force = scene.tenant.exchange_actions(&want.mark, &observed);
+    ensure!(in_force["swap"] == text(profile, "id"), "{in_force:?}");
+
+    // Somebody takes it away: it is made again.
+    dashboard
+        .delete(&format!("token-exchange-profiles/{}", text(profile, "id")))
+        .await?;
+    scene.put_resource(&want, Read::Fresh).await?;
+    ensure!(ours(&scene).len() == 1);
+    // Nor is it forgotten over a restart.
+    scene.restart().await?;
+    scene.put_resource(&orders(), Read::Fresh).await?;
+    ensure!(ours(&scene).is_empty(), "{:?}", profiles(&scene));
+    scene.put_resource(&want, Read::Fresh).await?;
+    let observed = scene.tenant.observe_resource(ORDERS, Read::Fresh).await?;
+    let scopes = scene.tenant.observe_scopes(REMEMBERED).await?;
+    let removal = scene.tenant.plan_resource_removal(&want.mark, &observed, &scopes);
+    scene.tenant.execute(&removal).await?;
+    ensure!(ours(&scene).is_empty() && profiles(&scene).len() == 1);
+    scene.is_others_untouched()
 }
 
 /// A tenant that holds no more says so, which is no matter of permissions.

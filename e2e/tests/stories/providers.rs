@@ -121,7 +121,7 @@ fn auth0(row: Row) -> Cell {
         ]),
         Row::Revoke => Shown(&["auth0::provider_revoke"]),
         Row::Delete => Shown(&["auth0::provider_delete", "auth0::operator_samples"]),
-        Row::Conflict => Shown(&["auth0::provider_conflict"]),
+        Row::Conflict => Shown(&["auth0::provider_conflict", "auth0::provider_self_registered"]),
         Row::Permissions => Shown(&["auth0::provider_permissions", "auth0::operator_lacks_scopes"]),
         Row::RateLimited => Shown(&["auth0::provider_rate_limited"]),
         Row::Paged => Shown(&["auth0::provider_pages"]),

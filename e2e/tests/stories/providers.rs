@@ -130,6 +130,7 @@ fn auth0(row: Row) -> Cell {
         Row::HalfFailed => Shown(&[
             "auth0::provider_half_failed",
             "auth0::operator_is_killed_at_every_write",
+            "crashes::at_any_write_at_the_stand_in_for_auth0",
         ]),
     }
 }

@@ -19,7 +19,7 @@ use mcp_auth_e2e::{runner::Story, world::World};
 use method::AuthMethod;
 use registered::Registered;
 use scene::Scene;
-use tenant::Tenant;
+use tenant::{By, Tenant};
 
 /// The sample that is tried unless another is asked for.
 const SEED: u64 = 1;
@@ -67,5 +67,6 @@ async fn at_any_call(world: Arc<World>) -> anyhow::Result<()> {
 }
 
 async fn at_auth0(world: Arc<World>) -> anyhow::Result<()> {
-    matrix::with_each::<Tenant>(&world, &[AuthMethod::ClientSecret, AuthMethod::PrivateKeyJwt]).await
+    let kinds = [By(AuthMethod::ClientSecret), By(AuthMethod::PrivateKeyJwt)];
+    matrix::with_each::<Tenant>(&world, &kinds).await
 }

@@ -1,6 +1,6 @@
 //! Clients at the stand-in for Auth0, which chooses their ids and has room for one secret of each.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use anyhow::{Context as _, ensure};
 use mcp_auth_e2e::{
@@ -32,6 +32,16 @@ use crate::{
 /// What the operator makes there for a client.
 const MADE: [&str; 2] = ["clients", "client_grants"];
 
+/// Clients that authenticate in this way.
+#[derive(Clone, Copy)]
+pub(super) struct By(pub(super) AuthMethod);
+
+impl fmt::Display for By {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} at the stand-in for Auth0", self.0)
+    }
+}
+
 /// The parts, and what there was before any client.
 pub(super) struct Tenant {
     rig: Rig,
@@ -42,11 +52,11 @@ pub(super) struct Tenant {
 }
 
 impl Stage for Tenant {
-    type Kind = AuthMethod;
+    type Kind = By;
     /// The credential.
     type Known = Option<String>;
 
-    async fn start(world: &Arc<World>, name: &str, method: AuthMethod) -> anyhow::Result<Self> {
+    async fn start(world: &Arc<World>, name: &str, By(method): By) -> anyhow::Result<Self> {
         let env = StoryEnv::new(world, name).await?;
         let (auth0, proxy) = tenant(world).await?;
         set_for_mcp(&auth0).await?;
@@ -68,7 +78,7 @@ impl Stage for Tenant {
         })
     }
 
-    fn word(method: AuthMethod) -> &'static str {
+    fn word(By(method): By) -> &'static str {
         match method {
             AuthMethod::PrivateKeyJwt => "tenant-key",
             _ => "tenant",

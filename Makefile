@@ -8,10 +8,10 @@ CACHE := $(or $(MCP_AUTH_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mcp-auth-
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo test test-long crds lint unit fuzz stories bench-gate bench-operator
+.PHONY: help demo test test-long test-auth0 crds lint unit fuzz stories bench-gate bench-operator
 
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
 
 demo: ## The main job on a real API server and a real Keycloak; ONCE=1 ends with a verdict instead of staying up
 	@echo "==> building the operator, the gate and the demo (a few minutes the first time)"
@@ -24,6 +24,11 @@ test: ## Lint, unit tests, generated files, and the stories on real parts
 test-long: export LONG = 1
 test-long: export PROPTEST_CASES = 4096
 test-long: test ## The same at full length: longer outages and pauses, more objects, more random cases
+
+test-auth0: ## What the table asks of Auth0, at a live tenant: that of AUTH0_DOMAIN, AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET
+	@[[ -n "$${AUTH0_DOMAIN:-}" && -n "$${AUTH0_CLIENT_ID:-}" && -n "$${AUTH0_CLIENT_SECRET:-}" ]] || { \
+	  echo "test-auth0 wants AUTH0_DOMAIN (as example.eu.auth0.com), AUTH0_CLIENT_ID and AUTH0_CLIENT_SECRET of an application as in docs/auth0.md, in a tenant for tests" >&2; exit 1; }
+	AUTH0_LIVE=1 cargo test -p mcp-auth-e2e --test stories -- --test-threads 1
 
 lint: $(CARGO_DENY) ## Format, clippy, and bans, licences and sources of dependencies
 	@echo "==> lint"

@@ -54,6 +54,7 @@ mod management;
 mod metadata;
 mod pages;
 mod registration;
+mod remote;
 mod resource_servers;
 mod roles;
 mod routes;
@@ -100,6 +101,7 @@ use crate::pki::Authority;
 pub use actions::{Event, Rule, Verdict};
 pub use dashboard::Dashboard;
 pub use limits::{Entity, Rate};
+pub use remote::{Remote, bears};
 
 /// A tenant. It ends when it is dropped.
 pub struct Auth0 {

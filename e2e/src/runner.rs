@@ -45,6 +45,8 @@ enum Run {
     OnNode(Box<dyn FnOnce(Arc<World>) -> Running + Send>),
     /// A folder, and what it starts by itself.
     Alone(Box<dyn FnOnce(Arc<RunFolder>) -> Running + Send>),
+    /// It does not run, for this reason.
+    Not(&'static str),
 }
 
 /// The same, without the story.
@@ -53,6 +55,7 @@ enum Needs {
     World,
     Node,
     Folder,
+    Nothing,
 }
 
 impl Story {
@@ -90,6 +93,14 @@ impl Story {
         }
     }
 
+    /// One that cannot be shown on what this run stands on: it is told with the reason, and counted as skipped.
+    pub fn not_here(name: &'static str, why: &'static str) -> Self {
+        Self {
+            name,
+            run: Run::Not(why),
+        }
+    }
+
     /// What it is called.
     pub fn name(&self) -> &'static str {
         self.name
@@ -100,6 +111,7 @@ impl Story {
             Run::InWorld(_) => Needs::World,
             Run::OnNode(_) => Needs::Node,
             Run::Alone(_) => Needs::Folder,
+            Run::Not(_) => Needs::Nothing,
         }
     }
 }
@@ -215,6 +227,9 @@ fn trial(story: Story, shared: Arc<Shared>, runtime: Handle) -> Trial {
         if let (Run::OnNode(_), Some(problem)) = (&story.run, shared.no_node.get()) {
             return Ok(Completion::ignored_with(problem));
         }
+        if let Run::Not(why) = story.run {
+            return Ok(Completion::ignored_with(why));
+        }
         let began = Instant::now();
         // Started on the runtime, so that a story may do so too before it first waits.
         let outcome = runtime.block_on(async {
@@ -223,6 +238,7 @@ fn trial(story: Story, shared: Arc<Shared>, runtime: Handle) -> Trial {
                     run(Arc::clone(shared.world.get().context("there is no world")?))
                 }
                 Run::Alone(run) => run(Arc::clone(shared.folder.get().context("there is no folder")?)),
+                Run::Not(why) => anyhow::bail!("{why}"),
             };
             anyhow::Ok(tokio::time::timeout(story_timeout(), running).await)
         });

@@ -1,9 +1,12 @@
 //! The stand-in for Auth0, in front of programs that others made and that know the real one, and in front of our provider as
 //! a library: every call that it makes.
 
+mod actions;
 mod conformance;
 mod credentials;
-mod operator;
+pub(crate) mod live;
+pub(crate) mod operator;
+pub(crate) mod others;
 mod scene;
 mod trouble;
 
@@ -35,27 +38,11 @@ const PASSWORD: &str = "correct horse battery staple";
 pub(crate) fn stories() -> Vec<Story> {
     let mut stories = vec![
         Story::alone("auth0::the_typescript_sdk_signs_in_and_steps_up", sdk),
-        Story::alone("auth0::provider_create", |_| conformance::create()),
-        Story::alone("auth0::provider_adopt", |_| conformance::adopt()),
-        Story::alone("auth0::provider_drift", |_| conformance::drift()),
-        Story::alone("auth0::provider_rotate", |_| credentials::rotate()),
-        Story::alone("auth0::provider_rotate_keys", |_| credentials::rotate_keys()),
-        Story::alone("auth0::provider_sign_in_with_a_key", |_| {
-            credentials::sign_in_with_a_key()
+        Story::alone("auth0::what_runs_at_a_live_tenant_leaves_it_as_it_was", |_| {
+            live::leaves_a_tenant_as_it_was()
         }),
-        Story::alone("auth0::provider_revoke", |_| conformance::revoke()),
-        Story::alone("auth0::provider_delete", |_| conformance::delete()),
-        Story::alone("auth0::provider_conflict", |_| conformance::conflict()),
-        Story::alone("auth0::provider_permissions", |_| conformance::permissions()),
-        Story::alone("auth0::provider_actions", |_| conformance::actions()),
-        Story::alone("auth0::provider_full", |_| conformance::full()),
-        Story::alone("auth0::provider_kinds", |_| conformance::kinds()),
-        Story::alone("auth0::provider_half_failed", |_| trouble::half_failed()),
-        Story::alone("auth0::provider_rate_limited", |_| trouble::rate_limited()),
-        Story::alone("auth0::provider_unknown_fields", |_| trouble::unknown_fields()),
-        Story::alone("auth0::provider_slow", |_| trouble::slow()),
-        Story::alone("auth0::provider_pages", |_| trouble::pages()),
     ];
+    stories.extend(live::column(None));
     stories.extend(operator::stories());
     stories
 }

@@ -8,6 +8,7 @@ mod rig;
 mod scene;
 mod shut_out;
 mod steps;
+mod tenant;
 mod trials;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use mcp_auth_e2e::{runner::Story, world::World};
 use method::AuthMethod;
 use registered::Registered;
 use scene::Scene;
+use tenant::{By, Tenant};
 
 /// The sample that is tried unless another is asked for.
 const SEED: u64 = 1;
@@ -26,6 +28,7 @@ pub(crate) fn stories() -> Vec<Story> {
     vec![
         Story::new("crashes::at_any_write_in_the_life_of_a_client", at_any_write),
         Story::new("crashes::at_any_call_in_the_life_of_a_registration", at_any_call),
+        Story::new("crashes::at_any_write_at_the_stand_in_for_auth0", at_auth0),
         Story::new(
             "crashes::frozen_in_a_rotation_that_another_finishes",
             frozen::in_a_rotation,
@@ -61,4 +64,9 @@ async fn at_any_write(world: Arc<World>) -> anyhow::Result<()> {
 
 async fn at_any_call(world: Arc<World>) -> anyhow::Result<()> {
     matrix::with_each::<Registered>(&world, &registered::Kind::ALL).await
+}
+
+async fn at_auth0(world: Arc<World>) -> anyhow::Result<()> {
+    let kinds = [By(AuthMethod::ClientSecret), By(AuthMethod::PrivateKeyJwt)];
+    matrix::with_each::<Tenant>(&world, &kinds).await
 }

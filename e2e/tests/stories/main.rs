@@ -46,7 +46,10 @@ mod users;
 
 use std::process::ExitCode;
 
-use mcp_auth_e2e::runner::{self, Story};
+use mcp_auth_e2e::{
+    progress,
+    runner::{self, Story},
+};
 
 fn all() -> Vec<Story> {
     let mut stories = Vec::new();
@@ -97,5 +100,12 @@ fn main() -> ExitCode {
     if egress::is_hostile_server() {
         return egress::hostile_server();
     }
-    runner::main(all())
+    match auth0::live::asked_for() {
+        None => runner::main(all()),
+        Some(Ok(stories)) => runner::main(stories),
+        Some(Err(error)) => {
+            progress::say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
 }

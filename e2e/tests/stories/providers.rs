@@ -46,8 +46,9 @@ const ROWS: [(Row, &str); 13] = [
 type Column = (&'static str, fn(Row) -> Cell);
 
 /// To add another kind, add it here.
-const COLUMNS: [Column; 3] = [
+const COLUMNS: [Column; 4] = [
     ("Keycloak", keycloak),
+    ("Auth0 (a stand-in)", auth0),
     ("oidc-provider, registration", oidc_provider),
     ("Keycloak, registration", keycloak_registration),
 ];
@@ -97,6 +98,40 @@ fn keycloak(row: Row) -> Cell {
         Row::UnknownFields => Shown(&["provider::what_nobody_knows_yet_is_no_drift"]),
         Row::Slow => Shown(&["provider::a_slow_server_is_waited_for_but_not_for_long"]),
         Row::HalfFailed => Shown(&["crashes::at_any_write_in_the_life_of_a_client"]),
+    }
+}
+
+/// At the stand-in, because no tenant can be reached from tests.
+fn auth0(row: Row) -> Cell {
+    match row {
+        Row::Create => Shown(&[
+            "auth0::provider_create",
+            "auth0::provider_kinds",
+            "auth0::operator_samples",
+        ]),
+        Row::Adopt => Shown(&[
+            "auth0::provider_adopt",
+            "auth0::operator_adopts_by_the_id_of_auth0",
+        ]),
+        Row::Drift => Shown(&["auth0::provider_drift", "auth0::operator_sets_the_tenant"]),
+        Row::Rotate => Shown(&[
+            "auth0::provider_rotate",
+            "auth0::provider_rotate_keys",
+            "auth0::operator_samples",
+        ]),
+        Row::Revoke => Shown(&["auth0::provider_revoke"]),
+        Row::Delete => Shown(&["auth0::provider_delete", "auth0::operator_samples"]),
+        Row::Conflict => Shown(&["auth0::provider_conflict", "auth0::provider_self_registered"]),
+        Row::Permissions => Shown(&["auth0::provider_permissions", "auth0::operator_lacks_scopes"]),
+        Row::RateLimited => Shown(&["auth0::provider_rate_limited"]),
+        Row::Paged => Shown(&["auth0::provider_pages"]),
+        Row::UnknownFields => Shown(&["auth0::provider_unknown_fields"]),
+        Row::Slow => Shown(&["auth0::provider_slow"]),
+        Row::HalfFailed => Shown(&[
+            "auth0::provider_half_failed",
+            "auth0::operator_is_killed_at_every_write",
+            "crashes::at_any_write_at_the_stand_in_for_auth0",
+        ]),
     }
 }
 

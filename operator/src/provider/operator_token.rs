@@ -11,7 +11,7 @@ use url::Url;
 use super::identity::Identity;
 use crate::provider::{
     ProviderError,
-    http::{Answer, HttpClient, Shown},
+    http::{Answer, HttpClient, Request, Shown},
     token_endpoint::{self, payload},
 };
 
@@ -73,6 +73,38 @@ impl Tokens {
         let token = Arc::new(self.fetch(http).await?);
         *current = Some(Arc::clone(&token));
         Ok(token)
+    }
+
+    /// Makes a call with the token, and once more with a new one if that `is_refusal`: what a token is good for was decided
+    /// when it was issued, and more may have been granted since. `permission` is what a call lacks that is forbidden.
+    pub(super) async fn call(
+        &self,
+        http: &HttpClient,
+        mut request: Request<'_>,
+        permission: &'static str,
+        is_refusal: fn(&Answer) -> bool,
+    ) -> Result<Answer, ProviderError> {
+        let operation = request.operation;
+        let token = self.current(http).await?;
+        request.shown = Shown::Bearer(&token.access);
+        let answer = http.call(&request).await?;
+        if !is_refusal(&answer) {
+            return Ok(answer);
+        }
+        self.forget(&token).await;
+        let token = self.current(http).await?;
+        request.shown = Shown::Bearer(&token.access);
+        let answer = http.call(&request).await?;
+        match answer.status {
+            StatusCode::UNAUTHORIZED => Err(ProviderError::Unauthenticated {
+                code: "HTTP 401".to_owned(),
+            }),
+            StatusCode::FORBIDDEN if is_refusal(&answer) => Err(ProviderError::Forbidden {
+                operation,
+                permission,
+            }),
+            _ => Ok(answer),
+        }
     }
 
     /// Drops this token: the server did not accept it, or it may know less than it should of our roles, which are

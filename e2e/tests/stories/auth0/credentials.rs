@@ -1,4 +1,4 @@
-//! Secrets and keys, of clients and of the operator, at the stand-in.
+//! Secrets and keys, of clients and of the operator.
 
 use anyhow::{Context as _, ensure};
 use mcp_auth_operator::{
@@ -12,40 +12,39 @@ use secrecy::ExposeSecret as _;
 
 use super::{
     conformance::secret,
-    scene::{REMEMBERED, Scene, agent, orders},
+    scene::{REMEMBERED, Scene},
 };
 
 /// A new secret of our choice is in force at once; two are never valid.
-pub(super) async fn rotate() -> anyhow::Result<()> {
-    let scene = Scene::new().await?;
-    scene.put_resource(&orders(), REMEMBERED).await?;
-    scene.put_client(&agent(), REMEMBERED).await?;
+pub(super) async fn rotate(scene: &mut Scene) -> anyhow::Result<()> {
+    scene.put_resource(&scene.orders(), REMEMBERED).await?;
+    scene.put_client(&scene.agent(), REMEMBERED).await?;
     let new = Credential::new("another secret, which nobody guesses either");
-    let observed = scene.client(&agent()).await?;
+    let observed = scene.client(&scene.agent()).await?;
     let plan = scene
         .tenant
-        .plan_credentials(&agent(), &observed, &Credentials::only(new.clone()));
+        .plan_credentials(&scene.agent(), &observed, &Credentials::only(new.clone()));
     ensure!(plan.calls.len() == 1, "{plan:?}");
     scene.tenant.execute(&plan).await?;
-    scene.prove(&agent(), &new).await?;
-    let old = scene.prove(&agent(), &secret()).await;
+    scene.prove(&scene.agent(), &new).await?;
+    let old = scene.is_refused(&scene.agent(), &secret()).await;
     ensure!(matches!(old, Err(ProviderError::Unproved { .. })), "{old:?}");
     ensure!(
         scene
-            .put_client_with(&agent(), &Credentials::only(new), Read::Fresh)
+            .put_client_with(&scene.agent(), &Credentials::only(new), Read::Fresh)
             .await?
             == 0
     );
-    scene.is_others_untouched()
+    scene.is_others_untouched().await
 }
 
 /// Keys overlap, are replaced when two are in force already, and give way to a secret.
 pub(super) async fn rotate_keys() -> anyhow::Result<()> {
     let scene = Scene::new().await?;
-    scene.put_resource(&orders(), REMEMBERED).await?;
+    scene.put_resource(&scene.orders(), REMEMBERED).await?;
     let want = ClientSpec {
         authentication: Authentication::PrivateKeyJwt,
-        ..agent()
+        ..scene.agent()
     };
     let make = || key::make().context("no key");
     let (one, two, three, four) = (make()?, make()?, make()?, make()?);
@@ -84,14 +83,14 @@ pub(super) async fn rotate_keys() -> anyhow::Result<()> {
     scene.tenant.execute(&plan).await?;
     scene.prove(&want, &three).await?;
     ensure!(scene.prove(&want, &one).await.is_err());
-    scene.put_client(&agent(), Read::Fresh).await?;
-    scene.prove(&agent(), &secret()).await?;
-    ensure!(scene.prove(&agent(), &three).await.is_err());
+    scene.put_client(&scene.agent(), Read::Fresh).await?;
+    scene.prove(&scene.agent(), &secret()).await?;
+    ensure!(scene.prove(&scene.agent(), &three).await.is_err());
     scene
         .put_client_with(&want, &Credentials::only(one.clone()), Read::Fresh)
         .await?;
     scene.prove(&want, &one).await?;
-    scene.is_others_untouched()
+    scene.is_others_untouched().await
 }
 
 /// The operator itself signs in with a key.
@@ -100,11 +99,11 @@ pub(super) async fn sign_in_with_a_key() -> anyhow::Result<()> {
     let own = key::make().context("no key")?;
     let half = key::PrivateKey::of(&own).context("no key")?;
     scene
-        .auth0
+        .stand_in()?
         .authenticate_operator_with(&half.public_pem(), &half.id())?;
     scene.restart_with(SignIn::Key(own)).await?;
     ensure!(scene.tenant.check_access().await?.missing.is_empty());
-    let secret = scene.auth0.operator().client_secret.expose_secret().to_owned();
+    let secret = scene.desk.machine().client_secret.expose_secret().to_owned();
     scene
         .restart_with(SignIn::Secret(Credential::new(secret)))
         .await?;

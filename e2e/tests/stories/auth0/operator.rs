@@ -5,7 +5,7 @@ mod clients;
 mod gates;
 mod kills;
 mod samples;
-mod scene;
+pub(crate) mod scene;
 mod settings;
 
 use mcp_auth_e2e::runner::Story;

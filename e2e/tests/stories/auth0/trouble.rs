@@ -6,12 +6,13 @@ use anyhow::ensure;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::{Method, StatusCode};
 use mcp_auth_e2e::{auth0::Rate, progress, proxy::Fault};
-use mcp_auth_operator::provider::{
-    ClientSpec, Credential, Grant, Provider as _, ProviderError, Read, ResourceSpec,
+use mcp_auth_operator::{
+    policy::names,
+    provider::{ClientSpec, Credential, Grant, Provider as _, ProviderError, Read, ResourceSpec},
 };
 use serde_json::json;
 
-use super::scene::{REMEMBERED, SECRET, Scene, agent, mark, orders};
+use super::scene::{REMEMBERED, SECRET, Scene};
 
 /// More than two pages.
 const MANY: usize = 250;
@@ -34,8 +35,8 @@ pub(super) async fn half_failed() -> anyhow::Result<()> {
             let mut failed = 0;
             // As after a crash, nothing is remembered in every second trial.
             for again in 0..6 {
-                let resource = scene.put_resource(&orders(), Read::Fresh).await;
-                let client = scene.put_client(&agent(), Read::Fresh).await;
+                let resource = scene.put_resource(&scene.orders(), Read::Fresh).await;
+                let client = scene.put_client(&scene.agent(), Read::Fresh).await;
                 if resource.is_ok() && client.is_ok() {
                     break;
                 }
@@ -46,14 +47,17 @@ pub(super) async fn half_failed() -> anyhow::Result<()> {
                     scene.restart().await?;
                 }
             }
-            scene.put_client(&agent(), Read::Fresh).await?;
-            scene.prove(&agent(), &Credential::new(SECRET)).await?;
-            let (clients, apis) = (scene.remains("clients"), scene.remains("resource_servers"));
+            scene.put_client(&scene.agent(), Read::Fresh).await?;
+            scene.prove(&scene.agent(), &Credential::new(SECRET)).await?;
+            let (clients, apis) = (
+                scene.remains("clients").await?,
+                scene.remains("resource_servers").await?,
+            );
             ensure!(
                 clients.len() == 2 && apis.len() == 1,
                 "call {at}, {failed}: {clients:?} {apis:?}"
             );
-            scene.is_others_untouched()?;
+            scene.is_others_untouched().await?;
             if hits.count() == 0 {
                 break;
             }
@@ -71,10 +75,10 @@ pub(super) async fn rate_limited() -> anyhow::Result<()> {
         burst: 2,
         per_second: 2.0,
     };
-    scene.auth0.limit("", free);
+    scene.stand_in()?.limit("", free);
     let begun = Instant::now();
-    scene.put_resource(&orders(), REMEMBERED).await?;
-    scene.put_client(&agent(), REMEMBERED).await?;
+    scene.put_resource(&scene.orders(), REMEMBERED).await?;
+    scene.put_client(&scene.agent(), REMEMBERED).await?;
     let calls = scene.proxy.calls();
     let refused = calls
         .iter()
@@ -90,9 +94,9 @@ pub(super) async fn rate_limited() -> anyhow::Result<()> {
         burst: 1,
         per_second: 0.01,
     };
-    scene.auth0.limit("GET /clients/{id}", none);
-    let _first = scene.client(&agent()).await;
-    let second = scene.client(&agent()).await;
+    scene.stand_in()?.limit("GET /clients/{id}", none);
+    let _first = scene.client(&scene.agent()).await;
+    let second = scene.client(&scene.agent()).await;
     let Err(error) = second else {
         anyhow::bail!("the limit does not count");
     };
@@ -109,41 +113,41 @@ pub(super) async fn rate_limited() -> anyhow::Result<()> {
 /// Fields that nobody documented change nothing.
 pub(super) async fn unknown_fields() -> anyhow::Result<()> {
     let mut scene = Scene::new().await?;
-    scene.auth0.answer_with_unknown_fields(true);
-    scene.put_resource(&orders(), REMEMBERED).await?;
-    scene.put_client(&agent(), REMEMBERED).await?;
-    scene.prove(&agent(), &Credential::new(SECRET)).await?;
+    scene.stand_in()?.answer_with_unknown_fields(true);
+    scene.put_resource(&scene.orders(), REMEMBERED).await?;
+    scene.put_client(&scene.agent(), REMEMBERED).await?;
+    scene.prove(&scene.agent(), &Credential::new(SECRET)).await?;
     scene.restart().await?;
-    ensure!(scene.put_resource(&orders(), REMEMBERED).await? == 0);
-    ensure!(scene.put_client(&agent(), REMEMBERED).await? == 0);
-    scene.is_others_untouched()
+    ensure!(scene.put_resource(&scene.orders(), REMEMBERED).await? == 0);
+    ensure!(scene.put_client(&scene.agent(), REMEMBERED).await? == 0);
+    scene.is_others_untouched().await
 }
 
 /// A slow tenant is waited for.
 pub(super) async fn slow() -> anyhow::Result<()> {
     let scene = Scene::new().await?;
     let _hits = scene.proxy.inject(Fault::delay(Duration::from_millis(700)));
-    scene.put_resource(&orders(), REMEMBERED).await?;
+    scene.put_resource(&scene.orders(), REMEMBERED).await?;
     scene.proxy.heal()?;
-    scene.put_client(&agent(), REMEMBERED).await?;
+    scene.put_client(&scene.agent(), REMEMBERED).await?;
     scene
-        .prove(&agent(), &Credential::new(SECRET))
+        .prove(&scene.agent(), &Credential::new(SECRET))
         .await
         .map_err(Into::into)
 }
 
-fn numbered(n: usize) -> (ResourceSpec, ClientSpec) {
+fn numbered(scene: &Scene, n: usize) -> (ResourceSpec, ClientSpec) {
     let resource = ResourceSpec {
-        mark: mark("McpServer", &format!("s{n}")),
-        resource: format!("https://mcp.example.com/s{n}"),
-        ..orders()
+        mark: scene.mark("McpServer", &format!("s{n}")),
+        resource: format!("https://{}.example.com/s{n}", scene.name),
+        ..scene.orders()
     };
     let client = ClientSpec {
-        mark: mark("McpClient", &format!("c{n}")),
-        client_id: format!("prod.team.c{n}"),
+        mark: scene.mark("McpClient", &format!("c{n}")),
+        client_id: names::client_id(&scene.name, &scene.name, &format!("c{n}")),
         grants: [Grant::AuthorizationCode].into(),
-        audiences: [(resource.resource.clone(), agent().scopes)].into(),
-        ..agent()
+        audiences: [(resource.resource.clone(), scene.agent().scopes)].into(),
+        ..scene.agent()
     };
     (resource, client)
 }
@@ -155,12 +159,12 @@ pub(super) async fn pages() -> anyhow::Result<()> {
         burst: 1_000_000,
         per_second: 1e6,
     };
-    scene.auth0.limit("", unlimited);
+    scene.stand_in()?.limit("", unlimited);
     let together = &scene;
     let begun = Instant::now();
     stream::iter((0..MANY).map(Ok::<_, anyhow::Error>))
         .try_for_each_concurrent(8, |n| async move {
-            let (resource, client) = numbered(n);
+            let (resource, client) = numbered(together, n);
             together.put_resource(&resource, REMEMBERED).await?;
             together.put_client(&client, REMEMBERED).await?;
             Ok(())
@@ -169,15 +173,15 @@ pub(super) async fn pages() -> anyhow::Result<()> {
     let took = begun.elapsed();
     // A decoy with a mark of another installation, which is nobody's here.
     let decoy = json!({"name": "decoy", "client_metadata": {"mcpauth_installation": "other",
-        "mcpauth_object": "McpClient/team/c1", "mcpauth_uid": "uid-1"}});
-    scene.auth0.dashboard().post("clients", decoy).await?;
+        "mcpauth_object": format!("McpClient/{}/c1", scene.name), "mcpauth_uid": "uid-1"}});
+    scene.stand_in()?.dashboard().post("clients", decoy).await?;
     scene.restart().await?;
     scene.proxy.clear();
     let unchanged = stream::iter(0..MANY)
         .map(|n| {
             let scene = &scene;
             async move {
-                let (resource, client) = numbered(n);
+                let (resource, client) = numbered(scene, n);
                 let rounds = scene.put_resource(&resource, REMEMBERED).await?
                     + scene.put_client(&client, REMEMBERED).await?;
                 Ok::<_, anyhow::Error>(rounds)
@@ -192,8 +196,8 @@ pub(super) async fn pages() -> anyhow::Result<()> {
     progress::say(&format!(
         "{MANY} servers and clients made in {took:?}, found again with {reads} reads"
     ));
-    // 503 clients, 251 APIs, 252 grants with those of others.
-    ensure!(reads == 6 + 3 + 3, "{reads} reads");
+    // 503 clients, 251 APIs, 252 grants with those of others, and one page each of profiles and actions.
+    ensure!(reads == 6 + 3 + 3 + 2, "{reads} reads");
     ensure!(scene.tenant.observe_scopes(REMEMBERED).await?.len() > 2 * MANY);
     Ok(())
 }

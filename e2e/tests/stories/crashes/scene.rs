@@ -85,7 +85,7 @@ impl Stage for Scene {
 }
 
 /// A server with two scopes.
-fn notes(env: &StoryEnv) -> Value {
+pub(super) fn notes(env: &StoryEnv) -> Value {
     let mut object = server(env, "notes");
     object["spec"]["scopes"] = json!([
         { "name": "notes:use", "description": "Use notes" },

@@ -116,6 +116,8 @@ impl Auth0 {
     /// Profiles of this installation's servers, and the actions that profiles can name.
     async fn profiles(&self, read: Read) -> Result<Value, ProviderError> {
         let since = since(read);
+        // Many ask at once when an operator starts.
+        let _one_at_a_time = self.listing.lock().await;
         let known = self
             .profiles
             .lock()

@@ -273,7 +273,7 @@ async fn a_write_ends_with_the_lease() {
     for effect in [Effect::Replace, Effect::Create] {
         let server = server(vec![status(200).set_delay(Duration::from_secs(4)); 3]).await;
         let mut client = client(LONG);
-        client.leadership = Leadership::until(Instant::now() + Duration::from_millis(300));
+        client.leadership = Leadership::until(Instant::now() + Duration::from_secs(1));
         let begun = StdInstant::now();
         let error = client.call(&request(&server.uri(), effect)).await.err();
         assert_eq!(error, Some(ProviderError::NotLeading), "no fault of the realm");

@@ -96,34 +96,14 @@ impl Admin {
         written(call.verb, call.operation, &answer)
     }
 
-    /// Makes a call with the operator's token, and once more with a new one if the server does not accept it or says
-    /// that it lacks a role: roles are those of the token's issue time, and may have been granted since.
     async fn signed_in(
         &self,
-        mut request: Request<'_>,
+        request: Request<'_>,
         permission: &'static str,
     ) -> Result<Answer, ProviderError> {
-        let operation = request.operation;
-        let token = self.tokens.current(&self.http).await?;
-        request.shown = Shown::Bearer(&token.access);
-        let answer = self.http.call(&request).await?;
-        if !is_refusal(answer.status) {
-            return Ok(answer);
-        }
-        self.tokens.forget(&token).await;
-        let token = self.tokens.current(&self.http).await?;
-        request.shown = Shown::Bearer(&token.access);
-        let answer = self.http.call(&request).await?;
-        match answer.status {
-            StatusCode::UNAUTHORIZED => Err(ProviderError::Unauthenticated {
-                code: "HTTP 401".to_owned(),
-            }),
-            StatusCode::FORBIDDEN => Err(ProviderError::Forbidden {
-                operation,
-                permission,
-            }),
-            _ => Ok(answer),
-        }
+        self.tokens
+            .call(&self.http, request, permission, is_refusal)
+            .await
     }
 
     fn url(&self, operation: &'static str, path: &str) -> Result<Url, ProviderError> {
@@ -145,8 +125,8 @@ fn permission(path: &str) -> &'static str {
     }
 }
 
-fn is_refusal(status: StatusCode) -> bool {
-    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+fn is_refusal(answer: &Answer) -> bool {
+    matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 /// What the answer to a write means.

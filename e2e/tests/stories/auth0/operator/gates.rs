@@ -131,25 +131,7 @@ async fn by_an_action(world: Arc<World>) -> anyhow::Result<()> {
     options.trust = Some(env.authority_file()?);
     options.extra.push("--gate-image=mcp-auth-gate:none".to_owned());
     let operator = env.start_operator_with(&options).await?;
-    let mut main = scene.authorization_server("main");
-    main["spec"]["apis"] = json!([{
-        "name": "orders", "audience": ORDERS, "manage": true, "scopes": [{ "name": "orders-api:read" }, { "name": "orders-api:write" }],
-    }]);
-    let same = json!({ "from": "Same" });
-    main["spec"]["auth0"]["exchangeActions"] = json!([{ "name": ACTION, "namespaces": same }]);
-    let mut notes = server(env, "notes");
-    notes["spec"]["enforcement"] = json!({ "mode": "Gate" });
-    notes["spec"]["target"] = json!({ "service": "notes" });
-    let policy = json!({
-        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "TokenExchangePolicy",
-        "metadata": { "namespace": env.namespace(), "name": "notes-orders" },
-        "spec": {
-            "serverRef": { "name": "notes" }, "apiRef": { "name": "orders" }, "action": ACTION,
-            "scopes": [{ "name": "orders-api:read" }], "delivery": "Header",
-        },
-    });
-    let desktop = native(env, "desktop", &["notes"]);
-    apply_all(env, &[main, service(&scene), notes, policy, desktop]).await?;
+    by_an_action_of(&scene).await?;
     let named = ("TokenExchangePolicy", env.namespace(), "notes-orders");
     ready(env, ("McpClient", env.namespace(), "desktop"), SOON).await?;
     wait_for("an action that is missed", SOON, async || {
@@ -234,6 +216,31 @@ async fn by_an_action(world: Arc<World>) -> anyhow::Result<()> {
     env.kubectl().must(&arguments).await?;
     ensure!(profiles().is_empty(), "{:?}", profiles());
     operator.stop().await
+}
+
+/// A server that may exchange tokens by the action alone, and a client that users sign in by.
+async fn by_an_action_of(scene: &Scene) -> anyhow::Result<()> {
+    let env = &scene.env;
+    let mut main = scene.authorization_server("main");
+    main["spec"]["apis"] = json!([{
+        "name": "orders", "audience": ORDERS, "manage": true, "scopes": [{ "name": "orders-api:read" }, { "name": "orders-api:write" }],
+    }]);
+    let same = json!({ "from": "Same" });
+    main["spec"]["auth0"]["exchangeActions"] = json!([{ "name": ACTION, "namespaces": same }]);
+    let mut notes = server(env, "notes");
+    notes["spec"]["enforcement"] = json!({ "mode": "Gate" });
+    notes["spec"]["target"] = json!({ "service": "notes" });
+    let policy = json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "TokenExchangePolicy",
+        "metadata": { "namespace": env.namespace(), "name": "notes-orders" },
+        "spec": {
+            "serverRef": { "name": "notes" }, "apiRef": { "name": "orders" }, "action": ACTION,
+            "scopes": [{ "name": "orders-api:read" }], "delivery": "Header",
+        },
+    });
+    let desktop = native(env, "desktop", &["notes"]);
+    apply_all(env, &[main, service(scene), notes, policy, desktop]).await?;
+    Ok(())
 }
 
 /// An action as the administrator of a tenant makes one.

@@ -14,7 +14,7 @@ use mcp_auth_e2e::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::super::scene::{is_untouched, occupy, remains};
+use super::super::others::{is_untouched, occupy, remains};
 
 pub(super) const CREDENTIALS: &str = "auth0-operator";
 pub(super) const PASSWORD: &str = "correct horse battery staple";
@@ -31,67 +31,27 @@ impl Scene {
     /// A tenant whose settings are as MCP needs them.
     pub(super) async fn new(world: &Arc<World>, name: &str) -> anyhow::Result<Self> {
         let mut scene = Self::bare(world, name).await?;
-        let settings = json!({
-            "resource_parameter_profile": "compatibility",
-            "authorization_response_iss_parameter_supported": true,
-        });
-        let dashboard = scene.auth0.dashboard();
-        dashboard.patch("tenants/settings", settings).await?;
-        scene.foreign = dashboard.everything();
+        set_for_mcp(&scene.auth0).await?;
+        scene.foreign = scene.auth0.dashboard().everything();
         Ok(scene)
     }
 
     /// A tenant whose settings nobody has touched.
     pub(super) async fn bare(world: &Arc<World>, name: &str) -> anyhow::Result<Self> {
         let env = StoryEnv::new(world, name).await?;
-        let setup = Setup {
-            host: world.host(),
-            ..Setup::default()
-        };
-        let auth0 = Auth0::start(world.authority(), setup).await?;
-        let rate = Rate {
-            burst: 1000,
-            per_second: 1000.0,
-        };
-        auth0.limit("", rate);
-        let proxy = RecordingProxy::start_at(world.host(), &auth0.url(), world.authority())?;
-        occupy(&auth0).await?;
-        let scene = Self {
+        let (auth0, proxy) = tenant(world).await?;
+        env.apply(&credentials(&env, &auth0)).await?;
+        Ok(Self {
             foreign: auth0.dashboard().everything(),
             env,
             auth0,
             proxy,
-        };
-        scene.env.apply(&scene.credentials()).await?;
-        Ok(scene)
-    }
-
-    fn credentials(&self) -> Value {
-        let operator = self.auth0.operator();
-        json!({
-            "apiVersion": "v1", "kind": "Secret",
-            "metadata": { "name": CREDENTIALS, "namespace": self.env.namespace() },
-            "stringData": {
-                "client-id": operator.client_id,
-                "client-secret": operator.client_secret.expose_secret(),
-            },
         })
     }
 
     /// The tenant as an AuthorizationServer. The operator reaches it through the proxy, everybody else directly.
     pub(super) fn authorization_server(&self, name: &str) -> Value {
-        let proxy = self.proxy.url();
-        json!({
-            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
-            "metadata": { "name": name, "namespace": self.env.namespace() },
-            "spec": {
-                "issuer": self.auth0.issuer(),
-                "auth0": { "domain": self.auth0.domain() },
-                "credentials": { "secretRef": { "name": CREDENTIALS } },
-                "caBundleRef": { "name": CA_CONFIG_MAP },
-                "endpoints": { "admin": proxy },
-            },
-        })
+        authorization_server(&self.env, &self.auth0, &self.proxy, name)
     }
 
     pub(super) async fn issuer(&self) -> anyhow::Result<Issuer> {
@@ -158,8 +118,68 @@ impl Scene {
     }
 }
 
+/// A tenant that others use too, and a proxy in front of it.
+pub(crate) async fn tenant(world: &World) -> anyhow::Result<(Auth0, RecordingProxy)> {
+    let setup = Setup {
+        host: world.host(),
+        ..Setup::default()
+    };
+    let auth0 = Auth0::start(world.authority(), setup).await?;
+    let rate = Rate {
+        burst: 1000,
+        per_second: 1000.0,
+    };
+    auth0.limit("", rate);
+    let proxy = RecordingProxy::start_at(world.host(), &auth0.url(), world.authority())?;
+    occupy(&auth0).await?;
+    Ok((auth0, proxy))
+}
+
+/// Settings as MCP needs them.
+pub(crate) async fn set_for_mcp(auth0: &Auth0) -> anyhow::Result<()> {
+    let settings = json!({
+        "resource_parameter_profile": "compatibility",
+        "authorization_response_iss_parameter_supported": true,
+    });
+    auth0.dashboard().patch("tenants/settings", settings).await?;
+    Ok(())
+}
+
+/// The Secret of the operator's application.
+pub(crate) fn credentials(env: &StoryEnv, auth0: &Auth0) -> Value {
+    let operator = auth0.operator();
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "name": CREDENTIALS, "namespace": env.namespace() },
+        "stringData": {
+            "client-id": operator.client_id,
+            "client-secret": operator.client_secret.expose_secret(),
+        },
+    })
+}
+
+/// A tenant as an AuthorizationServer, whose Management API is reached through a proxy.
+pub(crate) fn authorization_server(
+    env: &StoryEnv,
+    auth0: &Auth0,
+    proxy: &RecordingProxy,
+    name: &str,
+) -> Value {
+    json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+        "metadata": { "name": name, "namespace": env.namespace() },
+        "spec": {
+            "issuer": auth0.issuer(),
+            "auth0": { "domain": auth0.domain() },
+            "credentials": { "secretRef": { "name": CREDENTIALS } },
+            "caBundleRef": { "name": CA_CONFIG_MAP },
+            "endpoints": { "admin": proxy.url() },
+        },
+    })
+}
+
 /// What a client asks for in its own name.
-pub(super) fn for_itself(scope: Option<&str>, audience: &str) -> Vec<(String, String)> {
+pub(crate) fn for_itself(scope: Option<&str>, audience: &str) -> Vec<(String, String)> {
     let form = [
         ("grant_type", Some("client_credentials")),
         ("audience", Some(audience)),

@@ -9,7 +9,9 @@ mod life;
 pub(crate) mod registrar;
 mod resources;
 mod rows;
+mod samples;
 mod scene;
+mod signed_in;
 
 use mcp_auth_e2e::runner::Story;
 
@@ -21,5 +23,6 @@ pub(crate) fn stories() -> Vec<Story> {
     stories.extend(lies::stories());
     stories.extend(resources::stories());
     stories.extend(rows::stories());
+    stories.extend(samples::stories());
     stories
 }

@@ -15,6 +15,8 @@ mod signed_in;
 
 use mcp_auth_e2e::runner::Story;
 
+pub(crate) use scene::authorization_server;
+
 pub(crate) fn stories() -> Vec<Story> {
     let mut stories = life::stories();
     stories.extend(faults::stories());

@@ -195,8 +195,8 @@ pub(super) fn apis(
         scopes.insert(scope.name.clone(), scope.description.clone());
     }
     let mut all = Plan::default();
-    for (audience, owner) in at_server.iter().filter(|(key, _)| !key.contains(' ')) {
-        if !wanted.contains_key(audience.as_str()) {
+    for (audience, owner) in at_server.candidates(mark).filter(|(key, _)| !key.contains(' ')) {
+        if !wanted.contains_key(audience) {
             all.calls.extend(removal(mark, &observed(Some(owner))).calls);
         }
     }

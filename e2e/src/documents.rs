@@ -83,6 +83,13 @@ impl Documents {
         id
     }
 
+    /// Publishes whatever this is. Gives its address.
+    pub fn show(&self, host: &str, name: &str, what: Value) -> String {
+        let id = format!("https://{host}:{}/{name}.json", self.port);
+        lock(&self.shared).documents.insert(id.clone(), what);
+        id
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()

@@ -21,6 +21,7 @@ use mcp_auth_e2e::{
     wait::{Seen, wait_for},
     world::World,
 };
+use mcp_auth_operator::provider::{Credential, key};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -47,6 +48,7 @@ pub(super) fn stories() -> Vec<Story> {
         ),
         Story::new("auth0::operator_waits_for_no_slow_document", tries::slow),
         Story::new("auth0::operator_lets_documents_in", tries::lets_in),
+        Story::new("auth0::operator_follows_the_keys_of_a_document", keys),
     ]
 }
 
@@ -99,6 +101,23 @@ async fn lives(world: Arc<World>) -> anyhow::Result<()> {
         .await?;
     lab.ready("app").await?;
 
+    ensure!(lab.drift().await? == 0, "what a document changes is no drift");
+    let id = lab.registered(&url).unwrap_or_default()["fields"]["client_id"].clone();
+    let path = format!("clients/{}", id.as_str().context("no id")?);
+    let more = json!({ "grant_types": ["authorization_code", "refresh_token"] });
+    scene.auth0.dashboard().patch(&path, more).await?;
+    lab.until("no refresh tokens again", &url, |client| {
+        *grant_types(client) == one
+    })
+    .await?;
+    wait_for("an Event", SOON, async || {
+        Ok(match lab.drift().await? {
+            1 => Seen::Done(()),
+            others => Seen::NotYet(format!("{others}")),
+        })
+    })
+    .await?;
+
     lab.documents.withdraw(&url);
     lab.because("app", ("Registered", "True", "DocumentUnreachable"))
         .await?;
@@ -115,10 +134,44 @@ async fn lives(world: Arc<World>) -> anyhow::Result<()> {
     lab.delete("app").await?;
     ensure!(lab.registered(&url).is_none());
     scene.is_others_untouched()?;
+    lab.operator.stop().await
+}
+
+/// New keys come into force although the document is as it was, and the old ones end.
+async fn keys(world: Arc<World>) -> anyhow::Result<()> {
+    let lab = Lab::start(&world, "auth0-document-keys").await?;
+    let [first, second] = [key::make(), key::make()].map(|key| key.context("no key"));
+    let (first, second) = (first?, second?);
+    let set = |keys: &[&Credential]| -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&key::public_set(keys.iter().copied()))?)
+    };
+    let at = lab.documents.show(HOST, "keys", set(&[&first])?);
+    let signs = json!({ "token_endpoint_auth_method": "private_key_jwt", "jwks_uri": at });
+    let url = lab.publish("app", &[CALLBACK], &signs);
+    lab.scene.env.apply(&lab.client("app", &url)?).await?;
+    lab.ready("app").await?;
+    lab.scene.user("alice", &[(NOTES, "notes:use")]).await?;
+    let issuer = lab.scene.issuer().await?;
+    let by = |key: &Credential| {
+        OAuthClient::signing(&url, &SecretString::from(key.expose()), &lab.scene.auth0.issuer())
+    };
+    let (old, new) = (by(&first)?, by(&second)?);
+    sign_in_as(&issuer, &old).await?;
     ensure!(
-        !lab.operator.log()?.contains("DriftRepaired"),
-        "what a document changes is no drift"
+        sign_in_as(&issuer, &new).await.is_err(),
+        "a key that nobody has published"
     );
+    lab.documents.show(HOST, "keys", set(&[&second])?);
+    wait_for("the new key", SOON, async || {
+        Ok(match sign_in_as(&issuer, &new).await {
+            Ok(_) => Seen::Done(()),
+            Err(error) => Seen::NotYet(format!("{error:#}")),
+        })
+    })
+    .await?;
+    ensure!(sign_in_as(&issuer, &old).await.is_err(), "the old key goes on");
+    lab.ready("app").await?;
+    ensure!(lab.drift().await? == 0, "to look for keys is no drift");
     lab.operator.stop().await
 }
 
@@ -155,7 +208,10 @@ async fn suspended(
 }
 
 async fn sign_in(issuer: &Issuer, url: &str) -> anyhow::Result<SecretString> {
-    let app = OAuthClient::public(url);
+    sign_in_as(issuer, &OAuthClient::public(url)).await
+}
+
+async fn sign_in_as(issuer: &Issuer, app: &OAuthClient) -> anyhow::Result<SecretString> {
     let request = LoginRequest {
         redirect_uri: CALLBACK.to_owned(),
         scope: "notes:use".to_owned(),
@@ -163,8 +219,8 @@ async fn sign_in(issuer: &Issuer, url: &str) -> anyhow::Result<SecretString> {
         username: "alice".to_owned(),
         password: SecretString::from(PASSWORD),
     };
-    let code = issuer.sign_in(&app, &request).await?.granted()?;
-    Ok(issuer.redeem(&app, &code).await?.granted()?.access_token)
+    let code = issuer.sign_in(app, &request).await?.granted()?;
+    Ok(issuer.redeem(app, &code).await?.granted()?.access_token)
 }
 
 /// A gate with what the operator gave it, once that denies this client.

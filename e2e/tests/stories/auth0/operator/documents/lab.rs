@@ -135,6 +135,14 @@ impl Lab {
         Ok(object.unwrap_or_default()["status"].take())
     }
 
+    /// How many Events tell that something was set right at the tenant.
+    pub(super) async fn drift(&self) -> anyhow::Result<usize> {
+        let arguments = ["get", "events.events.k8s.io", "-n", &self.team];
+        let events: Value = self.scene.env.kubectl().json(&arguments).await?;
+        let items = events["items"].as_array().into_iter().flatten();
+        Ok(items.filter(|event| event["reason"] == "DriftRepaired").count())
+    }
+
     pub(super) async fn delete(&self, name: &str) -> anyhow::Result<()> {
         let env = &self.scene.env;
         let arguments = ["delete", "mcpclient", name, "-n", &self.team];

@@ -12,6 +12,7 @@ use mcp_auth_e2e::{
     story::StoryEnv,
     world::World,
 };
+use mcp_auth_operator::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 use super::{
@@ -124,7 +125,7 @@ pub(super) async fn moves(world: Arc<World>) -> anyhow::Result<()> {
             .as_str()
             .unwrap_or_default()
             .parse()?;
-        let left = until.duration_since(Timestamp::now());
+        let left = until.duration_since(SystemClock.now());
         ensure!((55..=60).contains(&left.as_mins()), "it stays until {until}");
         let after = told(env, READER).await?;
         for (key, value) in [

@@ -194,6 +194,8 @@ pub struct ResourceSpec {
     pub exchange_scopes: BTreeMap<String, Subjects>,
     /// The same scopes by the audience that each is for. Not everywhere does the name of a scope tell.
     pub exchange_audiences: BTreeMap<String, BTreeSet<String>>,
+    /// The actions of the server that judge tokens which it exchanges.
+    pub exchange_actions: ExchangeActions,
     /// Lifetime of the tokens that it gets by exchange.
     pub exchange_token_lifetime: Duration,
     /// Whether the AuthorizationServer consents that an unmarked client of this id is taken over.
@@ -209,6 +211,16 @@ impl ResourceSpec {
             .values()
             .any(|subjects| *subjects != Subjects::Any)
     }
+}
+
+/// By which actions of an authorization server tokens are exchanged: code of its administrator that says which user a
+/// token stands for. Only Auth0 has such.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExchangeActions {
+    /// Their names.
+    pub names: BTreeSet<String>,
+    /// Whether there is no exchange without an action.
+    pub only: bool,
 }
 
 /// Settings of a realm or tenant that are other than they are to be: by name, what each is now, as JSON.
@@ -243,6 +255,9 @@ pub enum Proof {
         client_id: String,
         /// Its secret.
         secret: Credential,
+        /// Tokens are exchanged by actions only. Nothing made up is shown to those: whose tokens they refuse too often, the
+        /// server may lock out. So it is shown only that the secret was accepted.
+        by_actions: bool,
     },
 }
 
@@ -338,6 +353,7 @@ mod tests {
         let proof = Proof::TokenExchange {
             client_id: "c".into(),
             secret,
+            by_actions: false,
         };
         assert!(!format!("{observed:?} {proof:?}").contains("hunter2"));
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  observe ─▶ memory ─▶ admin ─▶ operator_token        render ─▶ diff ─▶ plan, grants, resources   prove
-//!  apis, keys (pure)      │             │                          (pure)                            │
+//!  apis, keys (pure)      │             │                     profiles (pure)                        │
 //!                         └─────────────┴────────────▶ http, realm ◀────────────────────────────────┘
 //! ```
 //!
@@ -24,6 +24,7 @@ mod memory;
 mod note;
 mod observe;
 mod plan;
+mod profiles;
 mod prove;
 mod render;
 mod resources;
@@ -82,6 +83,8 @@ pub struct Settings<'a> {
     pub installation: &'a str,
     /// Whether the operator is to set what of the tenant as a whole MCP needs.
     pub manages_settings: bool,
+    /// Whether the AuthorizationServer lets anybody exchange tokens by an action.
+    pub exchanges_by_action: bool,
     /// The clients that may be taken over, by the id that Auth0 knows them by, and by whom, as
     /// `<kind>/<namespace>/<name>`.
     pub adoption: BTreeMap<String, String>,
@@ -106,9 +109,12 @@ pub struct Auth0 {
     issuer: String,
     ours: Ours,
     manages_settings: bool,
+    exchanges_by_action: bool,
     memory: Mutex<memory::Memory>,
     /// What was read of the tenant's settings, and when it was asked for.
     settings: Mutex<Option<(Instant, Value)>>,
+    /// Token exchange profiles and actions, and when they were asked for.
+    profiles: Mutex<Option<(Instant, Value)>>,
     scopes: tokio::sync::Mutex<Made>,
     listing: tokio::sync::Mutex<()>,
 }
@@ -178,8 +184,10 @@ impl Auth0 {
                 adoption: settings.adoption,
             },
             manages_settings: settings.manages_settings,
+            exchanges_by_action: settings.exchanges_by_action,
             memory: Mutex::default(),
             settings: Mutex::default(),
+            profiles: Mutex::default(),
             scopes: tokio::sync::Mutex::default(),
             listing: tokio::sync::Mutex::default(),
             realm,
@@ -322,6 +330,11 @@ impl Provider for Auth0 {
 
     async fn observe_resource(&self, resource: &str, read: Read) -> Result<ObservedResource, ProviderError> {
         self.resource(resource, read).await
+    }
+
+    fn exchange_actions(&self, mark: &Mark, observed: &ObservedResource) -> BTreeMap<String, String> {
+        let raw = observed.raw.as_ref();
+        raw.map(|raw| profiles::in_force(mark, raw)).unwrap_or_default()
     }
 
     fn plan_resource(

@@ -62,7 +62,11 @@ impl Prover<'_> {
                 let answer = self.redeem(client_id, secret, Some(redirect_uri)).await?;
                 looked_at(&answer)
             }
-            Proof::TokenExchange { client_id, secret } => {
+            Proof::TokenExchange {
+                client_id,
+                secret,
+                by_actions,
+            } => {
                 let form = [
                     ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
                     ("subject_token", MADE_UP),
@@ -71,7 +75,12 @@ impl Prover<'_> {
                         "urn:ietf:params:oauth:token-type:access_token",
                     ),
                 ];
-                looked_at(&self.ask(client_id, secret, &form).await?)
+                let answer = self.ask(client_id, secret, &form).await?;
+                if *by_actions {
+                    known(&answer)
+                } else {
+                    looked_at(&answer)
+                }
             }
         }
     }

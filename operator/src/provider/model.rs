@@ -3,6 +3,7 @@
 mod credential;
 mod registration;
 mod scopes;
+mod settings;
 mod subjects;
 
 use std::{
@@ -19,6 +20,7 @@ pub use credential::{
 };
 pub use registration::{DocumentsSpec, Doors, DynamicSpec, ObservedRegistration, RegistrationSpec};
 pub use scopes::{ObservedScopes, ScopeOwner, Scopes, scope_key};
+pub use settings::{ObservedSettings, Registering, SettingsSpec};
 pub use subjects::{ObservedLimits, ObservedOverlap, ObservedTrust, Subjects};
 
 /// Whose an object at the authorization server is. Everything that we create carries one.
@@ -210,9 +212,6 @@ impl ResourceSpec {
             .any(|subjects| *subjects != Subjects::Any)
     }
 }
-
-/// Settings of a realm or tenant that are other than they are to be: by name, what each is now, as JSON.
-pub type ObservedSettings = BTreeMap<String, String>;
 
 /// What is to be shown at the token endpoint.
 #[derive(Clone, Debug)]

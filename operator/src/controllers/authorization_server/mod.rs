@@ -80,7 +80,7 @@ async fn advance(server: &AuthorizationServer, ctx: &Context, progress: &mut Pro
     let trusts = trust::keep(server, &connection, ctx, progress).await;
     let apis = manage_apis(server, &connection, ctx).await;
     let registers = self_registration::keep(server, &connection, ctx, progress).await;
-    let settings = tenant_settings::keep(server, &connection, ctx, progress).await;
+    let settings = tenant_settings::keep(server, &connection, tenant_settings::ALWAYS, ctx, progress).await;
     apis?;
     settings?;
     trusts?;

@@ -1,7 +1,8 @@
 //! Settings of a tenant as a whole, where the platform team lets the operator keep them.
 //!
 //! They are never set back: by then others may rely on them. What they were before is in the status, and is there before
-//! anything is set.
+//! anything is set. One is no setting but a door: that clients can register themselves ends with the wish for it, unless
+//! they could before.
 
 use futures::FutureExt as _;
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, TenantSetting};
@@ -15,7 +16,25 @@ use crate::{
         settle,
     },
     metrics::Kind,
-    provider::{ObservedSettings, Read},
+    provider::{ObservedSettings, Provider, Read, Registering, SettingsSpec, auth0::settings::door},
+};
+
+/// What is kept at all times.
+pub(super) const ALWAYS: SettingsSpec = SettingsSpec {
+    for_mcp: true,
+    registration: None,
+};
+
+/// What clients need to register themselves.
+pub(super) const OPEN: SettingsSpec = SettingsSpec {
+    for_mcp: false,
+    registration: Some(Registering::Open),
+};
+
+/// That they cannot.
+const SHUT: SettingsSpec = SettingsSpec {
+    for_mcp: false,
+    registration: Some(Registering::Shut),
 };
 
 /// What the status says that they were.
@@ -32,10 +51,11 @@ pub(super) fn are_managed(server: &AuthorizationServer) -> bool {
     tenant.is_some_and(|tenant| tenant.manage_tenant_settings == Some(true))
 }
 
-/// Sets what differs.
+/// Sets what differs of what is wanted.
 pub(super) async fn keep(
     server: &AuthorizationServer,
     connection: &Connection,
+    want: SettingsSpec,
     ctx: &Context,
     progress: &mut Progress,
 ) -> Result<(), Halt> {
@@ -43,16 +63,16 @@ pub(super) async fn keep(
         return Ok(());
     };
     let remembered = Read::Within(ctx.config.resync_interval / 2);
-    if provider.observe_settings(remembered).await?.is_empty() {
+    if provider.observe_settings(want, remembered).await?.is_empty() {
         return Ok(());
     }
     if halt::is_paused(server) {
         return Err(Halt::Paused);
     }
     // What is written, and what is noted, rests on what is there now.
-    let observed = provider.observe_settings(Read::Fresh).await?;
-    let noted = with_new(stored(server), &observed);
-    if noted != stored(server) {
+    let observed = provider.observe_settings(want, Read::Fresh).await?;
+    let noted = with_new(progress.settings(), &observed);
+    if noted != progress.settings() {
         // Written to the status, this comes by here again.
         progress.had_settings(noted);
         return Err(Halt::waiting(
@@ -60,16 +80,65 @@ pub(super) async fn keep(
             "Waits until the status says what the settings of the tenant were",
         ));
     }
-    let plan = provider.plan_settings(&observed);
+    set(server, provider, want, &observed, ctx).await
+}
+
+/// Shuts the door, where the operator has a say in it. That waits for no note; it is made all the same.
+pub(super) async fn shut(
+    server: &AuthorizationServer,
+    provider: &dyn Provider,
+    ctx: &Context,
+    progress: &mut Progress,
+) -> Result<(), Halt> {
+    if !are_managed(server) {
+        return Ok(());
+    }
+    let observed = provider.observe_settings(SHUT, Read::Fresh).await?;
+    progress.had_settings(with_new(progress.settings(), &observed));
+    set(server, provider, SHUT, &observed, ctx).await
+}
+
+/// Shuts the door for good, unless it was open before the operator opened it, and forgets that it did.
+pub(super) async fn close(
+    server: &AuthorizationServer,
+    provider: &dyn Provider,
+    ctx: &Context,
+    progress: &mut Progress,
+) -> Result<(), Halt> {
+    let (opened, others): (Vec<_>, Vec<_>) = progress
+        .settings()
+        .iter()
+        .cloned()
+        .partition(|setting| setting.name == door());
+    if opened.iter().any(|setting| setting.previous != "true") {
+        shut(server, provider, ctx, progress).await?;
+    }
+    progress.had_settings(others);
+    Ok(())
+}
+
+async fn set(
+    server: &AuthorizationServer,
+    provider: &dyn Provider,
+    want: SettingsSpec,
+    observed: &ObservedSettings,
+    ctx: &Context,
+) -> Result<(), Halt> {
+    let plan = provider.plan_settings(want, observed);
     let replan = || {
         async move {
-            let observed = provider.observe_settings(Read::Fresh).await?;
-            Ok(provider.plan_settings(&observed))
+            let observed = provider.observe_settings(want, Read::Fresh).await?;
+            Ok(provider.plan_settings(want, &observed))
         }
         .boxed()
     };
     let kind = Kind::AuthorizationServer;
-    settle::settle_part("settings", kind, server, provider, plan, "", replan, ctx).await?;
+    // The door is apart from the rest, and to shut it is a change of mind, no drift.
+    let (part, version) = match want.registration {
+        None => ("settings", String::new()),
+        Some(registration) => ("settings of registration", format!("{registration:?}")),
+    };
+    settle::settle_part(part, kind, server, provider, plan, &version, replan, ctx).await?;
     Ok(())
 }
 

@@ -94,10 +94,18 @@ fn judge(scope: &str, manages_settings: bool) -> Access {
     if has.contains("read:client_keys") {
         capabilities.insert(Capability::ReadableSecrets);
     }
+    let mut withheld = BTreeMap::new();
+    // Whoever sets them: nothing is open unless they are seen to be right.
+    let [sees_settings, _] = SETTINGS;
+    if has.contains(sees_settings) {
+        capabilities.insert(Capability::SelfRegistration);
+    } else {
+        withheld.insert(Capability::SelfRegistration, sees_settings);
+    }
     Access {
         capabilities,
         missing,
-        withheld: BTreeMap::new(),
+        withheld,
     }
 }
 
@@ -125,6 +133,11 @@ mod tests {
             );
         }
         assert_eq!(judge("", true).missing.len(), all.len());
+        let access = judge("read:clients", false);
+        assert_eq!(
+            access.withheld[&Capability::SelfRegistration],
+            "read:tenant_settings"
+        );
         assert_eq!(judge("", false).missing.len(), all.len() - SETTINGS.len());
     }
 }

@@ -24,10 +24,12 @@ mod memory;
 mod note;
 mod observe;
 mod plan;
+mod probe;
 mod prove;
+mod registration;
 mod render;
 mod resources;
-mod settings;
+pub mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -49,8 +51,8 @@ pub use super::keycloak::SetupError;
 use super::{
     Access, ClientSpec, Credential, Credentials, Doors, Mark, ObservedClient, ObservedOverlap,
     ObservedRegistration, ObservedResource, ObservedScopes, ObservedSettings, ObservedTrust, Plan, Proof,
-    Provider, ProviderError, Read, RealmRegistry, RegistrationSpec, ResourceSpec, ScopeSpec, SignIn, Verb,
-    discovery::Discovered, http::HttpClient, identity::Identity, operator_token::Tokens,
+    Provider, ProviderError, Read, RealmRegistry, RegistrationSpec, ResourceSpec, ScopeSpec, SettingsSpec,
+    SignIn, Verb, discovery::Discovered, http::HttpClient, identity::Identity, operator_token::Tokens,
 };
 use crate::{
     clock::SharedClock,
@@ -103,12 +105,16 @@ pub struct Auth0 {
     admin: Admin,
     realm: String,
     token_endpoint: Url,
+    /// Where clients register themselves.
+    registration_endpoint: Url,
     issuer: String,
     ours: Ours,
     manages_settings: bool,
     memory: Mutex<memory::Memory>,
     /// What was read of the tenant's settings, and when it was asked for.
     settings: Mutex<Option<(Instant, Value)>>,
+    /// What was shown of clients that register themselves while the settings are what they are, and when it was asked for.
+    shown: Mutex<Option<probe::Outcome>>,
     scopes: tokio::sync::Mutex<Made>,
     listing: tokio::sync::Mutex<()>,
 }
@@ -147,6 +153,11 @@ impl Auth0 {
             None => ("token_endpoint", &discovered.metadata.token_endpoint),
         };
         let token_endpoint = parse(which, token)?;
+        let named = discovered.registration_endpoint.as_deref();
+        let registration = match endpoints.registration.as_deref().or(named) {
+            Some(named) => parse("endpoints.registration", named)?,
+            None => parse("issuer", &format!("{}oidc/register", discovered.metadata.issuer))?,
+        };
         // A token that was got at a custom domain is good there only: the operator signs in where it administers.
         let sign_in_at = match &endpoints.token {
             Some(_) => token_endpoint.clone(),
@@ -172,6 +183,7 @@ impl Auth0 {
         Ok(Self {
             admin: Admin::new(http, tokens, base),
             token_endpoint,
+            registration_endpoint: registration,
             issuer: discovered.metadata.issuer.clone(),
             ours: Ours {
                 installation: settings.installation.to_owned(),
@@ -180,6 +192,7 @@ impl Auth0 {
             manages_settings: settings.manages_settings,
             memory: Mutex::default(),
             settings: Mutex::default(),
+            shown: Mutex::default(),
             scopes: tokio::sync::Mutex::default(),
             listing: tokio::sync::Mutex::default(),
             realm,
@@ -189,6 +202,15 @@ impl Auth0 {
     fn memory(&self) -> MutexGuard<'_, memory::Memory> {
         // Nothing in the critical sections can leave the memory half-changed.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prover(&self, now: Timestamp) -> Prover<'_> {
+        Prover {
+            http: &self.admin.http,
+            endpoint: &self.token_endpoint,
+            issuer: &self.issuer,
+            now,
+        }
     }
 }
 
@@ -261,12 +283,16 @@ impl Provider for Auth0 {
         Plan::default()
     }
 
-    async fn observe_settings(&self, read: Read) -> Result<ObservedSettings, ProviderError> {
-        self.settings(read).await
+    async fn observe_settings(
+        &self,
+        want: SettingsSpec,
+        read: Read,
+    ) -> Result<ObservedSettings, ProviderError> {
+        self.settings(want, read).await
     }
 
-    fn plan_settings(&self, observed: &ObservedSettings) -> Plan {
-        settings::plan(observed)
+    fn plan_settings(&self, want: SettingsSpec, observed: &ObservedSettings) -> Plan {
+        settings::plan(want, observed)
     }
 
     /// Auth0 takes no tokens of ServiceAccounts.
@@ -282,34 +308,31 @@ impl Provider for Auth0 {
         Plan::default()
     }
 
-    /// Who registers at Auth0 by itself is not set up by us yet.
     async fn observe_registration(
         &self,
         _: Option<&RegistrationSpec>,
-        _: Read,
+        read: Read,
     ) -> Result<ObservedRegistration, ProviderError> {
-        Ok(ObservedRegistration::Unsupported)
+        self.registration(read).await
     }
 
     fn plan_registration(
         &self,
-        _: Option<&RegistrationSpec>,
-        _: Doors,
-        _: &ObservedRegistration,
-        _: &ObservedScopes,
+        want: Option<&RegistrationSpec>,
+        doors: Doors,
+        observed: &ObservedRegistration,
+        scopes: &ObservedScopes,
     ) -> Plan {
-        Plan::default()
+        registration::plan(&self.ours.installation, want, doors, observed, scopes)
     }
 
     async fn prove_closed(
         &self,
         _: &ObservedRegistration,
-        _: Read,
-        _: Timestamp,
+        read: Read,
+        now: Timestamp,
     ) -> Result<(), ProviderError> {
-        Err(super::token_endpoint::unproved(
-            "nothing refuses closed scopes to clients that register themselves",
-        ))
+        self.closed_is_refused(read, now).await
     }
 
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
@@ -362,12 +385,6 @@ impl Provider for Auth0 {
     }
 
     async fn prove(&self, proof: &Proof, now: Timestamp) -> Result<(), ProviderError> {
-        let prover = Prover {
-            http: &self.admin.http,
-            endpoint: &self.token_endpoint,
-            issuer: &self.issuer,
-            now,
-        };
-        prover.prove(proof).await
+        self.prover(now).prove(proof).await
     }
 }

@@ -76,6 +76,18 @@ impl Prover<'_> {
         }
     }
 
+    /// Shows that a client which is who it says gets no token for an API.
+    pub(super) async fn refuses(
+        self,
+        client_id: &str,
+        secret: &Credential,
+        audience: &str,
+    ) -> Result<(), ProviderError> {
+        let form = [("grant_type", "client_credentials"), ("audience", audience)];
+        let answer = self.ask(client_id, secret, &form).await?;
+        refused(&answer, audience)
+    }
+
     /// Gets a token for one API with all that the client is granted there: its scopes.
     async fn token(
         self,
@@ -172,6 +184,20 @@ fn looked_at(answer: &Answer) -> Result<(), ProviderError> {
     }
 }
 
+/// Whether the client was told that it may not. Auth0 says so by 403; a wrong secret shows nothing.
+fn refused(answer: &Answer, audience: &str) -> Result<(), ProviderError> {
+    match (answer.status.as_u16(), answer.code().as_str()) {
+        (400 | 403, "unauthorized_client" | "access_denied" | "unsupported_grant_type") => Ok(()),
+        (200..300, _) => Err(ungranted(format!(
+            "a client that registered itself got a token for {audience}"
+        ))),
+        _ => Err(unproved(format!(
+            "the token endpoint answered {} where it should have refused a client that registered itself",
+            described(answer)
+        ))),
+    }
+}
+
 /// Why there is no token.
 fn not_given(answer: &Answer) -> ProviderError {
     match (answer.status.as_u16(), answer.code().as_str()) {
@@ -232,6 +258,28 @@ mod tests {
         assert!(matches!(not_given(&denied), ProviderError::Ungranted { .. }));
         let wrong = Answer::of(401, &body("access_denied"));
         assert!(matches!(not_given(&wrong), ProviderError::Unproved { .. }));
+    }
+
+    #[test]
+    fn only_a_refusal_shows_that_a_client_is_refused() {
+        let body = |code: &str| json!({ "error": code }).to_string();
+        for (status, code, is_refused) in [
+            (403, "unauthorized_client", true),
+            (403, "access_denied", true),
+            (401, "access_denied", false),
+            (401, "invalid_client", false),
+            (400, "invalid_request", false),
+            (404, "", false),
+            (200, "", false),
+        ] {
+            let answer = Answer::of(status, &body(code));
+            assert_eq!(refused(&answer, "a").is_ok(), is_refused, "{status} {code}");
+        }
+        let given = Answer::of(200, r#"{"access_token": "t"}"#);
+        assert!(matches!(
+            refused(&given, "a"),
+            Err(ProviderError::Ungranted { .. })
+        ));
     }
 
     #[test]

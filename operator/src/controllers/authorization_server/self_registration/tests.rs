@@ -255,3 +255,5 @@ async fn the_second_authorization_server_of_a_realm_leaves_it_to_the_first() {
     );
     assert_eq!(stage.server.registration(), Value::Null);
 }
+
+mod tenant;

@@ -62,6 +62,7 @@ pub(super) async fn keep(
     let provider = home::administered(connection)?;
     first_of_the_realm(server, provider, ctx)?;
     if stored(server).is_none() {
+        wishes::check(server, spec)?;
         // Written to the status, this comes by here again.
         progress.registers(Some(ClientRegistrationStatus::default()));
         return Err(Halt::waiting(

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     Auth0,
+    admin::rejected,
     mark::text,
     observe::{escaped, since},
     registration::{is_probe, probe_name, probe_removal},
@@ -103,7 +104,7 @@ impl Auth0 {
             failure.error
         })?;
         if answer.status != StatusCode::CREATED {
-            return Err(answer.rejected(OPERATION));
+            return Err(rejected(OPERATION, &answer));
         }
         let answer: Value = answer.json(OPERATION).unwrap_or_default();
         let (id, secret) = (text(&answer, "client_id"), text(&answer, "client_secret"));

@@ -90,7 +90,8 @@ pub(super) fn plan(
         at_server,
         grants: diff::list(&observed["grants"]),
     };
-    let conflicts = tenant.conflicts();
+    // Where nobody is to register, it is nobody's business who else gives what.
+    let conflicts = want.map(|_| tenant.conflicts()).unwrap_or_default();
     // Who registers gets what they give, so nothing is open beside them.
     let open = if conflicts.is_empty() {
         open

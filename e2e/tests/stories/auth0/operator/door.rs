@@ -22,7 +22,7 @@ use mcp_auth_e2e::{
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use self::scene::{Door, INTERNAL, NOTES, VAULT};
+use self::scene::{Door, INTERNAL, NOTES, RESYNC, VAULT};
 use super::scene::for_itself;
 use crate::fixtures::{SOON, native, ready};
 
@@ -68,6 +68,15 @@ async fn lets_register(world: Arc<World>) -> anyhow::Result<()> {
         Ok((status["clientRegistration"]["scopes"] == open, status.to_string()))
     })
     .await?;
+
+    // What is right is left alone: the proof is not made again.
+    door.scene.proxy.clear();
+    tokio::time::sleep(3 * RESYNC).await;
+    let writes = trouble::writes(&door);
+    ensure!(
+        writes.is_empty() && !door.scene.proxy.calls().is_empty(),
+        "{writes:?}"
+    );
 
     let (upstream, gate) = gate(&door).await?;
     let client = door.register().await?;

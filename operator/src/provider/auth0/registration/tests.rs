@@ -174,6 +174,12 @@ fn what_others_grant_at_our_apis_is_named_never_touched_and_shuts_the_rest() {
             [(Verb::Delete, "/client-grants/cgr_1", Value::Null)]
         );
     }
+    // When nobody wants it any more, what others have there stands in no one's way.
+    let foreign = grant("cgr_2", VAULT, &["read"], "user");
+    let plan = planned(None, Doors::Shut, &[ORDERS], &json!([ours, foreign]));
+    assert!(plan.conflicts.is_empty());
+    let paths: Vec<&str> = plan.calls.iter().map(|call| &*call.path).collect();
+    assert_eq!(paths, ["/client-grants/cgr_1", "/clients/rs_1"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A tenant whose platform team wants clients to register themselves, with a server that is open to them, and much that
 //! is not.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use http::StatusCode;
@@ -26,6 +26,9 @@ pub(super) const NOTES: &str = "https://notes.example.com/mcp";
 pub(super) const VAULT: &str = "https://vault.example.com/mcp";
 /// An internal API.
 pub(super) const INTERNAL: &str = "https://ledger.internal.example.com";
+
+/// How often the operator looks whether all is as it is to be.
+pub(super) const RESYNC: Duration = Duration::from_secs(3);
 
 const CALLBACK: &str = "https://anywhere.example.net/callback";
 
@@ -58,7 +61,7 @@ impl Door {
 
     pub(super) fn options(env: &StoryEnv) -> anyhow::Result<OperatorOptions> {
         let mut options = env.operator_options();
-        "3s".clone_into(&mut options.resync_interval);
+        options.resync_interval = format!("{}s", RESYNC.as_secs());
         options.trust = Some(env.authority_file()?);
         options.extra.push("--gate-image=mcp-auth-gate:none".to_owned());
         Ok(options)

@@ -52,7 +52,22 @@ async fn mends(world: Arc<World>) -> anyhow::Result<()> {
     door.grants_become(&[("vault:use", VAULT)]).await?;
     door.until("a shut door", async || Ok((!door.is_open(), String::new())))
         .await?;
+    // What they give stands in nobody's way when none is to register.
+    let mut main = door.main();
+    main["spec"]
+        .as_object_mut()
+        .context("no spec")?
+        .remove("clientRegistration");
+    env.apply(&main).await?;
+    door.until("the end of it", async || {
+        let status = door.status().await?;
+        Ok((status["clientRegistration"].is_null(), status.to_string()))
+    })
+    .await?;
     ensure!(door.default_grants() == [theirs.clone()], "it was touched");
+    env.apply(&door.main()).await?;
+    let told = door.accepted("False").await?;
+    ensure!(told["reason"] == "DefaultGrantHeld", "{told}");
     let path = format!("client-grants/{}", theirs["id"].as_str().context("no id")?);
     dashboard.delete(&path).await?;
     door.grants_become(&[("notes:use", NOTES)]).await?;
@@ -138,7 +153,7 @@ async fn mends_mode(world: Arc<World>) -> anyhow::Result<()> {
 }
 
 /// What was written at the tenant, in short.
-fn writes(door: &Door) -> Vec<String> {
+pub(super) fn writes(door: &Door) -> Vec<String> {
     let words = |call: &Call| -> Option<String> {
         if call.method == Method::GET || call.path().contains("/oauth/") {
             return None;

@@ -30,6 +30,8 @@ pub struct Options {
     pub manages: bool,
     /// The resources for which it issues tokens, with their scopes separated by spaces.
     pub resources: BTreeMap<String, String>,
+    /// Who may sign in, by name, with a password.
+    pub users: BTreeMap<String, String>,
 }
 
 impl Default for Options {
@@ -38,6 +40,7 @@ impl Default for Options {
             initial_access_token: None,
             manages: true,
             resources: BTreeMap::new(),
+            users: BTreeMap::new(),
         }
     }
 }
@@ -70,6 +73,7 @@ impl OidcProvider {
             "manages": options.manages,
             "rotates": options.manages,
             "resources": options.resources,
+            "users": options.users,
         });
         let mut command = scripts.command("servers/authorization-server.mjs");
         command

@@ -15,6 +15,8 @@ pub const TEAMS: [&str; 2] = ["team-a", "team-b"];
 const AUTHORIZATION_SERVER: &str = "authorization-server.yaml";
 /// What takes its place at Auth0.
 const AUTH0: &str = "auth0.yaml";
+/// What takes its place at a server that offers registration only.
+const REGISTRATION_ONLY: &str = "registration-only.yaml";
 const GATE: &str = "gate.yaml";
 
 /// The files, in the order in which they are applied.
@@ -75,6 +77,7 @@ pub async fn apply(env: &StoryEnv, stand: &Stand, home: &Value) -> anyhow::Resul
     for file in FILES {
         let shipped = match file {
             AUTHORIZATION_SERVER if home["spec"]["auth0"].is_object() => AUTH0,
+            AUTHORIZATION_SERVER if home["spec"]["dynamicRegistration"].is_object() => REGISTRATION_ONLY,
             other => other,
         };
         let text = all_placed(env, &read(shipped)?);
@@ -128,6 +131,7 @@ fn at_our_server(home: &Value, stand: &Stand, text: &str) -> anyhow::Result<Stri
         "issuer",
         "keycloak",
         "auth0",
+        "dynamicRegistration",
         "credentials",
         "caBundleRef",
         "endpoints",
@@ -194,6 +198,35 @@ pub async fn wait_until_ready(
         anyhow::Ok(())
     };
     tokio::try_join!(open, ready).map(drop)
+}
+
+/// Deletes every object of the samples, and waits until all are gone.
+pub async fn remove(env: &StoryEnv, timeout: Duration) -> anyhow::Result<()> {
+    let kinds = [
+        "TokenExchangePolicy",
+        "McpClient",
+        "McpServer",
+        "AuthorizationServer",
+    ];
+    for (kind, namespace, name) in kinds
+        .iter()
+        .flat_map(|kind| OBJECTS.iter().filter(move |object| object.0 == *kind))
+    {
+        let namespace = placed(env, namespace);
+        // The Service would make it anew.
+        if (*kind, *name) == ("McpServer", "tickets") {
+            let arguments = ["delete", "service", name, "-n", &namespace];
+            env.kubectl().must(&arguments).await?;
+            continue;
+        }
+        let arguments = ["delete", kind, name, "-n", &namespace, "--wait=false"];
+        env.kubectl().must(&arguments).await?;
+    }
+    for (kind, namespace, name) in OBJECTS {
+        env.wait_gone(kind, &placed(env, namespace), name, timeout)
+            .await?;
+    }
+    Ok(())
 }
 
 /// The data of a Secret.

@@ -249,6 +249,7 @@ impl Exchanges {
             audience: exchange.audience.clone(),
             scopes,
             token: subject.token.clone(),
+            presented_as: exchange.subject_token_type.clone(),
             expires: subject.claims.expires,
         };
         let flight = call.run().boxed().shared();
@@ -272,6 +273,7 @@ struct Call {
     audience: String,
     scopes: String,
     token: SecretString,
+    presented_as: Option<String>,
     expires: i64,
 }
 
@@ -308,10 +310,16 @@ impl Call {
         let mut form = vec![
             ("grant_type", GRANT),
             ("subject_token", self.token.expose_secret()),
-            ("subject_token_type", ACCESS_TOKEN),
-            ("requested_token_type", ACCESS_TOKEN),
+            (
+                "subject_token_type",
+                self.presented_as.as_deref().unwrap_or(ACCESS_TOKEN),
+            ),
             ("scope", self.scopes.as_str()),
         ];
+        if self.presented_as.is_none() {
+            // Who looks at a token of another type issues access tokens and nothing else.
+            form.push(("requested_token_type", ACCESS_TOKEN));
+        }
         let authorization = match self.by {
             // At Keycloak `audience` would have to be the id of a client.
             ExchangeBy::Scope => Some(basic(client)?),

@@ -45,8 +45,17 @@ fn decisions_have_no_effects() {
     });
     let of_keycloak = ["plan", "render", "diff", "scopes", "limits", "mark", "ids"]
         .map(|name| source(&format!("provider/keycloak/{name}.rs")));
-    let of_auth0 = ["plan", "render", "diff", "grants", "resources", "mark", "memory"]
-        .map(|name| source(&format!("provider/auth0/{name}.rs")));
+    let of_auth0 = [
+        "plan",
+        "render",
+        "diff",
+        "grants",
+        "profiles",
+        "resources",
+        "mark",
+        "memory",
+    ]
+    .map(|name| source(&format!("provider/auth0/{name}.rs")));
     let of_self_registration = ["mod", "guards", "closing", "doors", "keeper", "strangers"]
         .map(|name| source(&format!("provider/keycloak/registration/{name}.rs")));
     // Of a gate, all but what reads and writes.

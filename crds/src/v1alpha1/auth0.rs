@@ -3,10 +3,10 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rules;
+use super::{common::NamespaceSelection, rules};
 
 /// A tenant of Auth0.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Auth0Tenant {
     /// The canonical domain of the tenant, such as `example.eu.auth0.com`: there the operator signs in, and there is the
@@ -31,6 +31,25 @@ pub struct Auth0Tenant {
     /// it leaves the settings alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manage_tenant_settings: Option<bool>,
+
+    /// Actions of the tenant by which McpServers may exchange tokens (custom token exchange), and where. Auth0 lets an
+    /// application that may use one such action use all of the tenant: each has to look at `event.client` itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub exchange_actions: Vec<AllowedAction>,
+}
+
+/// An action, and who may exchange tokens by it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AllowedAction {
+    /// Its name in the tenant.
+    #[schemars(length(min = 1, max = 100))]
+    pub name: String,
+
+    /// The namespaces whose TokenExchangePolicies may name it. The namespace of the AuthorizationServer always may.
+    pub namespaces: NamespaceSelection,
 }
 
 /// A setting of the tenant that the operator has changed.

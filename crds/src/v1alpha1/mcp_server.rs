@@ -256,6 +256,10 @@ pub struct McpServerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["scope".into()]))]
     pub exchange_limits: Vec<ExchangeLimit>,
+    /// The actions of the authorization server by which it can exchange tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub exchange_actions: Vec<ExchangeAction>,
     /// The Secret with the server's own credentials, while a policy needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
@@ -274,6 +278,18 @@ pub struct GateStatus {
     pub port: i32,
     /// Changes when the policy of the gate does.
     pub policy_hash: String,
+}
+
+/// An action by which tokens can be exchanged.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExchangeAction {
+    /// Its name.
+    pub name: String,
+    /// Id of the token exchange profile that the operator made for it.
+    pub profile: String,
+    /// The `subject_token_type` by which it is asked.
+    pub subject_token_type: String,
 }
 
 /// Whose tokens can be exchanged for a scope.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::{ObjectReference, ScopeName},
+    mcp_server::ExchangeAction,
     rules,
 };
 
@@ -39,7 +40,10 @@ use super::{
         .field_path(".subjectClients"),
     validation = Rule::new("self.delivery != 'Secret' || self.scopes.all(s, !has(s.requires))")
         .message("requires goes with the deliveries Header and Endpoint: a server that exchanges by itself is not asked")
-        .field_path(".scopes")
+        .field_path(".scopes"),
+    validation = Rule::new("self.delivery != 'Secret' || !has(self.action)")
+        .message("action goes with the deliveries Header and Endpoint: the gate asks for tokens by it")
+        .field_path(".action")
 )]
 pub struct TokenExchangePolicySpec {
     /// The McpServer that exchanges, in the same namespace.
@@ -61,6 +65,13 @@ pub struct TokenExchangePolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub subject_clients: Option<Vec<ObjectReference>>,
+    /// At Auth0: the name of a deployed action with the trigger custom-token-exchange, which judges the callers' tokens and
+    /// says for which user a token is issued. The AuthorizationServer has to name it in `auth0.exchangeActions` for this
+    /// namespace. The operator makes the token exchange profile for it, and removes that again. Absent: tokens are
+    /// exchanged on behalf of the caller, by the authorization server's own rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    pub action: Option<String>,
     /// Header: the gate of the server puts the exchanged token into the Authorization header of the request; one policy of a
     /// server at most. Endpoint: the server buys it from the gate with the handle that came with the request, and never
     /// sees its caller's token. Secret: the server exchanges by itself, with the credentials in the Secret
@@ -132,4 +143,7 @@ pub struct TokenExchangePolicyStatus {
     /// Scopes that the policy asks for and the target does not give.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unassigned_scopes: Vec<String>,
+    /// The action by which tokens are exchanged, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<ExchangeAction>,
 }

@@ -5,11 +5,13 @@
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import Provider from 'oidc-provider';
+import { signIn } from './sign-in.mjs';
 
 const { ISSUER, PORT, HOST, CERTIFICATE, KEY } = process.env;
 /**
  * initialAccessToken: what registration needs, if anything. manages: whether clients can be managed. rotates: whether a
  * change replaces the registration access token. resources: resources with their scopes, separated by spaces.
+ * users: who may sign in, by name, with a password.
  */
 const options = JSON.parse(process.env.OPTIONS);
 /**
@@ -21,6 +23,8 @@ let behaviour = {};
 const configuration = {
   clients: [],
   clockTolerance: 0,
+  findAccount: (_, id) => (Object.hasOwn(options.users, id) ? { accountId: id, claims: () => ({ sub: id }) } : undefined),
+  interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
   scopes: ['openid', 'offline_access', ...Object.values(options.resources).flatMap((scope) => scope.split(' '))],
   extraClientMetadata: { properties: ['software_id', 'software_version'] },
   features: {
@@ -83,6 +87,7 @@ provider.use(async (context, next) => {
 });
 
 const serve = provider.callback();
+const interact = signIn(provider, options.users);
 
 /** The ids of the clients that registered and were not removed. */
 const registered = new Set();
@@ -107,9 +112,13 @@ async function control(request, response) {
   return response.end(JSON.stringify(clients));
 }
 
+/** What is not left to oidc-provider. */
+const OWN = { '/control/': control, '/interaction/': interact };
+
 createServer({ cert: readFileSync(CERTIFICATE), key: readFileSync(KEY) }, (request, response) => {
-  if (!request.url.startsWith('/control/')) return serve(request, response);
-  return control(request, response).catch((error) => {
+  const own = Object.keys(OWN).find((beginning) => request.url.startsWith(beginning));
+  if (!own) return serve(request, response);
+  return OWN[own](request, response).catch((error) => {
     console.error(error);
     response.destroy();
   });

@@ -66,6 +66,12 @@ const TRIGGER: Kind = Kind::Object(&[
 pub(super) const EXCHANGE_TRIGGER: &str = "custom-token-exchange";
 
 pub(super) fn list(tenant: &mut Tenant, call: &Call<'_>) -> Outcome {
+    if call.request.query("include_totals").is_some() {
+        // The reference of this list has no such parameter, and its answer has the total anyway.
+        return Err(Refusal::query(
+            "Additional properties not allowed: include_totals",
+        ));
+    }
     let (name, trigger) = (call.request.query("actionName"), call.request.query("triggerId"));
     let rows = tenant.actions.iter().filter(|(_, action)| {
         name.is_none_or(|name| text(action, "name") == name)

@@ -1,6 +1,6 @@
 //! A client of the TypeScript SDK.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Context;
 use serde::{Deserialize, Deserializer};
@@ -63,6 +63,13 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>,
 }
 
 impl Sdk<'_> {
+    /// A file of its own for each run: what one said is not taken for what another says.
+    fn log(&self, name: &str) -> PathBuf {
+        let file = |run: u32| format!("sdk{}-of-{name}-{run}.log", self.version);
+        let mut files = (1..).map(|run| self.scripts.folder().join(file(run)));
+        files.find(|file| !file.exists()).unwrap_or_default()
+    }
+
     /// Takes these steps, for example `["call", "echo", {"message": "hello"}]`. Gives also all that it said, but for
     /// the pages to open.
     pub async fn run(&self, steps: &Value, browser: &Browser) -> anyhow::Result<(Ended, Vec<Said>)> {
@@ -88,10 +95,7 @@ impl Sdk<'_> {
         }
         let mut command = self.scripts.command("clients/sdk.mjs");
         command.arg(plan.to_string());
-        let log = self
-            .scripts
-            .folder()
-            .join(format!("sdk{}-of-{name}.log", self.version));
+        let log = self.log(name);
         let ended = run_client("the SDK's client", &command, &log, self.login_page, browser).await?;
         let lines = ended.printed.lines().filter(|line| line.starts_with('{'));
         let said = lines

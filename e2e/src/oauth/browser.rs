@@ -1,5 +1,5 @@
-//! A browser in front of the login and consent pages of Keycloak and of the stand-in for Auth0: redirects, cookies,
-//! forms.
+//! A browser in front of the login and consent pages of Keycloak, of the stand-in for Auth0 and of oidc-provider:
+//! redirects, cookies, forms.
 
 use std::collections::BTreeMap;
 
@@ -132,7 +132,7 @@ fn read_page(here: &Url, html: &str, user: &Browser) -> anyhow::Result<Page> {
         "#input-error, .kc-feedback-text, #kc-error-message, .error-message",
     )?;
     let (login, consent) = (
-        select("form#kc-form-login, form#auth0-login")?,
+        select("form#kc-form-login, form#auth0-login, form#oidc-provider-login")?,
         select("input[name=accept], button[name=accept], button[name=action][value=accept]")?,
     );
     if let Some(form) = page.select(&login).next() {
@@ -156,7 +156,10 @@ fn read_page(here: &Url, html: &str, user: &Browser) -> anyhow::Result<Page> {
             name.unwrap_or("accept").to_owned(),
             value.unwrap_or("Yes").to_owned(),
         );
-        let consent = Some(texts(&page, "#kc-oauth li, #auth0-consent li")?);
+        let consent = Some(texts(
+            &page,
+            "#kc-oauth li, #auth0-consent li, #oidc-provider-consent li",
+        )?);
         return Ok(Page::Form {
             action: action(here, form)?,
             fields,

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Instant};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{Method, StatusCode};
 use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
@@ -21,6 +22,8 @@ pub struct Call {
     pub arrived: bool,
     /// What the body is said to be.
     pub content_type: Option<String>,
+    /// The credential in its head, for assertions only.
+    pub authorization: Option<String>,
     /// What was sent with it, for assertions only.
     pub body: Bytes,
 }
@@ -39,6 +42,23 @@ impl Call {
     /// A parameter of a form that was sent.
     pub fn form(&self, name: &str) -> Option<String> {
         parameter(&self.body, name)
+    }
+
+    /// Whether this secret was sent with it: in the address, the body, or the head, where it may be encoded (RFC 7617).
+    pub fn holds(&self, secret: &str) -> bool {
+        let shown = self.authorization.as_deref().unwrap_or_default();
+        let basic = shown
+            .strip_prefix("Basic ")
+            .and_then(|text| STANDARD.decode(text).ok());
+        let places = [
+            self.target.as_bytes(),
+            &self.body,
+            shown.as_bytes(),
+            basic.as_deref().unwrap_or_default(),
+        ];
+        places
+            .iter()
+            .any(|place| String::from_utf8_lossy(place).contains(secret))
     }
 
     /// The JSON that was sent.
@@ -98,6 +118,7 @@ mod tests {
             status: None,
             arrived: false,
             content_type: None,
+            authorization: None,
             body: Bytes::from(body),
         }
     }
@@ -125,6 +146,26 @@ mod tests {
                 expected,
                 "{method} {target}"
             );
+        }
+    }
+
+    #[test]
+    fn a_secret_is_found_wherever_it_was_sent() {
+        let sent = call(Method::POST, "/token?a=s3cr3t", "b=hidden");
+        let shown = |head: String| Call {
+            authorization: Some(head),
+            ..sent.clone()
+        };
+        let basic = shown(format!("Basic {}", STANDARD.encode("id:basic")));
+        for (call, secret, expected) in [
+            (&sent, "s3cr3t", true),
+            (&sent, "hidden", true),
+            (&sent, "basic", false),
+            (&basic, "basic", true),
+            (&shown("Bearer token".to_owned()), "token", true),
+            (&shown("Basic ?".to_owned()), "basic", false),
+        ] {
+            assert_eq!(call.holds(secret), expected, "{secret}");
         }
     }
 

@@ -56,11 +56,8 @@ impl Shared {
             target,
             status: None,
             arrived: false,
-            content_type: parts
-                .headers
-                .get(header::CONTENT_TYPE)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned),
+            content_type: text(&parts.headers, header::CONTENT_TYPE),
+            authorization: text(&parts.headers, header::AUTHORIZATION),
             body,
         };
         let recorded = self.record(&call);
@@ -227,4 +224,8 @@ fn made_up(code: StatusCode, retry_after: Option<u64>) -> anyhow::Result<Respons
         response = response.header(header::RETRY_AFTER, seconds);
     }
     Ok(response.body(Answer::Left(Full::default()))?)
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
 }

@@ -104,6 +104,7 @@ mod tests {
             status: None,
             arrived: false,
             content_type: None,
+            authorization: None,
             body: Bytes::from(body),
         };
         Point::of(&call, "team", "reader-7").map(|point| point.to_string())

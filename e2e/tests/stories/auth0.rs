@@ -1,6 +1,7 @@
 //! The stand-in for Auth0, in front of programs that others made and that know the real one, and in front of our provider as
 //! a library: every call that it makes.
 
+mod actions;
 mod conformance;
 mod credentials;
 pub(crate) mod live;

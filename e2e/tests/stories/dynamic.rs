@@ -9,9 +9,13 @@ mod life;
 pub(crate) mod registrar;
 mod resources;
 mod rows;
+mod samples;
 mod scene;
+mod signed_in;
 
 use mcp_auth_e2e::runner::Story;
+
+pub(crate) use scene::authorization_server;
 
 pub(crate) fn stories() -> Vec<Story> {
     let mut stories = life::stories();
@@ -21,5 +25,6 @@ pub(crate) fn stories() -> Vec<Story> {
     stories.extend(lies::stories());
     stories.extend(resources::stories());
     stories.extend(rows::stories());
+    stories.extend(samples::stories());
     stories
 }

@@ -25,8 +25,8 @@ use mcp_auth_operator::{
     lease::Leadership,
     metrics::Metrics,
     provider::{
-        Authentication, ClientSpec, Credential, Credentials, Grant, LimitSettings, Mark, Plan, Proof,
-        Provider as _, Read, RealmRegistry, ResourceSpec, SignIn, Subjects,
+        Authentication, ClientSpec, Credential, Credentials, ExchangeActions, Grant, LimitSettings, Mark,
+        Plan, Proof, Provider as _, Read, RealmRegistry, ResourceSpec, SignIn, Subjects,
         discovery::discover,
         keycloak::{Keycloak, Settings},
     },
@@ -176,6 +176,7 @@ fn orders() -> ResourceSpec {
         .into(),
         exchange_scopes: BTreeMap::new(),
         exchange_audiences: BTreeMap::new(),
+        exchange_actions: ExchangeActions::default(),
         exchange_token_lifetime: Duration::from_mins(5),
         adopt: false,
         adopt_scopes: BTreeSet::new(),

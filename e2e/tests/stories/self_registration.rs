@@ -2,6 +2,7 @@
 
 pub(crate) mod setup;
 
+mod elsewhere;
 mod ending;
 mod posing;
 
@@ -46,6 +47,7 @@ pub(crate) fn stories() -> Vec<Story> {
             new_scope,
         ),
     ];
+    stories.extend(elsewhere::stories());
     stories.extend(ending::stories());
     stories.extend(posing::stories());
     stories
@@ -97,6 +99,7 @@ async fn sdk(world: Arc<World>) -> anyhow::Result<()> {
     scene.lab.finish().await
 }
 
+/// The same with an Inspector, which remembers who it is from one run to the next.
 async fn inspector(world: Arc<World>) -> anyhow::Result<()> {
     let scene = Scene::new(&world, "selfreg-inspector", &rules("echo", "get-sum")).await?;
     let lab = &scene.lab;
@@ -113,10 +116,47 @@ async fn inspector(world: Arc<World>) -> anyhow::Result<()> {
         let (ended, tools) = inspector
             .run("list", &["--method", "tools/list"], &lab.browser()?)
             .await?;
-        only_login(&ended)?;
+        let login = only_login(&ended)?;
+        ensure!(
+            login.consent.as_ref().is_some_and(|asked| !asked.is_empty()),
+            "{home}: the user was not asked: {login:?}"
+        );
+        let is_document = login.asked("client_id") == document;
+        ensure!(is_document == (home == "documented"), "{home}: {login:?}");
         ensure!(tool_names(&tools) == ["echo"], "{tools}");
+        let (ended, answer) = inspector
+            .run("echo", &call("echo", "message=hello"), &lab.browser()?)
+            .await?;
+        ensure!(
+            ended.code == Some(0) && answer["content"][0]["text"] == "Echo: hello",
+            "{}",
+            ended.printed
+        );
+        // It is not even told that there is another.
+        let (ended, _) = inspector
+            .run("sum", &call("get-sum", "a=2"), &lab.browser()?)
+            .await?;
+        ensure!(
+            ended.code == Some(5) && ended.printed.contains("tool_not_found"),
+            "{}",
+            ended.printed
+        );
+        found_its_way(&lab.front)?;
+        lab.front.clear();
     }
     scene.lab.finish().await
+}
+
+/// The arguments with which an Inspector calls a tool.
+fn call<'a>(tool: &'a str, argument: &'a str) -> [&'a str; 6] {
+    [
+        "--method",
+        "tools/call",
+        "--tool-name",
+        tool,
+        "--tool-arg",
+        argument,
+    ]
 }
 
 /// Whatever a document or a registration says, and whenever it is read: only what is open can be had.
@@ -153,7 +193,7 @@ async fn closed(world: Arc<World>) -> anyhow::Result<()> {
         .documents
         .publish(ALLOWED, "modest", &scene.callback, &json!({}));
     let tokens = scene.must_get(&modest, READ).await?;
-    ensure!(tokens.refresh_token.is_some(), "it got no refresh token");
+    let refresh = tokens.refresh_token.context("it got no refresh token")?;
     scene
         .documents
         .publish(ALLOWED, "modest", &scene.callback, &greedy);
@@ -165,6 +205,11 @@ async fn closed(world: Arc<World>) -> anyhow::Result<()> {
     refused().await?;
     for scope in CLOSED {
         scene.must_not_get(&modest, scope).await?;
+        scene.refreshed_gains_nothing(&modest, &refresh, scope).await?;
+    }
+    // Who names no scope gets none of these either.
+    for id in [&document, &modest] {
+        scene.gets_no_more_than_is_open(id).await?;
     }
 
     not_let_in(&scene).await?;

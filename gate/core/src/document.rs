@@ -189,6 +189,9 @@ pub struct Exchange {
     /// The clients whose tokens may be exchanged; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject_clients: Option<BTreeSet<String>>,
+    /// What the caller's token is presented as; absent: as an access token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_token_type: Option<String>,
 }
 
 /// How the server gets an exchanged token.

@@ -13,7 +13,7 @@ use crate::{
     cluster::is_deleting,
     connections::Connection,
     context::{Context, find},
-    provider::{Authentication, ClientSpec, Mark, Provider, ResourceSpec, ServiceAccount},
+    provider::{Authentication, ClientSpec, ExchangeActions, Mark, Provider, ResourceSpec, ServiceAccount},
 };
 
 /// The AuthorizationServer that `reference`, written in `namespace`, names.
@@ -145,6 +145,7 @@ pub fn withdrawn_resource(want: ResourceSpec) -> ResourceSpec {
         scopes: [].into(),
         exchange_scopes: [].into(),
         exchange_audiences: [].into(),
+        exchange_actions: ExchangeActions::default(),
         adopt: false,
         adopt_scopes: [].into(),
         ..want

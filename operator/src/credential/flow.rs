@@ -337,11 +337,15 @@ fn fingerprint(proof: &Proof) -> String {
             redirect_uri.clone(),
             "code".to_owned(),
         ],
-        Proof::TokenExchange { client_id, secret } => [
+        Proof::TokenExchange {
+            client_id,
+            secret,
+            by_actions,
+        } => [
             client_id.clone(),
             secret.expose().to_owned(),
             String::new(),
-            "exchange".to_owned(),
+            if *by_actions { "actions" } else { "exchange" }.to_owned(),
         ],
     };
     names::hash(parts.join("\n").as_bytes(), 16)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
-use mcp_auth_crds::v1alpha1::{Api, AuthorizationServer, McpServer, TokenExchangePolicy};
+use mcp_auth_crds::v1alpha1::{Api, AuthorizationServer, ExchangeAction, McpServer, TokenExchangePolicy};
 
 use super::{
     Refusal,
@@ -66,6 +66,9 @@ pub fn judge<'a>(
             "ExchangeUnsupported",
             "The authorization server offers registration of clients only: nobody can be let exchange tokens there",
         )));
+    }
+    if let Some(action) = &policy.spec.action {
+        grants::action(parties.authorization_server, parties.tenant, action)?;
     }
     let asked: BTreeSet<String> = policy
         .spec
@@ -152,6 +155,12 @@ pub fn in_force(server: &McpServer) -> BTreeMap<String, Subjects> {
         given.insert(limit.scope.clone(), Subjects::Only(clients));
     }
     given
+}
+
+/// The action of this name by which the server's status says that it can exchange.
+pub fn acts_by<'a>(server: &'a McpServer, action: &str) -> Option<&'a ExchangeAction> {
+    let mut held = server.status.iter().flat_map(|status| &status.exchange_actions);
+    held.find(|held| held.name == action)
 }
 
 /// Whether the authorization server can tell subjects apart as the policy wants it. One that wants it where that cannot

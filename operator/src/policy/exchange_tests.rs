@@ -354,3 +354,24 @@ fn only_a_policy_with_subjects_needs_what_limits_them() {
         assert_eq!(locked(&access).reason, "PermissionMissing");
     }
 }
+
+#[test]
+fn an_action_takes_a_word_of_the_authorization_server() {
+    let at = authorization_server(&["orders"]);
+    let caller = server("team", "caller", "main", json!([]));
+    let labels = BTreeMap::new();
+    let parties = Parties {
+        server: &caller,
+        authorization_server: &at,
+        tenant: Tenant {
+            namespace: "team",
+            labels: &labels,
+        },
+        target: None,
+    };
+    let mut wanting = policy(json!({"apiRef": {"name": "orders"}}), &["orders.read"]);
+    assert!(judge(&wanting, parties).is_ok());
+    wanting.spec.action = Some("swap".into());
+    let refusal = judge(&wanting, parties).unwrap_err().unwrap();
+    assert_eq!(refusal.reason, "ActionsNotSupported");
+}

@@ -9,7 +9,9 @@ use kube::{
     ResourceExt as _,
     core::{Selector, SelectorExt as _},
 };
-use mcp_auth_crds::v1alpha1::{Api, AuthorizationServer, Grant, NamespaceSelection, NamespacesFrom};
+use mcp_auth_crds::v1alpha1::{
+    AllowedAction, Api, AuthorizationServer, Grant, NamespaceSelection, NamespacesFrom,
+};
 use url::{Host, Url};
 
 use super::Refusal;
@@ -113,6 +115,36 @@ pub fn server(
         }
     }
     Ok(())
+}
+
+/// Whether the tenant may exchange tokens by this action.
+pub fn action(
+    authorization_server: &AuthorizationServer,
+    tenant: Tenant<'_>,
+    name: &str,
+) -> Result<(), Refusal> {
+    let Some(auth0) = &authorization_server.spec.auth0 else {
+        return Err(Refusal::new(
+            "ActionsNotSupported",
+            "Only Auth0 has actions that judge tokens: leave action out",
+        ));
+    };
+    let own = authorization_server.namespace().unwrap_or_default();
+    let ns = tenant.namespace;
+    let gives = |action: &AllowedAction| {
+        action.name == name && (own == ns || selects(&action.namespaces, &own, tenant))
+    };
+    if auth0.exchange_actions.iter().any(gives) {
+        return Ok(());
+    }
+    // The same answer whether there is one or not: what the tenant has is not for everybody.
+    Err(Refusal::new(
+        "ActionNotGranted",
+        format!(
+            "Namespace {ns} may not exchange tokens by the action {name}: ask for it in auth0.exchangeActions of {}",
+            reference(authorization_server)
+        ),
+    ))
 }
 
 /// Whether the tenant may register a client with these redirect URIs.

@@ -205,3 +205,40 @@ fn refusals_say_what_to_ask_for() {
         "Namespace team may not register clients: ask for a grant with clients in AuthorizationServer platform/main"
     );
 }
+
+/// An action of the tenant is code that makes tokens of any user: a namespace names those that it was given and no others,
+/// and learns nothing of others.
+#[test]
+fn an_action_is_for_the_namespaces_that_were_given_it() {
+    let allowing = |actions: serde_json::Value| -> AuthorizationServer {
+        serde_json::from_value(json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+            "metadata": {"namespace": "platform", "name": "main"},
+            "spec": {"issuer": "https://t.auth0.com/", "credentials": {"secretRef": {"name": "c"}},
+                     "auth0": {"domain": "t.auth0.com", "exchangeActions": actions}},
+        }))
+        .unwrap()
+    };
+    let ask = |at: &AuthorizationServer, namespace: &str, tier: &str| {
+        let labels = [("tier".to_owned(), tier.to_owned())].into();
+        let tenant = Tenant {
+            namespace,
+            labels: &labels,
+        };
+        action(at, tenant, "swap").err()
+    };
+    let none = allowing(json!([]));
+    let gold = json!({"from": "Selector", "selector": {"matchLabels": {"tier": "gold"}}});
+    let some = allowing(json!([{"name": "swap", "namespaces": gold}]));
+    let another = allowing(json!([{"name": "swap-2", "namespaces": {"from": "All"}}]));
+    let refusal = ask(&none, "team", "lead");
+    assert_eq!(refusal.as_ref().unwrap().reason, "ActionNotGranted");
+    assert_eq!(ask(&some, "team", "lead"), refusal, "it does not tell");
+    assert_eq!(ask(&another, "team", "gold"), refusal);
+    assert!(
+        ask(&none, "platform", "").is_some(),
+        "it names what is used at all"
+    );
+    assert_eq!(ask(&some, "team", "gold"), None);
+    assert_eq!(ask(&some, "platform", ""), None);
+}

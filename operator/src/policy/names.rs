@@ -91,6 +91,19 @@ pub fn is_canonical(resource: &str) -> bool {
     Url::parse(resource).is_ok_and(|url| url.as_str() == resource)
 }
 
+/// What the subject token types of a server begin with ([`subject_token_type`]).
+pub fn subject_token_types(installation: &str, namespace: &str, server: &str) -> String {
+    let object = format!("{installation}/{namespace}/{server}");
+    format!("urn:mcp-auth-operator:{}:", hash(object.as_bytes(), 16))
+}
+
+/// The type by which a server presents its callers' tokens to an action of its authorization server (RFC 8693 section 3):
+/// each server has one of its own for each action.
+pub fn subject_token_type(installation: &str, namespace: &str, server: &str, action: &str) -> String {
+    let own = subject_token_types(installation, namespace, server);
+    format!("{own}{}", hash(action.as_bytes(), 8))
+}
+
 /// The first `bytes` bytes of the SHA-256 of `data` in hex.
 pub fn hash(data: &[u8], bytes: usize) -> String {
     Sha256::digest(data)

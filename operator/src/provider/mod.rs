@@ -30,10 +30,10 @@ use mcp_auth_gate_core::document::{ExchangeBy, TokenType};
 pub use error::ProviderError;
 pub use model::{
     Authentication, ClientSpec, Credential, CredentialKind, Credentials, DocumentsSpec, Doors, DynamicSpec,
-    Grant, Holder, Mark, ObservedClient, ObservedLimits, ObservedOverlap, ObservedRegistration,
-    ObservedResource, ObservedScopes, ObservedSettings, ObservedTrust, Presence, Previous, Proof,
-    Registering, RegistrationSpec, ResourceSpec, ScopeOwner, ScopeSpec, Scopes, ServiceAccount, SettingsSpec,
-    SignIn, Subjects, scope_key,
+    ExchangeActions, Grant, Holder, Mark, ObservedClient, ObservedLimits, ObservedOverlap,
+    ObservedRegistration, ObservedResource, ObservedScopes, ObservedSettings, ObservedTrust, Presence,
+    Previous, Proof, Registering, RegistrationSpec, ResourceSpec, ScopeOwner, ScopeSpec, Scopes,
+    ServiceAccount, SettingsSpec, SignIn, Subjects, scope_key,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};
@@ -218,6 +218,11 @@ pub trait Provider: Send + Sync {
     /// An MCP server's audience; its scopes come from [`Provider::observe_scopes`]. Its limits of exchange are read along
     /// if it may have some.
     async fn observe_resource(&self, resource: &str, read: Read) -> Result<ObservedResource, ProviderError>;
+
+    /// By which actions a resource can exchange tokens, with the id of what makes it so.
+    fn exchange_actions(&self, _: &Mark, _: &ObservedResource) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
 
     /// The calls that turn what was observed into `want`; `secret` as in [`Provider::plan_client`]. A scope whose exchange
     /// is limited is given only once its limit is in force, which can take a second plan from what was read back.

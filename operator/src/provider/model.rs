@@ -196,6 +196,8 @@ pub struct ResourceSpec {
     pub exchange_scopes: BTreeMap<String, Subjects>,
     /// The same scopes by the audience that each is for. Not everywhere does the name of a scope tell.
     pub exchange_audiences: BTreeMap<String, BTreeSet<String>>,
+    /// The actions of the server that judge tokens which it exchanges.
+    pub exchange_actions: ExchangeActions,
     /// Lifetime of the tokens that it gets by exchange.
     pub exchange_token_lifetime: Duration,
     /// Whether the AuthorizationServer consents that an unmarked client of this id is taken over.
@@ -211,6 +213,16 @@ impl ResourceSpec {
             .values()
             .any(|subjects| *subjects != Subjects::Any)
     }
+}
+
+/// By which actions of an authorization server tokens are exchanged: code of its administrator that says which user a
+/// token stands for. Only Auth0 has such.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExchangeActions {
+    /// Their names.
+    pub names: BTreeSet<String>,
+    /// Whether there is no exchange without an action.
+    pub only: bool,
 }
 
 /// What is to be shown at the token endpoint.
@@ -242,6 +254,9 @@ pub enum Proof {
         client_id: String,
         /// Its secret.
         secret: Credential,
+        /// Tokens are exchanged by actions only. Nothing made up is shown to those: whose tokens they refuse too often, the
+        /// server may lock out. So it is shown only that the secret was accepted.
+        by_actions: bool,
     },
 }
 
@@ -337,6 +352,7 @@ mod tests {
         let proof = Proof::TokenExchange {
             client_id: "c".into(),
             secret,
+            by_actions: false,
         };
         assert!(!format!("{observed:?} {proof:?}").contains("hunter2"));
     }

@@ -346,7 +346,9 @@ impl Provider for FakeServer {
             | Proof::AuthorizationCode {
                 client_id, secret, ..
             }
-            | Proof::TokenExchange { client_id, secret } => (client_id, secret),
+            | Proof::TokenExchange {
+                client_id, secret, ..
+            } => (client_id, secret),
         };
         let mut state = self.lock();
         let works = state

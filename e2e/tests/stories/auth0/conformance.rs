@@ -277,7 +277,7 @@ pub(super) async fn permissions() -> anyhow::Result<()> {
     ]);
     let missing = scene.tenant.check_access().await?.missing;
     ensure!(
-        missing.contains(&"create:resource_servers (for MCP servers)".to_owned()) && missing.len() == 14,
+        missing.contains(&"create:resource_servers (for MCP servers)".to_owned()) && missing.len() == 18,
         "{missing:?}"
     );
     let plan = scene.resource_plan(&scene.orders(), Read::Fresh).await?;
@@ -288,7 +288,7 @@ pub(super) async fn permissions() -> anyhow::Result<()> {
     };
     ensure!(refused == Err(expected), "{refused:?}");
     scene.stand_in()?.give_operator(&[]);
-    ensure!(scene.tenant.check_access().await?.missing.len() == 18);
+    ensure!(scene.tenant.check_access().await?.missing.len() == 22);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use mcp_auth_e2e::{
 use serde_json::Value;
 
 use super::{
-    conformance, credentials, operator,
+    actions, conformance, credentials, operator,
     others::{is_untouched, occupy, remains},
     scene::{self, Scene},
     trouble,
@@ -84,6 +84,7 @@ fn at_the_stand_in(live: Option<&Arc<Remote>>) -> Vec<Story> {
     let own = "it would change what the operator's own application may do";
     let settings = "it would change a setting of the whole tenant";
     let keys = "it takes an Enterprise plan";
+    let paid = "it takes a paid plan";
     let many = "it makes more than most plans have room for";
     vec![
         stand_in(
@@ -105,6 +106,7 @@ fn at_the_stand_in(live: Option<&Arc<Remote>>) -> Vec<Story> {
             conformance::self_registered,
         ),
         stand_in(live, "auth0::provider_permissions", own, conformance::permissions),
+        stand_in(live, "auth0::provider_actions", paid, actions::actions),
         stand_in(live, "auth0::provider_full", told, conformance::full),
         stand_in(live, "auth0::provider_half_failed", broken, trouble::half_failed),
         stand_in(live, "auth0::provider_rate_limited", told, trouble::rate_limited),

@@ -21,8 +21,8 @@ use mcp_auth_operator::{
     metrics::Metrics,
     policy::names,
     provider::{
-        Authentication, ClientSpec, Credential, Credentials, Grant, LimitSettings, Mark, ObservedClient,
-        Plan, Proof, Provider as _, ProviderError, Read, RealmRegistry, ResourceSpec, SignIn,
+        Authentication, ClientSpec, Credential, Credentials, ExchangeActions, Grant, LimitSettings, Mark,
+        ObservedClient, Plan, Proof, Provider as _, ProviderError, Read, RealmRegistry, ResourceSpec, SignIn,
         auth0::{Auth0 as Tenant, Settings},
         discovery::discover,
     },
@@ -99,7 +99,7 @@ impl Scene {
         let name = format!("mcp-auth-test-{:08x}", rand::random::<u32>());
         let proxy = RecordingProxy::start(&desk.url(), desk.authority())?;
         let secret = Credential::new(desk.machine().client_secret.expose_secret());
-        let tenant = connect(&desk, &proxy, &name, SignIn::Secret(secret)).await?;
+        let tenant = connect(&desk, &proxy, &name, SignIn::Secret(secret), stand_in.is_some()).await?;
         let missing = tenant.check_access().await?.missing;
         ensure!(
             missing.is_empty(),
@@ -135,7 +135,14 @@ impl Scene {
     }
 
     pub(super) async fn restart_with(&mut self, sign_in: SignIn) -> anyhow::Result<()> {
-        self.tenant = connect(&self.desk, &self.proxy, &self.name, sign_in).await?;
+        self.tenant = connect(
+            &self.desk,
+            &self.proxy,
+            &self.name,
+            sign_in,
+            self.stand_in.is_some(),
+        )
+        .await?;
         Ok(())
     }
 
@@ -290,6 +297,7 @@ impl Scene {
             .into(),
             exchange_scopes: BTreeMap::new(),
             exchange_audiences: BTreeMap::new(),
+            exchange_actions: ExchangeActions::default(),
             exchange_token_lifetime: Duration::from_mins(5),
             adopt: false,
             adopt_scopes: BTreeSet::new(),
@@ -325,6 +333,7 @@ async fn connect(
     proxy: &RecordingProxy,
     installation: &str,
     sign_in: SignIn,
+    exchanges_by_action: bool,
 ) -> anyhow::Result<Tenant> {
     let endpoints = Endpoints {
         admin: Some(proxy.url()),
@@ -349,6 +358,7 @@ async fn connect(
         ca_bundle: Some(ca_bundle),
         installation,
         manages_settings: false,
+        exchanges_by_action,
         adoption: BTreeMap::new(),
         realms: &RealmRegistry::new(LimitSettings::new(rate, Duration::from_secs(30))),
         egress: &egress,

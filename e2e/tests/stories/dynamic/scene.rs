@@ -211,7 +211,7 @@ impl Scene {
 }
 
 /// The AuthorizationServer `main` for an oidc-provider, reached through a proxy.
-pub(super) fn authorization_server(
+pub(crate) fn authorization_server(
     env: &StoryEnv,
     server: &OidcProvider,
     proxy: &RecordingProxy,

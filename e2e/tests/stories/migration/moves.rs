@@ -1,16 +1,25 @@
 //! From one authorization server to another, to the end.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, ensure};
-use mcp_auth_e2e::world::World;
+use anyhow::{Context as _, bail, ensure};
+use mcp_auth_e2e::{
+    oidc_provider::{OidcProvider, Options},
+    proxy::RecordingProxy,
+    story::StoryEnv,
+    world::World,
+};
 use serde_json::{Value, json};
 
 use super::{
-    scene::{Scene, lag},
+    scene::{Scene, kept_from, lag},
     workload,
 };
-use crate::fixtures::{SOON, ready};
+use crate::{
+    clients::setup::scripts,
+    dynamic,
+    fixtures::{SOON, apply_all, ready, server},
+};
 
 /// With a secret, and with a private key: no request fails through the change, the late ones at the old realm included.
 pub(super) async fn from_realm_to_realm(world: Arc<World>) -> anyhow::Result<()> {
@@ -36,12 +45,7 @@ pub(super) async fn from_realm_to_realm(world: Arc<World>) -> anyhow::Result<()>
         };
         let (outcome, ()) = workload::during(&scene.env, &issuers, change).await?;
         outcome.unbroken()?;
-        for issuer in issuers {
-            ensure!(
-                outcome.granted.get(issuer).is_some_and(|count| *count > 5),
-                "{outcome:?}"
-            );
-        }
+        outcome.both(&issuers)?;
         let after = workload::read(&scene.env).await?;
         for key in ["issuer", "token-endpoint", "scope", "resource"] {
             ensure!(after.get(key) != before.get(key), "{key} is as before");
@@ -111,6 +115,94 @@ pub(super) async fn to_registration_and_back(world: Arc<World>) -> anyhow::Resul
     ensure!(id.ends_with(&scene.id()), "{}", object["status"]);
     scene.told_apart(&[workload::credential(&before)])?;
     operator.stop().await
+}
+
+/// To an oidc-provider whose administrator has made a resource, and back: the credential of each goes nowhere but there.
+pub(super) async fn to_oidc_provider_and_back(world: Arc<World>) -> anyhow::Result<()> {
+    let (scene, operator) = Scene::at_work(&world, "migration-oidc-provider", "ClientSecret").await?;
+    let env = &scene.env;
+    let (server, proxy) = partner(env).await?;
+    let at_main = workload::read(env).await?;
+    let issuers = [env.realm().issuer(), server.issuer()];
+
+    let there = async {
+        env.apply(&scene.reader("partner", "ClientSecret")).await?;
+        let both = scene.moved().await?;
+        let previous = &both["previous"][0];
+        ensure!(previous["issuer"] == env.realm().issuer(), "{previous}");
+        ensure!(both["registeredAt"]["issuer"] == server.issuer(), "{both}");
+        tokio::time::sleep(lag() + Duration::from_millis(500)).await;
+        scene.only_at_main(false).await
+    };
+    let (outcome, ()) = workload::during(env, &issuers, there).await?;
+    outcome.unbroken()?;
+    outcome.both(&issuers)?;
+    let at_partner = workload::read(env).await?;
+    for key in ["client-id", "issuer", "token-endpoint", "scope", "resource"] {
+        ensure!(at_partner.get(key) != at_main.get(key), "{key} is as before");
+    }
+    ensure!(at_partner["issuer"] == server.issuer() && at_partner["scope"] == "parcels:use");
+    let [client] = &server.clients().await?[..] else {
+        bail!("{:?}", server.clients().await?);
+    };
+    ensure!(client["client_id"] == at_partner["client-id"], "{client}");
+    ensure!(
+        workload::token(env, &at_main).await.is_err(),
+        "what it had works still"
+    );
+
+    let back = async {
+        env.apply(&scene.reader("main", "ClientSecret")).await?;
+        let both = scene.moved().await?;
+        ensure!(
+            both["previous"][0]["clientId"] == at_partner["client-id"],
+            "{both}"
+        );
+        tokio::time::sleep(lag() + Duration::from_millis(500)).await;
+        ensure!(server.clients().await?.len() == 1, "it is removed too early");
+        scene.only_at("main").await
+    };
+    let (outcome, ()) = workload::during(env, &issuers, back).await?;
+    outcome.unbroken()?;
+    outcome.both(&issuers)?;
+    let back = workload::read(env).await?;
+    let left = server.clients().await?;
+    ensure!(left.is_empty(), "its registration is left: {left:?}");
+    ensure!(workload::token(env, &at_partner).await.is_err());
+    // It came back to another secret than the one that it had there: that one ended when it left.
+    let [first, second, partner] = [&at_main, &back, &at_partner].map(workload::credential);
+    ensure!(first != second && second != partner);
+    kept_from(&proxy, &[first, second])?;
+    kept_from(env.proxy(), &[partner])?;
+    ensure!(
+        proxy
+            .calls()
+            .iter()
+            .any(|call| call.holds(&workload::credential(&at_partner))),
+        "this story would not notice"
+    );
+    operator.stop().await
+}
+
+/// An oidc-provider that knows a resource, as the AuthorizationServer `partner`, and the McpServer that has it.
+async fn partner(env: &StoryEnv) -> anyhow::Result<(OidcProvider, RecordingProxy)> {
+    let world = env.world();
+    let mut parcels = server(env, "parcels");
+    parcels["spec"]["authorizationServerRef"]["name"] = json!("partner");
+    let resource = parcels["spec"]["resource"].as_str().context("no resource")?;
+    let options = Options {
+        resources: BTreeMap::from([(resource.to_owned(), "parcels:use".to_owned())]),
+        ..Options::default()
+    };
+    let scripts = scripts(env).await?;
+    let server = OidcProvider::start(&scripts, world.authority(), world.host(), &options).await?;
+    let proxy = RecordingProxy::start_at(world.host(), server.issuer(), world.authority())?;
+    let external = json!({ "resourceManagement": "External" });
+    let mut partner = dynamic::authorization_server(env, &server, &proxy, &external);
+    partner["metadata"]["name"] = json!("partner");
+    apply_all(env, &[partner, parcels]).await?;
+    ready(env, ("McpServer", env.namespace(), "parcels"), SOON).await?;
+    Ok((server, proxy))
 }
 
 /// The realm `next` as a server at which one can only register.

@@ -7,7 +7,7 @@ use mcp_auth_e2e::{
     keycloak::{OPERATOR_ROLES, Realm},
     lengths,
     operator::Operator,
-    proxy::{Call, RecordingProxy},
+    proxy::RecordingProxy,
     story::StoryEnv,
     wait::{Seen, wait_for},
     world::World,
@@ -114,6 +114,7 @@ impl Scene {
         let access = match home {
             "main" => json!([{ "server": { "name": "notes" } }]),
             "next" => json!([{ "server": { "name": "bills" } }]),
+            "partner" => json!([{ "server": { "name": "parcels" } }]),
             _ => json!([]),
         };
         json!({
@@ -207,17 +208,7 @@ impl Scene {
 
     /// No call to one of the two holds a credential that belongs to the other: `secrets` are those of `main`.
     pub(super) fn told_apart(&self, secrets: &[String]) -> anyhow::Result<()> {
-        let holds = |call: &Call, secret: &String| {
-            let body = String::from_utf8_lossy(&call.body);
-            body.contains(secret.as_str()) || call.target.contains(secret.as_str())
-        };
-        let calls = self.proxy.calls();
-        ensure!(!calls.is_empty(), "nothing was asked");
-        for secret in secrets {
-            let call = calls.iter().find(|call| holds(call, secret));
-            ensure!(call.is_none(), "a credential of main was sent to next: {call:?}");
-        }
-        Ok(())
+        kept_from(&self.proxy, secrets)
     }
 
     /// The operator keeps nothing to itself of the client.
@@ -229,4 +220,15 @@ impl Scene {
         );
         Ok(())
     }
+}
+
+/// No call that came through this proxy holds one of these secrets.
+pub(super) fn kept_from(proxy: &RecordingProxy, secrets: &[String]) -> anyhow::Result<()> {
+    let calls = proxy.calls();
+    ensure!(!calls.is_empty(), "nothing was asked");
+    for secret in secrets {
+        let call = calls.iter().find(|call| call.holds(secret));
+        ensure!(call.is_none(), "somebody else's credential was sent: {call:?}");
+    }
+    Ok(())
 }

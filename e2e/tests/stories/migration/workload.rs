@@ -9,7 +9,6 @@ use std::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use mcp_auth_e2e::{oauth::Issuer, story::StoryEnv};
-use secrecy::SecretString;
 use tokio::{sync::OnceCell, time::MissedTickBehavior};
 
 use super::scene::{READER, lag};
@@ -41,6 +40,15 @@ impl Outcome {
         );
         Ok(())
     }
+
+    /// Fails unless each of these issuers gave tokens.
+    pub(super) fn both(&self, issuers: &[&str]) -> anyhow::Result<()> {
+        for issuer in issuers {
+            let count = self.granted.get(*issuer).copied().unwrap_or_default();
+            anyhow::ensure!(count > 5, "{self:?}");
+        }
+        Ok(())
+    }
 }
 
 /// Reads the client's Secret, as one thing.
@@ -69,18 +77,15 @@ pub(super) async fn token(env: &StoryEnv, content: &Content) -> anyhow::Result<(
 
 async fn ask(issuer: &Issuer, content: &Content) -> anyhow::Result<()> {
     let text = |key: &str| content.get(key).cloned().unwrap_or_default();
-    let mut client = rotation::authenticated(issuer, &text("client-id"), credential(content))?;
-    if text("scope").is_empty() {
-        // The other kind of server has been asked for clients that say it in the header.
-        let secret = SecretString::from(credential(content));
-        client = mcp_auth_e2e::oauth::OAuthClient::confidential(text("client-id"), secret).with_basic();
-    }
-    let scope = Some(text("scope")).filter(|scope| !scope.is_empty());
-    issuer
-        .client_credentials(&client, scope.as_deref())
-        .await?
-        .granted()
-        .map(drop)
+    let client = rotation::authenticated(issuer, &text("client-id"), credential(content))?.with_basic();
+    let form = [
+        ("grant_type", "client_credentials".to_owned()),
+        ("scope", text("scope")),
+        ("resource", text("resource")),
+    ];
+    let form = form.into_iter().filter(|(_, value)| !value.is_empty());
+    let form = form.map(|(name, value)| (name.to_owned(), value)).collect();
+    issuer.token(&client, form).await?.granted().map(drop)
 }
 
 /// Runs the workload while `meanwhile` runs.

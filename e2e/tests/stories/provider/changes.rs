@@ -95,6 +95,7 @@ async fn proofs(world: Arc<World>) -> anyhow::Result<()> {
     let exchange = |secret: &str| Proof::TokenExchange {
         client_id: server.resource.clone(),
         secret: Credential::new(secret),
+        by_actions: false,
     };
     let resource = "https://mcp.example.com/orders";
     let of = |secret: &str, scopes: &[&str], audiences: &[&str]| {

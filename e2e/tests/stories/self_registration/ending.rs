@@ -24,7 +24,8 @@ pub(crate) fn stories() -> Vec<Story> {
     ]
 }
 
-async fn registration(scene: &Scene, registration: &Value) -> anyhow::Result<()> {
+/// What the AuthorizationServer says of registration from now on.
+pub(super) async fn registration(scene: &Scene, registration: &Value) -> anyhow::Result<()> {
     let env = scene.env();
     let patch = json!({ "spec": { "clientRegistration": registration } }).to_string();
     env.kubectl()
@@ -91,8 +92,8 @@ async fn off(world: Arc<World>) -> anyhow::Result<()> {
     scene.lab.operator.stop().await
 }
 
-/// Waits until nobody gets in, and looks whether those who did have anything.
-async fn closed(scene: &Scene, document: &str, registered: &str) -> anyhow::Result<()> {
+/// Waits until the status says that nobody gets in.
+pub(super) async fn is_over(scene: &Scene) -> anyhow::Result<()> {
     use mcp_auth_e2e::wait::{Seen, wait_for};
     let env = scene.env();
     wait_for("registration to be over", SOON, async || {
@@ -107,8 +108,13 @@ async fn closed(scene: &Scene, document: &str, registered: &str) -> anyhow::Resu
             Seen::NotYet(main["status"].to_string())
         })
     })
-    .await?;
-    let realm = env.realm();
+    .await
+}
+
+/// Waits until nobody gets in, and looks whether those who did have anything.
+async fn closed(scene: &Scene, document: &str, registered: &str) -> anyhow::Result<()> {
+    is_over(scene).await?;
+    let (env, realm) = (scene.env(), scene.env().realm());
     ensure!(
         realm.find_client(document).await?.is_none(),
         "the client of the document is there"

@@ -11,11 +11,11 @@ use mcp_auth_e2e::{
     story::StoryEnv,
     world::World,
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use crate::{
-    clients::setup::{AuthorizationServerPart, Protected, Which},
+    clients::setup::{AuthorizationServerPart, Protected, READ, WRITE, Which},
     fixtures::{SOON, ready, server},
     users::{ALICE, PASSWORD},
 };
@@ -127,6 +127,53 @@ impl Scene {
         ensure!(
             refusal.error_description == "Request not allowed" || refusal.error == "invalid_scope",
             "{scope}: {refusal}"
+        );
+        Ok(())
+    }
+
+    /// Fails if a client that refreshes its tokens gets this scope, or an audience more, by asking for it.
+    pub(crate) async fn refreshed_gains_nothing(
+        &self,
+        client_id: &str,
+        refresh: &SecretString,
+        scope: &str,
+    ) -> anyhow::Result<()> {
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh.expose_secret()),
+            ("scope", &format!("{READ} {scope}")),
+        ];
+        let form = form.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let client = OAuthClient::public(client_id);
+        match self.issuer.token(&client, form.to_vec()).await?.outcome() {
+            Ok(tokens) => self.is_open(&tokens).await,
+            Err(refusal) => {
+                let is_about_the_scope =
+                    refusal.error_description == "Request not allowed" || refusal.error == "invalid_scope";
+                ensure!(is_about_the_scope, "{scope}: {refusal}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Fails if a client that asks for no scope in particular gets one that is closed, or an audience but that of the lab.
+    pub(crate) async fn gets_no_more_than_is_open(&self, client_id: &str) -> anyhow::Result<()> {
+        let tokens = self.tokens(client_id, "").await?.context("no token was issued")?;
+        self.is_open(&tokens).await
+    }
+
+    async fn is_open(&self, tokens: &Tokens) -> anyhow::Result<()> {
+        let token = self.issuer.verify(&tokens.access_token).await?;
+        let lab = self.lab.front.resource();
+        let scopes = token.scopes();
+        ensure!(
+            token.audiences().iter().all(|audience| *audience == lab)
+                && !CLOSED
+                    .iter()
+                    .chain(&[WRITE])
+                    .any(|closed| scopes.contains(*closed)),
+            "{}",
+            token.claims
         );
         Ok(())
     }

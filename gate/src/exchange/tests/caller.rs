@@ -48,6 +48,25 @@ async fn the_request_is_that_of_rfc_8693() {
 }
 
 #[tokio::test]
+async fn a_token_is_presented_as_the_policy_says() {
+    let mut stage = Stage::new().await;
+    let mut by_an_action = exchange("orders", "Header");
+    by_an_action["subjectTokenType"] = json!("urn:mcp-auth-operator:a:b");
+    stage.policy = policy(&stage.server, &json!({"exchanges": [by_an_action]}));
+    stage.exchanges.follow(&stage.policy);
+    assert!(stage.header_token(&json!({})).await.unwrap().is_some());
+    let calls = stage.server.calls();
+    let [call] = calls.as_slice() else {
+        panic!("{calls:?}")
+    };
+    assert_eq!(
+        call.field("subject_token_type"),
+        Some("urn:mcp-auth-operator:a:b")
+    );
+    assert_eq!(call.field("requested_token_type"), None);
+}
+
+#[tokio::test]
 async fn an_audience_is_named_where_scopes_do_not_say_it() {
     let mut stage = Stage::new().await;
     let changes = json!({"exchanges": [exchange("orders", "Header")], "authorizationServer": {"exchangeBy": "Audience"}});

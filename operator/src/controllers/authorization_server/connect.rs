@@ -251,6 +251,7 @@ fn auth0(
         ca_bundle: inputs.ca_bundle.as_deref().map(str::as_bytes),
         installation: &ctx.installation,
         manages_settings: tenant_settings::are_managed(server),
+        exchanges_by_action: !tenant.exchange_actions.is_empty(),
         adoption: desired::adoption(server),
         realms: &ctx.realms,
         egress: &ctx.egress,

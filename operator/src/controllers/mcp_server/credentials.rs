@@ -68,6 +68,7 @@ pub(super) async fn settle(
     let proof = Proof::TokenExchange {
         client_id: registered.client_id.clone(),
         secret: held.secret,
+        by_actions: observed.given.actions().only,
     };
     flow::prove(
         ctx,

@@ -22,7 +22,7 @@ use crate::{
         grants::{self, Tenant},
         names, scopes,
     },
-    provider::{Mark, ResourceSpec},
+    provider::{ExchangeActions, Mark, ResourceSpec},
 };
 
 /// Lifetime of exchanged tokens, unless the spec says otherwise.
@@ -85,6 +85,7 @@ pub(super) fn bare_resource(server: &McpServer, mark: Mark) -> ResourceSpec {
         scopes: scopes::effective(server),
         exchange_scopes: [].into(),
         exchange_audiences: [].into(),
+        exchange_actions: ExchangeActions::default(),
         exchange_token_lifetime: lifetime.unwrap_or(EXCHANGE_TOKEN_LIFETIME),
         adopt: false,
         adopt_scopes: [].into(),
@@ -110,6 +111,7 @@ pub(super) fn resource(
     ResourceSpec {
         exchange_scopes: observed.given.scopes.clone(),
         exchange_audiences: observed.given.audiences.clone(),
+        exchange_actions: observed.given.actions(),
         adopt: clients.iter().any(|consent| consent.id == server.spec.resource),
         adopt_scopes: scopes.into_iter().map(|consent| consent.id.clone()).collect(),
         ..bare_resource(server, mark)
@@ -221,6 +223,7 @@ mod tests {
                 audience: "https://orders/".into(),
                 scopes: vec![],
                 subject_clients: None,
+                subject_token_type: None,
             };
             config_maps(&server(), &metadata, &[exchange])[0]
                 .data

@@ -83,14 +83,19 @@ pub(super) async fn register(
     let wrote = settle::settle(Kind::McpServer, server, provider, plan, &version, replan, ctx).await?;
     let limits_stay = matches!(observed.resource.limits, ObservedLimits::Locked);
     progress.registered(want, limits_stay.then(|| locked(&home.connection.access)));
-    let known = observed.resource.client_id.clone().filter(|_| !wrote);
-    let client_id = if let Some(id) = known {
-        id
-    } else {
-        // It was read back a moment ago, so memory has it.
+    let read_back;
+    let resource = if wrote || observed.resource.client_id.is_none() {
+        // A moment ago, so memory has it.
         let read = Read::Alone(ctx.config.resync_interval / 2);
-        let resource = provider.observe_resource(&want.resource, read).await?;
-        resource.client_id.unwrap_or_else(|| want.resource.clone())
+        read_back = provider.observe_resource(&want.resource, read).await?;
+        &read_back
+    } else {
+        &observed.resource
     };
-    Ok(Registered { client_id, wrote })
+    progress.acts_by(want, &provider.exchange_actions(&want.mark, resource));
+    let client_id = resource.client_id.clone();
+    Ok(Registered {
+        client_id: client_id.unwrap_or_else(|| want.resource.clone()),
+        wrote,
+    })
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::jiff::Timestamp;
 use mcp_auth_crds::{
     condition::{self, Report, Status, types},
-    v1alpha1::{ExchangeLimit, GateStatus, McpServer, McpServerStatus},
+    v1alpha1::{ExchangeAction, ExchangeLimit, GateStatus, McpServer, McpServerStatus},
 };
 
 use super::gate;
@@ -15,7 +15,7 @@ use crate::{
         pass::Next,
     },
     policy::{Refusal, enforcement, exchange::in_force, names, scopes},
-    provider::{ResourceSpec, Subjects},
+    provider::{Mark, ResourceSpec, Subjects},
 };
 
 /// The conditions in the order in which a pass reaches them. Only a server that has credentials of its own says that
@@ -40,6 +40,7 @@ pub(super) struct Progress {
     reports: Vec<Report>,
     scopes: Option<Vec<String>>,
     exchange: Option<BTreeMap<String, Subjects>>,
+    actions: Option<Vec<ExchangeAction>>,
     /// Whether the server needs credentials of its own; `None` while the pass does not know.
     credentials: Option<bool>,
     secret: Option<(String, String)>,
@@ -60,6 +61,7 @@ impl Progress {
     pub(super) fn external(&mut self, want: &ResourceSpec) {
         self.scopes = Some(want.scopes.keys().cloned().collect());
         self.exchange = Some(BTreeMap::new());
+        self.actions = Some(Vec::new());
         let message = "The AuthorizationServer says that somebody else has made audience and scopes there";
         self.reports
             .push(Report::yes(types::REGISTERED, "RegisteredExternally", message));
@@ -79,7 +81,24 @@ impl Progress {
     pub(super) fn withdrawn(&mut self) {
         self.scopes = Some(Vec::new());
         self.exchange = Some(BTreeMap::new());
+        self.actions = Some(Vec::new());
         self.left = Some(BTreeMap::new());
+    }
+
+    /// What it exchanges by actions, by the profile that lets it do so.
+    pub(super) fn acts_by(&mut self, want: &ResourceSpec, profiles: &BTreeMap<String, String>) {
+        let Mark {
+            installation,
+            namespace,
+            name,
+            ..
+        } = &want.mark;
+        let all = profiles.iter().map(|(action, profile)| ExchangeAction {
+            name: action.clone(),
+            profile: profile.clone(),
+            subject_token_type: names::subject_token_type(installation, namespace, name, action),
+        });
+        self.actions = Some(all.collect());
     }
 
     /// Whatever comes of the pass, it may exchange tokens for no more than this.
@@ -95,6 +114,7 @@ impl Progress {
     /// It was refused, and has no more than what is left of what it had.
     pub(super) fn lost(&mut self, server: &McpServer, want: &ResourceSpec) {
         self.exchange = Some(left(server, want));
+        self.actions = Some(actions_left(server, want));
     }
 
     pub(super) fn published(&mut self, server: &McpServer) {
@@ -208,6 +228,7 @@ pub(super) fn status(
         Some(given) => exchange(given),
         None => (old.exchange_scopes, old.exchange_limits),
     };
+    let exchange_actions = progress.actions.unwrap_or(old.exchange_actions);
     let generation = server.metadata.generation;
     let status = McpServerStatus {
         observed_generation: generation,
@@ -223,6 +244,7 @@ pub(super) fn status(
         metadata_url: names::metadata_url(&server.spec.resource),
         exchange_scopes,
         exchange_limits,
+        exchange_actions,
         secret_name,
         secret_hash,
     };
@@ -233,10 +255,12 @@ pub(super) fn status(
 /// stays as it is. `None`: it lost nothing.
 pub(super) fn without(server: &McpServer, want: &ResourceSpec) -> Option<McpServerStatus> {
     let left = left(server, want);
-    if left == in_force(server) {
+    let mut status = server.status.clone()?;
+    let actions = actions_left(server, want);
+    if left == in_force(server) && actions == status.exchange_actions {
         return None;
     }
-    let mut status = server.status.clone()?;
+    status.exchange_actions = actions;
     (status.exchange_scopes, status.exchange_limits) = exchange(&left);
     status
         .conditions
@@ -255,6 +279,14 @@ fn left(server: &McpServer, want: &ResourceSpec) -> BTreeMap<String, Subjects> {
         Some((scope, subjects))
     });
     left.collect()
+}
+
+/// What is left of the actions by which it could.
+fn actions_left(server: &McpServer, want: &ResourceSpec) -> Vec<ExchangeAction> {
+    let held = server.status.iter().flat_map(|status| &status.exchange_actions);
+    held.filter(|action| want.exchange_actions.names.contains(&action.name))
+        .cloned()
+        .collect()
 }
 
 /// How a status says what tokens can be exchanged for, and whose.

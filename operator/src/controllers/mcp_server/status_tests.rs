@@ -269,3 +269,33 @@ fn the_pauses_grow_while_nothing_changes_and_what_is_allowed_needs_no_look() {
         assert_eq!(progress.next(&server, at(now)), expected, "{why}");
     }
 }
+
+#[test]
+fn the_actions_that_are_in_force_are_told_and_those_that_were_taken_away_are_not() {
+    let mut server = server();
+    let mark = crate::controllers::home::mark(&server, "i");
+    let mut want = super::super::desired::bare_resource(&server, mark);
+    want.exchange_actions.names = ["swap".to_owned()].into();
+    let now = Timestamp::UNIX_EPOCH;
+    let mut progress = Progress::default();
+    let profiles = [("swap".to_owned(), "tep_1".to_owned())].into();
+    progress.acts_by(&want, &profiles);
+    let (with, _) = status(&server, progress, None, now);
+    assert_eq!(with.exchange_actions[0].profile, "tep_1");
+    server.status = Some(with);
+    let (kept, _) = status(&server, Progress::default(), None, now);
+    assert_eq!(
+        kept.exchange_actions.len(),
+        1,
+        "a pass that did not get there knows no better"
+    );
+    assert_eq!(without(&server, &want), None);
+    want.exchange_actions.names.clear();
+    assert!(without(&server, &want).unwrap().exchange_actions.is_empty());
+    let mut progress = Progress::default();
+    progress.lost(&server, &want);
+    assert!(status(&server, progress, None, now).0.exchange_actions.is_empty());
+    let mut progress = Progress::default();
+    progress.withdrawn();
+    assert!(status(&server, progress, None, now).0.exchange_actions.is_empty());
+}

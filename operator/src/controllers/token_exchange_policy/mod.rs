@@ -94,7 +94,10 @@ fn server(policy: &TokenExchangePolicy, ctx: &Context) -> Result<Arc<McpServer>,
 async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Progress) -> Result<Next, Halt> {
     let namespace = policy.namespace().unwrap_or_default();
     let server = server(policy, ctx)?;
-    progress.lasting(remains::lasting(policy, &server));
+    progress.lasting(
+        remains::lasting(policy, &server),
+        remains::action(policy, &server),
+    );
     let authorization_server =
         home::authorization_server(ctx, &server.spec.authorization_server_ref, &namespace)?;
     let reference = policy.spec.mcp_server_ref.as_ref();
@@ -126,6 +129,9 @@ async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Pro
         }
     };
     progress.accepted(&accepted);
+    let action = policy.spec.action.as_ref();
+    let action = action.and_then(|action| decide::acts_by(&server, action));
+    progress.acts_by(action);
     if halt::is_paused(policy) {
         return Err(Halt::Paused);
     }
@@ -141,6 +147,7 @@ async fn advance(policy: &TokenExchangePolicy, ctx: &Context, progress: &mut Pro
     ended(policy, &server, ctx)?;
     progress.programmed(
         &server,
+        action,
         &own,
         accepted.scopes.iter().any(|scope| given[scope] != own),
     );
@@ -210,6 +217,16 @@ fn programmed(
         };
         return Err(Halt::waiting("NotProgrammed", wanting));
     }
+    if let Some(action) = &policy.spec.action
+        && decide::acts_by(server, action).is_none()
+    {
+        return Err(Halt::waiting(
+            "ActionNotReady",
+            format!(
+                "McpServer {name} cannot exchange by the action {action} yet: that takes exactly one deployed action of this name whose trigger is custom-token-exchange"
+            ),
+        ));
+    }
     // Of the server as it is known. A failure that may be over in a moment does not change its conditions at once.
     let conditions = server.status.as_ref().map(|status| &status.conditions);
     let says = |type_| conditions.is_some_and(|conditions| condition::is_true(conditions, type_));
@@ -245,13 +262,16 @@ fn programmed(
 
 /// Whether what the policy gave before, and gives no more, is gone.
 fn ended(policy: &TokenExchangePolicy, server: &McpServer, ctx: &Context) -> Result<(), Halt> {
-    match remains::left_over(policy, server, &ctx.feeds.policies.store().state()) {
-        None => Ok(()),
-        Some(scope) => Err(Halt::waiting(
-            "NotProgrammed",
-            format!("McpServer {} can still exchange for {scope}", server.name_any()),
-        )),
-    }
+    let policies = ctx.feeds.policies.store().state();
+    let name = server.name_any();
+    let wanting = match remains::left_over(policy, server, &policies) {
+        Some(scope) => format!("McpServer {name} can still exchange for {scope}"),
+        None => match remains::action_left_over(policy, server, &policies) {
+            Some(action) => format!("McpServer {name} can still exchange by the action {action}"),
+            None => return Ok(()),
+        },
+    };
+    Err(Halt::waiting("NotProgrammed", wanting))
 }
 
 /// Whether the permission is gone: what only this policy gave, the server's status does not say any more.
@@ -283,14 +303,17 @@ fn taken_back(policy: &TokenExchangePolicy, ctx: &Context) -> Result<(), Halt> {
         held.get(scope)
             .is_none_or(|subjects| others.get(scope).is_some_and(|others| subjects.within(others)))
     };
-    match scopes(policy).iter().find(|scope| !gone(scope)) {
-        Some(scope) => {
-            let name = server.name_any();
-            Err(Halt::waiting(
-                "Deleting",
-                format!("Waits until McpServer {name} cannot exchange for {scope} any more"),
-            ))
-        }
-        None => Ok(()),
-    }
+    let name = server.name_any();
+    let policies = ctx.feeds.policies.store().state();
+    let waits_for = match scopes(policy).iter().find(|scope| !gone(scope)) {
+        Some(scope) => format!("for {scope}"),
+        None => match remains::action_left_over(policy, &server, &policies) {
+            Some(action) => format!("by the action {action}"),
+            None => return Ok(()),
+        },
+    };
+    Err(Halt::waiting(
+        "Deleting",
+        format!("Waits until McpServer {name} cannot exchange {waits_for} any more"),
+    ))
 }

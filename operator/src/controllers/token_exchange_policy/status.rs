@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use mcp_auth_crds::{
     condition::{self, Report, types},
-    v1alpha1::{McpServer, TokenExchangePolicy, TokenExchangePolicyStatus},
+    v1alpha1::{ExchangeAction, McpServer, TokenExchangePolicy, TokenExchangePolicyStatus},
 };
 
 use crate::{
@@ -24,6 +24,7 @@ pub(super) struct Progress {
     accepted: Vec<String>,
     unassigned: Vec<String>,
     lasting: Vec<String>,
+    action: Option<ExchangeAction>,
     programmed: bool,
 }
 
@@ -37,14 +38,27 @@ impl Progress {
             .push(Report::yes(types::ACCEPTED, "Accepted", message));
     }
 
+    /// The action that the policy names, once the server has it. Until then, that from before stays.
+    pub(super) fn acts_by(&mut self, action: Option<&ExchangeAction>) {
+        self.action = action.cloned().or(self.action.take());
+    }
+
     /// What is in force from before.
-    pub(super) fn lasting(&mut self, scopes: Vec<String>) {
+    pub(super) fn lasting(&mut self, scopes: Vec<String>, action: Option<ExchangeAction>) {
         self.lasting = scopes;
+        self.action = action;
     }
 
     /// `more`: other policies of the server give the same scopes to more clients.
-    pub(super) fn programmed(&mut self, server: &McpServer, own: &Subjects, more: bool) {
+    pub(super) fn programmed(
+        &mut self,
+        server: &McpServer,
+        action: Option<&ExchangeAction>,
+        own: &Subjects,
+        more: bool,
+    ) {
         self.programmed = true;
+        self.action = action.cloned();
         let name = server.name_any();
         let message = match own {
             Subjects::Any => format!("McpServer {name} can exchange at the authorization server"),
@@ -83,6 +97,7 @@ pub(super) fn status(
             progress.lasting
         },
         unassigned_scopes: progress.unassigned,
+        action: progress.action,
     };
     (status, reports)
 }

@@ -181,3 +181,37 @@ fn what_a_gate_does_waits_until_it_does_it() {
         assert_eq!(found, reason, "{delivery} {gate}");
     }
 }
+
+#[test]
+fn a_policy_by_an_action_waits_for_its_profile() {
+    let target = server(&json!({}));
+    let accepted = Accepted {
+        target: Target::Server(&target),
+        scopes: ["s".to_owned()].into(),
+        unassigned: [].into(),
+    };
+    let given = [("s".to_owned(), Subjects::Any)].into();
+    let policy: TokenExchangePolicy = serde_json::from_value(json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "TokenExchangePolicy",
+        "metadata": {"namespace": "team", "name": "p"},
+        "spec": {"serverRef": {"name": "notes"}, "mcpServerRef": {"name": "target"}, "action": "swap",
+                 "scopes": [{"name": "s"}], "delivery": "Header"},
+    }))
+    .unwrap();
+    for (held, expected) in [
+        (None, "ActionNotReady"),
+        (Some("other"), "ActionNotReady"),
+        (Some("swap"), "GateNotReady"),
+    ] {
+        let actions: Vec<_> = held
+            .into_iter()
+            .map(|name| json!({"name": name, "profile": "tep_1", "subjectTokenType": "urn:x"}))
+            .collect();
+        let server = server(&json!({"exchangeScopes": ["s"], "exchangeActions": actions}));
+        let halt = programmed(&policy, &server, &accepted, &Subjects::Any, &given).unwrap_err();
+        assert!(
+            matches!(&halt, Halt::Waiting(refusal) if refusal.reason == expected),
+            "{held:?}: {halt:?}"
+        );
+    }
+}

@@ -52,6 +52,14 @@ const KEYS: [&str; 4] = [
 /// What the tenant's settings need, where the operator is to keep them.
 const SETTINGS: [&str; 2] = ["read:tenant_settings", "update:tenant_settings"];
 
+/// What exchange by actions needs, where the AuthorizationServer lets anybody do so.
+const ACTIONS: [&str; 4] = [
+    "read:actions",
+    "read:token_exchange_profiles",
+    "create:token_exchange_profiles",
+    "delete:token_exchange_profiles",
+];
+
 /// What a token says, as far as it matters here.
 #[derive(Deserialize)]
 struct Said {
@@ -67,12 +75,16 @@ impl Auth0 {
         // RFC 6749 section 5.1 lets the answer leave out what the token itself says.
         let said = payload::<Said>(token.access.expose_secret()).and_then(|said| said.scope);
         let scope = token.scope.clone().or(said);
-        Ok(judge(&scope.unwrap_or_default(), self.manages_settings))
+        Ok(judge(
+            &scope.unwrap_or_default(),
+            self.manages_settings,
+            self.exchanges_by_action,
+        ))
     }
 }
 
 /// What these scopes allow. Each that is missing is named with what does not work without it.
-fn judge(scope: &str, manages_settings: bool) -> Access {
+fn judge(scope: &str, manages_settings: bool, exchanges_by_action: bool) -> Access {
     let has: BTreeSet<&str> = scope.split_ascii_whitespace().collect();
     let lacks = |feature: &'static str, scopes: &[&'static str]| -> Vec<String> {
         let missing = scopes.iter().filter(|scope| !has.contains(*scope));
@@ -85,6 +97,9 @@ fn judge(scope: &str, manages_settings: bool) -> Access {
     missing.extend(lacks("clients that authenticate with private keys", &KEYS));
     if manages_settings {
         missing.extend(lacks("auth0.manageTenantSettings", &SETTINGS));
+    }
+    if exchanges_by_action {
+        missing.extend(lacks("auth0.exchangeActions", &ACTIONS));
     }
     let mut capabilities = BTreeSet::from([
         Capability::Resources,
@@ -120,24 +135,27 @@ mod tests {
             .flat_map(|(_, scopes)| scopes.iter().copied())
             .chain(KEYS)
             .chain(SETTINGS)
+            .chain(ACTIONS)
             .collect();
-        let access = judge(&all.join(" "), true);
+        let access = judge(&all.join(" "), true, true);
         assert!(access.missing.is_empty());
         assert!(access.capabilities.contains(&Capability::ReadableSecrets));
         for scope in &all {
             let others: Vec<&str> = all.iter().filter(|other| other != &scope).copied().collect();
-            let access = judge(&others.join(" "), true);
+            let access = judge(&others.join(" "), true, true);
             assert!(
                 matches!(&access.missing[..], [one] if one.starts_with(scope)),
                 "{access:?}"
             );
         }
-        assert_eq!(judge("", true).missing.len(), all.len());
-        let access = judge("read:clients", false);
+        let missing = |settings, actions| judge("", settings, actions).missing.len();
+        assert_eq!(missing(true, true), all.len());
+        assert_eq!(missing(false, true), all.len() - SETTINGS.len());
+        assert_eq!(missing(true, false), all.len() - ACTIONS.len());
+        let access = judge("read:clients", false, false);
         assert_eq!(
             access.withheld[&Capability::SelfRegistration],
             "read:tenant_settings"
         );
-        assert_eq!(judge("", false).missing.len(), all.len() - SETTINGS.len());
     }
 }

@@ -32,6 +32,8 @@ pub(super) enum Pages {
     Checkpoint,
     /// By number (`page`, `per_page`).
     Offset,
+    /// The same, where the answer tells how many there are without being asked for it, and takes no such question.
+    Numbered,
 }
 
 /// A list of the Management API.
@@ -90,6 +92,9 @@ impl Admin {
             match (list.pages, from.as_deref()) {
                 (Pages::Checkpoint, None) => query.push(("take", &size)),
                 (Pages::Checkpoint, Some(from)) => query.extend([("take", size.as_str()), ("from", from)]),
+                (Pages::Numbered, _) => {
+                    query.extend([("page", page.as_str()), ("per_page", size.as_str())]);
+                }
                 (Pages::Offset, _) => query.extend([
                     ("page", page.as_str()),
                     ("per_page", size.as_str()),
@@ -110,7 +115,7 @@ impl Admin {
                 }
                 Pages::Checkpoint => next.is_some(),
                 // Pages may hold less than was asked for.
-                Pages::Offset => match answer["total"].as_u64() {
+                Pages::Offset | Pages::Numbered => match answer["total"].as_u64() {
                     Some(total) => !is_empty && (found.len() as u64) < total,
                     None => is_full,
                 },
@@ -192,6 +197,16 @@ fn permission(method: &Method, path: &str) -> &'static str {
             "update:tenant_settings",
             "update:tenant_settings",
         ])
+    } else if path.starts_with(super::profiles::PROFILES) {
+        of([
+            "read:token_exchange_profiles",
+            "create:token_exchange_profiles",
+            "update:token_exchange_profiles",
+            "delete:token_exchange_profiles",
+        ])
+    } else if path.starts_with(super::profiles::ACTIONS) {
+        // Nothing else is done to them.
+        "read:actions"
     } else if path.starts_with("/client-grants") {
         of([
             "read:client_grants",

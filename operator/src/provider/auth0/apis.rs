@@ -1,6 +1,10 @@
 //! Reading APIs and their scopes, and the clients that are linked to them; see the module [`super::observe`].
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -9,9 +13,10 @@ use super::{
     Auth0,
     admin::{List, Pages},
     diff, grants,
-    mark::{api_holder, text},
+    mark::{api_holder, may_have_profiles, text},
     memory::Known,
     observe::{absent, escaped, observed, since},
+    profiles,
 };
 use crate::provider::{
     Call, Holder, ObservedClient, ObservedScopes, Presence, ProviderError, Read, ScopeOwner, Scopes,
@@ -44,7 +49,13 @@ impl Auth0 {
         };
         let client = client.map_or(Value::Null, |client| (*client).clone());
         let holder = api_holder(&api, &client, &self.ours, |id| self.is_operator(id));
-        let raw = json!({"api": *api, "client": client, "grants": grants});
+        let mut raw = json!({"api": *api, "client": client, "grants": grants});
+        if self.exchanges_by_action || may_have_profiles(&client) {
+            let mut known = self.profiles(read).await?;
+            for name in ["profiles", "actions"] {
+                raw[name] = known[name].take();
+            }
+        }
         Ok(observed(&client, holder, raw))
     }
 
@@ -100,6 +111,47 @@ impl Auth0 {
             .map(|api| (text(&api, "identifier").to_owned(), api));
         self.memory().apis.keep_list(asked, rows);
         Ok(())
+    }
+
+    /// Profiles of this installation's servers, and the actions that profiles can name.
+    async fn profiles(&self, read: Read) -> Result<Value, ProviderError> {
+        let since = since(read);
+        // Many ask at once when an operator starts.
+        let _one_at_a_time = self.listing.lock().await;
+        let known = self
+            .profiles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .filter(|(asked, _)| Some(*asked) >= since)
+            .map(|(_, known)| known.clone());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let asked = Instant::now();
+        let found = self
+            .admin
+            .list(&List {
+                operation: "list_token_exchange_profiles",
+                path: profiles::PROFILES,
+                name: "token_exchange_profiles",
+                pages: Pages::Checkpoint,
+                query: &[],
+            })
+            .await?;
+        let actions = self
+            .admin
+            .list(&List {
+                operation: "list_actions",
+                path: profiles::ACTIONS,
+                name: "actions",
+                pages: Pages::Numbered,
+                query: &[("triggerId", profiles::TRIGGER)],
+            })
+            .await?;
+        let read = profiles::known_of(&found, &actions);
+        *self.profiles.lock().unwrap_or_else(PoisonError::into_inner) = Some((asked, read.clone()));
+        Ok(read)
     }
 
     /// See [`crate::provider::Provider::observe_scopes`].

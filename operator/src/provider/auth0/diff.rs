@@ -6,14 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     mark::{made_scope, text},
-    render,
+    render::{self, EXCHANGE, WAYS},
 };
 
 /// Lists of a client whose every entry is a permission.
 const PERMISSIONS: [&str; 4] = ["grant_types", "callbacks", "allowed_origins", "web_origins"];
-
-/// By what a client may exchange tokens; null where it may not.
-const EXCHANGE: &str = "token_exchange";
 
 /// Fields of an API that keep others out.
 const GUARDS: [&str; 2] = ["subject_type_authorization", "enforce_policies"];
@@ -28,8 +25,10 @@ pub(super) fn fields(want: &Map<String, Value>, observed: &Value) -> Map<String,
 
 /// The part of a difference of clients that only takes away.
 pub(super) fn client_revocation(want: &Map<String, Value>, observed: &Value) -> Map<String, Value> {
-    let ended = want.get(EXCHANGE).is_some_and(Value::is_null) && !observed[EXCHANGE].is_null();
-    let ended = ended.then(|| (EXCHANGE.to_owned(), Value::Null));
+    let ended = want
+        .get(EXCHANGE)
+        .and_then(|want| fewer_ways(want, &observed[EXCHANGE]));
+    let ended = ended.map(|left| (EXCHANGE.to_owned(), left));
     PERMISSIONS
         .into_iter()
         .filter_map(|name| {
@@ -39,6 +38,20 @@ pub(super) fn client_revocation(want: &Map<String, Value>, observed: &Value) -> 
         })
         .chain(ended)
         .collect()
+}
+
+/// The ways of exchange that are left of those that a client has; `None`: it loses none.
+fn fewer_ways(want: &Value, observed: &Value) -> Option<Value> {
+    let (had, wanted) = (texts(&observed[WAYS]), texts(&want[WAYS]));
+    let left: Vec<&str> = had.intersection(&wanted).copied().collect();
+    let is_fewer = left.len() < had.len() || (want.is_null() && !observed.is_null());
+    is_fewer.then(|| {
+        if left.is_empty() {
+            Value::Null
+        } else {
+            json!({ WAYS: left })
+        }
+    })
 }
 
 /// The part of a difference of APIs that only takes away.
@@ -159,5 +172,23 @@ mod tests {
         let observed = json!({"grant_types": ["a", "implicit"], "callbacks": ["https://x/"]});
         let revoked = client_revocation(want.as_object().unwrap(), &observed);
         assert_eq!(Value::Object(revoked), json!({"grant_types": ["a"]}));
+    }
+
+    #[test]
+    fn a_way_of_exchange_that_is_not_wanted_goes_first_and_the_others_stay() {
+        let ways = |ways: &[&str]| json!({ EXCHANGE: { WAYS: ways } });
+        let none = json!({ EXCHANGE: null });
+        for (want, observed, left) in [
+            (ways(&["a"]), ways(&["a", "b"]), Some(json!({ WAYS: ["a"] }))),
+            (ways(&["c"]), ways(&["a"]), Some(Value::Null)),
+            (none.clone(), ways(&["a"]), Some(Value::Null)),
+            (none.clone(), ways(&[]), Some(Value::Null)),
+            (ways(&["a", "b"]), ways(&["a"]), None),
+            (ways(&["a"]), none.clone(), None),
+            (none.clone(), none, None),
+        ] {
+            let revoked = client_revocation(want.as_object().unwrap(), &observed);
+            assert_eq!(revoked.get(EXCHANGE).cloned(), left, "{want} {observed}");
+        }
     }
 }

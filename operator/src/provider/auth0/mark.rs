@@ -28,6 +28,8 @@ const SCOPES: [&str; 4] = [
 ];
 /// On the client of an API: the grant for third-party clients, which has no place for a mark, is ours.
 const DEFAULT_GRANT: &str = "mcpauth_default_grant";
+/// On the client of an API: it has, or may have, token exchange profiles.
+const PROFILES: &str = "mcpauth_profiles";
 /// Hex digits by which a scope is told from the others of its API.
 const DIGEST: usize = 8;
 /// The longest value is 255 characters.
@@ -175,6 +177,18 @@ pub(super) fn default_grant_metadata(is_ours: bool) -> Value {
 /// Whether it says so.
 pub(super) fn owns_default_grant(client: &Value) -> bool {
     entry(client, DEFAULT_GRANT).is_some()
+}
+
+/// The metadata that says whether there may be token exchange profiles. It is there before the first, and goes after the
+/// last: profiles that are not wanted any more are found by it.
+pub(super) fn profiles_metadata(has: bool) -> Map<String, Value> {
+    let value = if has { json!("1") } else { Value::Null };
+    [(PROFILES.to_owned(), value)].into_iter().collect()
+}
+
+/// Whether the metadata says that there may be some.
+pub(super) fn may_have_profiles(client: &Value) -> bool {
+    entry(client, PROFILES).is_some()
 }
 
 fn digest(scope: &str) -> String {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  observe ─▶ memory ─▶ admin ─▶ operator_token        render ─▶ diff ─▶ plan, grants, resources   prove
-//!  apis, keys (pure)      │             │                          (pure)                            │
+//!  apis, keys (pure)      │             │                     profiles (pure)                        │
 //!                         └─────────────┴────────────▶ http, realm ◀────────────────────────────────┘
 //! ```
 //!
@@ -25,6 +25,7 @@ mod note;
 mod observe;
 mod plan;
 mod probe;
+mod profiles;
 mod prove;
 mod registration;
 mod render;
@@ -62,7 +63,6 @@ use crate::{
 };
 use admin::Admin;
 use mark::Ours;
-use prove::Prover;
 
 /// What a connection to a tenant is made of.
 pub struct Settings<'a> {
@@ -84,6 +84,8 @@ pub struct Settings<'a> {
     pub installation: &'a str,
     /// Whether the operator is to set what of the tenant as a whole MCP needs.
     pub manages_settings: bool,
+    /// Whether the AuthorizationServer lets anybody exchange tokens by an action.
+    pub exchanges_by_action: bool,
     /// The clients that may be taken over, by the id that Auth0 knows them by, and by whom, as
     /// `<kind>/<namespace>/<name>`.
     pub adoption: BTreeMap<String, String>,
@@ -110,11 +112,14 @@ pub struct Auth0 {
     issuer: String,
     ours: Ours,
     manages_settings: bool,
+    exchanges_by_action: bool,
     memory: Mutex<memory::Memory>,
     /// What was read of the tenant's settings, and when it was asked for.
     settings: Mutex<Option<(Instant, Value)>>,
     /// What was shown of clients that register themselves while the settings are what they are, and when it was asked for.
     shown: Mutex<Option<probe::Outcome>>,
+    /// Token exchange profiles and actions, and when they were asked for.
+    profiles: Mutex<Option<(Instant, Value)>>,
     scopes: tokio::sync::Mutex<Made>,
     listing: tokio::sync::Mutex<()>,
 }
@@ -190,9 +195,11 @@ impl Auth0 {
                 adoption: settings.adoption,
             },
             manages_settings: settings.manages_settings,
+            exchanges_by_action: settings.exchanges_by_action,
             memory: Mutex::default(),
             settings: Mutex::default(),
             shown: Mutex::default(),
+            profiles: Mutex::default(),
             scopes: tokio::sync::Mutex::default(),
             listing: tokio::sync::Mutex::default(),
             realm,
@@ -202,15 +209,6 @@ impl Auth0 {
     fn memory(&self) -> MutexGuard<'_, memory::Memory> {
         // Nothing in the critical sections can leave the memory half-changed.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn prover(&self, now: Timestamp) -> Prover<'_> {
-        Prover {
-            http: &self.admin.http,
-            endpoint: &self.token_endpoint,
-            issuer: &self.issuer,
-            now,
-        }
     }
 }
 
@@ -345,6 +343,11 @@ impl Provider for Auth0 {
 
     async fn observe_resource(&self, resource: &str, read: Read) -> Result<ObservedResource, ProviderError> {
         self.resource(resource, read).await
+    }
+
+    fn exchange_actions(&self, mark: &Mark, observed: &ObservedResource) -> BTreeMap<String, String> {
+        let raw = observed.raw.as_ref();
+        raw.map(|raw| profiles::in_force(mark, raw)).unwrap_or_default()
     }
 
     fn plan_resource(

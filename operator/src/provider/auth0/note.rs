@@ -46,6 +46,9 @@ impl Auth0 {
             (Some("client-grants"), Some(id)) => memory.wrote_grant(id, now),
             (Some("resource-servers"), None) => memory.apis.wrote(text(body, "identifier"), now),
             (Some("resource-servers"), Some(id)) => memory.wrote_api(id, now),
+            (Some("token-exchange-profiles"), _) => {
+                *self.profiles.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
             (Some("tenants"), _) => {
                 *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 if settings::decides_who_registers(body) {

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use url::Url;
 
+use super::Auth0;
 use crate::provider::{
     Credential, CredentialKind, Proof, ProviderError,
     http::{Answer, HttpClient, Shown},
@@ -24,6 +25,18 @@ pub(super) struct Prover<'a> {
     pub(super) endpoint: &'a Url,
     pub(super) issuer: &'a str,
     pub(super) now: Timestamp,
+}
+
+impl Auth0 {
+    /// Proves at the token endpoint of the tenant.
+    pub(super) fn prover(&self, now: Timestamp) -> Prover<'_> {
+        Prover {
+            http: &self.admin.http,
+            endpoint: &self.token_endpoint,
+            issuer: &self.issuer,
+            now,
+        }
+    }
 }
 
 impl Prover<'_> {
@@ -62,7 +75,11 @@ impl Prover<'_> {
                 let answer = self.redeem(client_id, secret, Some(redirect_uri)).await?;
                 looked_at(&answer)
             }
-            Proof::TokenExchange { client_id, secret } => {
+            Proof::TokenExchange {
+                client_id,
+                secret,
+                by_actions,
+            } => {
                 let form = [
                     ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
                     ("subject_token", MADE_UP),
@@ -71,7 +88,12 @@ impl Prover<'_> {
                         "urn:ietf:params:oauth:token-type:access_token",
                     ),
                 ];
-                looked_at(&self.ask(client_id, secret, &form).await?)
+                let answer = self.ask(client_id, secret, &form).await?;
+                if *by_actions {
+                    known(&answer)
+                } else {
+                    looked_at(&answer)
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::mark;
+use super::{mark, profiles::CUSTOM};
 use crate::provider::{
     Authentication, ClientSpec, Credential, Grant, Mark, ResourceSpec,
     key::{ALGORITHM, PrivateKey},
@@ -26,6 +26,13 @@ const LONGEST_DESCRIPTION: usize = 140;
 pub(super) const METHODS: &str = "client_authentication_methods";
 /// How a client shows its secret; absent for one that has keys.
 pub(super) const AUTH_METHOD: &str = "token_endpoint_auth_method";
+
+/// By what a client may exchange tokens; null where it may not.
+pub(super) const EXCHANGE: &str = "token_exchange";
+/// The list in it.
+pub(super) const WAYS: &str = "allow_any_profile_of_type";
+/// The profile that is Auth0's own: a token for one API for a token of the same user for another.
+const ON_BEHALF: &str = "on_behalf_of_token_exchange";
 
 /// A client as Auth0 is to have it.
 #[derive(Clone, Debug)]
@@ -111,7 +118,7 @@ pub(super) fn client(want: &ClientSpec) -> Desired {
         fields.insert("redirection_policy".to_owned(), json!("allow_always"));
         json!({"is_first_party": false, "third_party_security_mode": "strict"})
     } else {
-        fields.insert("token_exchange".to_owned(), Value::Null);
+        fields.insert(EXCHANGE.to_owned(), Value::Null);
         json!({"is_first_party": true})
     };
     Desired {
@@ -121,8 +128,13 @@ pub(super) fn client(want: &ClientSpec) -> Desired {
 }
 
 /// The client that is linked to an McpServer's API: it carries the mark of both.
-pub(super) fn linked_client(want: &ResourceSpec) -> Desired {
+///
+/// `has_profiles`: there are token exchange profiles of it, wanted or not.
+pub(super) fn linked_client(want: &ResourceSpec, has_profiles: bool) -> Desired {
     let mut metadata = mark::metadata(&want.mark);
+    metadata.extend(mark::profiles_metadata(
+        has_profiles || !want.exchange_actions.names.is_empty(),
+    ));
     metadata.extend(mark::scopes_metadata(want.scopes.keys().map(String::as_str)));
     let mut fields = common(&want.mark, &want.display_name);
     fields.extend(fields_of(json!({
@@ -130,12 +142,7 @@ pub(super) fn linked_client(want: &ResourceSpec) -> Desired {
         "callbacks": [],
         AUTH_METHOD: "client_secret_post",
         METHODS: null,
-        "token_exchange": if want.exchange_scopes.is_empty() {
-            Value::Null
-        } else {
-            // RFC 8693, of a token for this API for one for another.
-            json!({"allow_any_profile_of_type": ["on_behalf_of_token_exchange"]})
-        },
+        EXCHANGE: exchange(want),
         "client_metadata": metadata,
     })));
     Desired {
@@ -145,6 +152,23 @@ pub(super) fn linked_client(want: &ResourceSpec) -> Desired {
             "is_first_party": true,
             "resource_server_identifier": want.resource,
         })),
+    }
+}
+
+/// By what a server exchanges tokens for this API (RFC 8693).
+fn exchange(want: &ResourceSpec) -> Value {
+    let actions = &want.exchange_actions;
+    let on_behalf = !want.exchange_scopes.is_empty() && !actions.only;
+    let ways = [(on_behalf, ON_BEHALF), (!actions.names.is_empty(), CUSTOM)];
+    let ways: Vec<&str> = ways
+        .into_iter()
+        .filter(|(is, _)| *is)
+        .map(|(_, way)| way)
+        .collect();
+    if ways.is_empty() {
+        Value::Null
+    } else {
+        json!({ WAYS: ways })
     }
 }
 

@@ -11,11 +11,11 @@ use super::{
     diff, grants,
     mark::{birthmark, text},
     plan::{self, Update, conflict, creation, delete, deletion, owns},
-    render,
+    profiles, render,
 };
 use crate::provider::{
-    Call, Change, Credential, Mark, ObservedResource, ObservedScopes, Plan, Presence, ResourceSpec,
-    ScopeOwner, ScopeSpec, Verb,
+    Call, Change, Credential, ExchangeActions, Mark, ObservedResource, ObservedScopes, Plan, Presence,
+    ResourceSpec, ScopeOwner, ScopeSpec, Verb,
 };
 
 /// See [`crate::provider::Provider::plan_resource`].
@@ -58,16 +58,20 @@ fn client(
     secret: Option<&Credential>,
 ) -> Vec<Call> {
     let client = &raw["client"];
-    let desired = render::linked_client(want);
+    let desired = render::linked_client(want, profiles::has_any(&want.mark, raw));
     let subject = format!("client of {}", want.resource);
     if client.is_null() {
         return vec![creation(&desired, subject, &[])];
     }
+    let profiles = profiles::plan(&want.mark, &want.exchange_actions.names, raw);
     let mut update = Update::new(client, subject);
     update.take_away(&desired.fields);
     let grants = grants::plan(grants::of_resource(want, at_server), raw);
     update.calls.extend(grants.revoked);
+    update.calls.extend(profiles.revoked);
     update.set(&desired.fields, secret);
+    // After the client: by what it says they are found.
+    update.calls.extend(profiles.given);
     update.calls.extend(grants.given);
     update.calls
 }
@@ -167,6 +171,7 @@ pub(super) fn removal(mark: &Mark, observed: &ObservedResource) -> Plan {
             body: Some(json!({"name": render::birth_name(text(api, "name"), mark)})),
         });
         calls.extend(grants::removal(&raw["grants"]));
+        calls.extend(profiles::removal(mark, raw));
         calls.push(deletion(&raw["client"], format!("client of {identifier}")));
     }
     calls.push(Call {
@@ -190,8 +195,8 @@ pub(super) fn apis(
         scopes.insert(scope.name.clone(), scope.description.clone());
     }
     let mut all = Plan::default();
-    for (audience, owner) in at_server.iter().filter(|(key, _)| !key.contains(' ')) {
-        if !wanted.contains_key(audience.as_str()) {
+    for (audience, owner) in at_server.candidates(mark).filter(|(key, _)| !key.contains(' ')) {
+        if !wanted.contains_key(audience) {
             all.calls.extend(removal(mark, &observed(Some(owner))).calls);
         }
     }
@@ -204,6 +209,7 @@ pub(super) fn apis(
             scopes,
             exchange_scopes: BTreeMap::new(),
             exchange_audiences: BTreeMap::new(),
+            exchange_actions: ExchangeActions::default(),
             exchange_token_lifetime: Duration::ZERO,
             adopt_scopes: BTreeSet::new(),
         };

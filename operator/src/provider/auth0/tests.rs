@@ -1,5 +1,7 @@
 //! Plans from what was observed, without a server. What a tenant takes and does not take is in the stories.
 
+mod actions;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,8 +12,9 @@ use serde_json::{Value, json};
 
 use super::{mark, plan, render, resources};
 use crate::provider::{
-    Authentication, Change, ClientSpec, Credential, Credentials, Grant, Holder, Mark, ObservedClient,
-    ObservedScopes, Plan, Presence, ResourceSpec, ScopeOwner, Scopes, Subjects, Verb, scope_key,
+    Authentication, Change, ClientSpec, Credential, Credentials, ExchangeActions, Grant, Holder, Mark,
+    ObservedClient, ObservedScopes, Plan, Presence, ResourceSpec, ScopeOwner, Scopes, Subjects, Verb,
+    scope_key,
 };
 
 const ORDERS: &str = "https://mcp.example.com/orders";
@@ -55,6 +58,7 @@ fn orders() -> ResourceSpec {
         scopes: [("orders:read".to_owned(), String::new())].into(),
         exchange_scopes: BTreeMap::new(),
         exchange_audiences: BTreeMap::new(),
+        exchange_actions: ExchangeActions::default(),
         exchange_token_lifetime: Duration::from_mins(5),
         adopt: false,
         adopt_scopes: BTreeSet::new(),
@@ -212,7 +216,7 @@ fn api(want: &ResourceSpec, client: &Value) -> ObservedClient {
 }
 
 fn linked(want: &ResourceSpec) -> Value {
-    let mut client = render::linked_client(want).creation(&[]);
+    let mut client = render::linked_client(want, false).creation(&[]);
     client["client_id"] = json!("rs_1");
     client["client_secret"] = json!("s");
     client

@@ -204,6 +204,8 @@ impl Clients {
 #[derive(Debug, Default)]
 pub(super) struct Scopes {
     list: Option<(Instant, ObservedScopes)>,
+    /// The names of those in the list, by id.
+    names: BTreeMap<String, String>,
     /// When each id was written to, since the list was read.
     written: BTreeMap<String, Instant>,
 }
@@ -239,6 +241,10 @@ impl Scopes {
     /// Keeps the list.
     pub(super) fn keep_list(&mut self, asked: Instant, scopes: Vec<Value>) -> ObservedScopes {
         let scopes: ObservedScopes = Arc::new(scopes.into_iter().filter_map(owned).collect());
+        let name = |(name, owner): (&String, &Arc<ScopeOwner>)| {
+            text(&owner.raw, "id").map(|id| (id.to_owned(), name.clone()))
+        };
+        self.names = scopes.iter().filter_map(name).collect();
         self.written.retain(|_, written| asked <= *written);
         self.list = Some((asked, Arc::clone(&scopes)));
         scopes
@@ -251,8 +257,19 @@ impl Scopes {
             return;
         }
         let scopes = Arc::make_mut(scopes);
-        scopes.retain(|_, owner| text(&owner.raw, "id") != Some(id));
-        scopes.extend(scope.and_then(owned));
+        // By now another may have the name that it had.
+        let is_it = |name: &String| {
+            scopes
+                .get(name)
+                .is_some_and(|owner| text(&owner.raw, "id") == Some(id))
+        };
+        if let Some(name) = self.names.remove(id).filter(is_it) {
+            scopes.remove(&name);
+        }
+        if let Some((name, owner)) = scope.and_then(owned) {
+            self.names.insert(id.to_owned(), name.clone());
+            scopes.insert(name, owner);
+        }
         self.written.remove(id);
     }
 
@@ -264,6 +281,7 @@ impl Scopes {
     /// The list is not to be used again.
     pub(super) fn forget(&mut self) {
         self.list = None;
+        self.names.clear();
     }
 
     /// Whether the list, if there is one, has all these scopes.

@@ -57,7 +57,9 @@ impl Prover<'_> {
                 ];
                 code_refused(&self.ask(client_id, secret, &form).await?)
             }
-            Proof::TokenExchange { client_id, secret } => {
+            Proof::TokenExchange {
+                client_id, secret, ..
+            } => {
                 let form = [
                     ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
                     ("subject_token", MADE_UP),

@@ -72,12 +72,13 @@ pub(super) fn removal(ids: &Ids, mark: &Mark, at_server: &ObservedScopes) -> Vec
 /// The scope under the wanted name, or ours that somebody has renamed.
 fn find<'a>(mark: &Mark, desired: &DesiredScope, at_server: &'a ObservedScopes) -> Option<&'a ScopeOwner> {
     let id = desired.id.to_string();
-    let owner = at_server.get(&desired.name).or_else(|| {
-        at_server.values().find(|owner| {
+    let named = at_server.get(&desired.name).map(AsRef::as_ref);
+    named.or_else(|| {
+        let mut candidates = at_server.candidates(mark).map(|(_, owner)| owner);
+        candidates.find(|owner| {
             text(&owner.raw, "id") == Some(&id) && is_ours(mark, &owner.holder, Some(&id), || desired.id)
         })
-    });
-    owner.map(AsRef::as_ref)
+    })
 }
 
 /// Id and name of every scope under `mark`.
@@ -86,9 +87,9 @@ fn ours<'a>(
     mark: &'a Mark,
     at_server: &'a ObservedScopes,
 ) -> impl Iterator<Item = (&'a str, &'a str)> {
-    at_server.iter().filter_map(|(name, owner)| {
+    at_server.candidates(mark).filter_map(|(name, owner)| {
         let id = text(&owner.raw, "id")?;
-        is_ours(mark, &owner.holder, Some(id), || ids.scope(mark, name)).then_some((id, name.as_str()))
+        is_ours(mark, &owner.holder, Some(id), || ids.scope(mark, name)).then_some((id, name))
     })
 }
 

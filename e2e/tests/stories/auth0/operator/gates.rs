@@ -7,12 +7,13 @@ use http::StatusCode;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use mcp_auth_e2e::{
+    auth0::Verdict,
     caller::Caller,
     gate::{
         process::{self, GateProcess},
         upstream::Upstream,
     },
-    oauth::{Issuer, LoginRequest},
+    oauth::{Exchange, Issuer, LoginRequest},
     runner::Story,
     samples,
     wait::{Seen, wait_for},
@@ -26,9 +27,13 @@ use crate::fixtures::{SOON, apply_all, machine, native, ready, server};
 
 const NOTES: &str = "https://notes.example.com/mcp";
 const ORDERS: &str = "https://orders.internal.example.com";
+const ACTION: &str = "exchange-for-orders";
 
 pub(super) fn stories() -> Vec<Story> {
-    vec![Story::new("auth0::operator_gate_exchanges", gate_exchanges)]
+    vec![
+        Story::new("auth0::operator_gate_exchanges", gate_exchanges),
+        Story::new("auth0::operator_gate_exchanges_by_an_action", by_an_action),
+    ]
 }
 
 /// The server gets a token for the orders API in place of its caller's: for that API alone, with the scope that the policy
@@ -113,6 +118,143 @@ async fn gate_exchanges(world: Arc<World>) -> anyhow::Result<()> {
     ensure!(upstream.requests().len() == requests.len(), "a call arrived");
     ensure!(!gate.log()?.contains("eyJ"), "the gate logs tokens");
     operator.stop().await
+}
+
+/// A deployed action says which user a token is for. The profile for it comes and goes with the policy, and with it goes
+/// what the server could get; Auth0's own exchange is no way round the action.
+async fn by_an_action(world: Arc<World>) -> anyhow::Result<()> {
+    let scene = Scene::new(&world, "auth0-action").await?;
+    let env = &scene.env;
+    let mut options = env.operator_options();
+    // Nothing tells that an action was deployed.
+    "3s".clone_into(&mut options.resync_interval);
+    options.trust = Some(env.authority_file()?);
+    options.extra.push("--gate-image=mcp-auth-gate:none".to_owned());
+    let operator = env.start_operator_with(&options).await?;
+    by_an_action_of(&scene).await?;
+    let named = ("TokenExchangePolicy", env.namespace(), "notes-orders");
+    ready(env, ("McpClient", env.namespace(), "desktop"), SOON).await?;
+    wait_for("an action that is missed", SOON, async || {
+        let policy = env.get(named.0, named.1, named.2).await?.unwrap_or_default();
+        let conditions = policy["status"]["conditions"].as_array().cloned();
+        let misses = |condition: &Value| condition["reason"] == "ActionNotReady";
+        Ok(if conditions.iter().flatten().any(misses) {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(policy["status"].to_string())
+        })
+    })
+    .await?;
+    let profiles = || scene.made("token_exchange_profiles");
+    ensure!(profiles().is_empty(), "{:?}", profiles());
+
+    deploy(&scene).await?;
+    let (upstream, issuer) = (Upstream::start().await?, scene.issuer().await?);
+    let profile = wait_for("a profile", SOON, async || {
+        Ok(match &profiles()[..] {
+            [profile] => Seen::Done(profile.clone()),
+            others => Seen::NotYet(format!("{others:?}")),
+        })
+    })
+    .await?;
+    let gate = gate(&scene, &upstream).await?;
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let caller = Caller::new(http, format!("http://{}/mcp", gate.faces().proxy));
+    let token = user_token(&scene, &issuer).await?;
+    let user = issuer.verify(&token).await?.text("sub").to_owned();
+    let kind = profile["subject_token_type"].clone();
+    let shown = kind.clone();
+    scene.auth0.set_action(ACTION, move |event| {
+        if shown == event.subject_token_type.as_str() {
+            Verdict::User(user.clone())
+        } else {
+            Verdict::Nobody
+        }
+    });
+    let caller = caller.with_token(&token);
+    wait_for("the profile in the status", SOON, async || {
+        let policy = env.get(named.0, named.1, named.2).await?.unwrap_or_default();
+        let shown = json!({ "name": ACTION, "profile": profile["id"], "subjectTokenType": kind });
+        Ok(if policy["status"]["action"] == shown {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(policy["status"].to_string())
+        })
+    })
+    .await?;
+    let reply = caller.call("tools/list", json!({})).await?;
+    ensure!(reply.status == StatusCode::OK, "{reply}\n{}", gate.log()?);
+    let requests = upstream.requests();
+    let sent = requests.last().context("nothing arrived")?.value("authorization");
+    let sent = sent
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .context("no token arrived")?;
+    let exchanged = issuer.verify(&SecretString::from(sent)).await?;
+    ensure!(exchanged.audiences() == [ORDERS], "{}", exchanged.claims);
+    ensure!(
+        exchanged.text("scope") == "orders-api:read",
+        "{}",
+        exchanged.claims
+    );
+
+    let own = samples::oauth_client(env, env.namespace(), "notes-gate").await?;
+    let round = Exchange {
+        subject_token: &token,
+        scope: Some("orders-api:read"),
+        audience: Some(ORDERS),
+    };
+    let refused = issuer.exchange(&own, &round).await?.refused()?;
+    ensure!(refused.error == "unauthorized_client", "{refused}");
+
+    let arguments = [
+        "delete",
+        "tokenexchangepolicy",
+        "notes-orders",
+        "-n",
+        env.namespace(),
+    ];
+    env.kubectl().must(&arguments).await?;
+    ensure!(profiles().is_empty(), "{:?}", profiles());
+    operator.stop().await
+}
+
+/// A server that may exchange tokens by the action alone, and a client that users sign in by.
+async fn by_an_action_of(scene: &Scene) -> anyhow::Result<()> {
+    let env = &scene.env;
+    let mut main = scene.authorization_server("main");
+    main["spec"]["apis"] = json!([{
+        "name": "orders", "audience": ORDERS, "manage": true, "scopes": [{ "name": "orders-api:read" }, { "name": "orders-api:write" }],
+    }]);
+    let same = json!({ "from": "Same" });
+    main["spec"]["auth0"]["exchangeActions"] = json!([{ "name": ACTION, "namespaces": same }]);
+    let mut notes = server(env, "notes");
+    notes["spec"]["enforcement"] = json!({ "mode": "Gate" });
+    notes["spec"]["target"] = json!({ "service": "notes" });
+    let policy = json!({
+        "apiVersion": "mcpauth.dev/v1alpha1", "kind": "TokenExchangePolicy",
+        "metadata": { "namespace": env.namespace(), "name": "notes-orders" },
+        "spec": {
+            "serverRef": { "name": "notes" }, "apiRef": { "name": "orders" }, "action": ACTION,
+            "scopes": [{ "name": "orders-api:read" }], "delivery": "Header",
+        },
+    });
+    let desktop = native(env, "desktop", &["notes"]);
+    apply_all(env, &[main, service(scene), notes, policy, desktop]).await?;
+    Ok(())
+}
+
+/// An action as the administrator of a tenant makes one.
+async fn deploy(scene: &Scene) -> anyhow::Result<()> {
+    let dashboard = scene.auth0.dashboard();
+    let action = json!({
+        "name": ACTION, "code": "exports.onExecuteCustomTokenExchange = async () => {};", "runtime": "node22",
+        "supported_triggers": [{ "id": "custom-token-exchange", "version": "v1" }],
+    });
+    let action = dashboard.post("actions/actions", action).await?;
+    let path = format!("actions/actions/{}", action["id"].as_str().context("no id")?);
+    dashboard.get(&path).await?;
+    dashboard.post(&format!("{path}/deploy"), json!({})).await?;
+    Ok(())
 }
 
 fn service(scene: &Scene) -> Value {

@@ -11,7 +11,7 @@ use mcp_auth_e2e::{
     oauth::{Exchange, Issuer, LoginRequest, OAuthClient, VerifiedToken},
     operator::Operator,
     runner::Story,
-    samples::{self, OBJECTS, placed},
+    samples::{self, placed},
     stand::Stand,
     wait::{Seen, wait_for},
     world::World,
@@ -357,30 +357,7 @@ async fn nothing_is_told(scene: &Scene, operator: &Operator, team: &str) -> anyh
 
 /// Nothing of ours is left, and all that is others' is as it was.
 async fn end(scene: &Scene) -> anyhow::Result<()> {
-    let env = &scene.env;
-    let kinds = [
-        "TokenExchangePolicy",
-        "McpClient",
-        "McpServer",
-        "AuthorizationServer",
-    ];
-    for (kind, namespace, name) in kinds
-        .iter()
-        .flat_map(|kind| OBJECTS.iter().filter(move |o| o.0 == *kind))
-    {
-        let namespace = placed(env, namespace);
-        // The Service would make it anew.
-        if (*kind, *name) == ("McpServer", "tickets") {
-            let arguments = ["delete", "service", name, "-n", &namespace];
-            env.kubectl().must(&arguments).await?;
-            continue;
-        }
-        let arguments = ["delete", kind, name, "-n", &namespace, "--wait=false"];
-        env.kubectl().must(&arguments).await?;
-    }
-    for (kind, namespace, name) in OBJECTS {
-        env.wait_gone(kind, &placed(env, namespace), name, READY).await?;
-    }
+    samples::remove(&scene.env, READY).await?;
     scene.nothing_remains(READY).await?;
     scene.is_others_untouched()
 }

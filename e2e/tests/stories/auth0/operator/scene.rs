@@ -95,13 +95,23 @@ impl Scene {
         is_untouched(&self.auth0, &foreign)
     }
 
+    /// What the operator has made there and not removed.
+    pub(super) fn made(&self, kind: &str) -> Vec<Value> {
+        remains(&self.auth0, &self.foreign, kind)
+    }
+
     /// Waits until nothing is left of the operator's.
     pub(super) async fn nothing_remains(&self, within: Duration) -> anyhow::Result<()> {
         wait_for("an empty tenant", within, async || {
-            let left: Vec<Value> = ["clients", "client_grants", "resource_servers"]
-                .iter()
-                .flat_map(|kind| remains(&self.auth0, &self.foreign, kind))
-                .collect();
+            let left: Vec<Value> = [
+                "clients",
+                "client_grants",
+                "resource_servers",
+                "token_exchange_profiles",
+            ]
+            .iter()
+            .flat_map(|kind| self.made(kind))
+            .collect();
             Ok(if left.is_empty() {
                 Seen::Done(())
             } else {

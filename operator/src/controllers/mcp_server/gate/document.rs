@@ -240,7 +240,9 @@ pub(in crate::controllers::mcp_server) fn held(
         .iter()
         .find(|exchange| exchange.name == wanted.name)?
         .clone();
-    if (before.delivery, &before.audience) != (wanted.delivery, &wanted.audience) {
+    let is_another = (before.delivery, &before.audience) != (wanted.delivery, &wanted.audience)
+        || before.subject_token_type != wanted.subject_token_type;
+    if is_another {
         return None;
     }
     let subjects = wanted.subject_clients.map_or(Subjects::Any, Subjects::Only);

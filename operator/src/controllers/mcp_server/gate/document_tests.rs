@@ -46,6 +46,7 @@ fn exchange(name: &str, scopes: &[&str], subjects: Option<&[&str]>) -> Exchange 
         audience: "https://orders.example/mcp".into(),
         scopes: scopes.iter().map(scope).collect(),
         subject_clients: subjects.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect()),
+        subject_token_type: None,
     }
 }
 
@@ -188,4 +189,9 @@ fn a_paused_policy_allows_no_more_than_before() {
         ..exchange("a", &["x"], None)
     };
     assert_eq!(held(elsewhere), None, "another target");
+    let by_an_action = Exchange {
+        subject_token_type: Some("urn:x:action".into()),
+        ..exchange("a", &["x"], None)
+    };
+    assert_eq!(held(by_an_action), None, "by an action that was not asked before");
 }

@@ -191,6 +191,18 @@ fn of_the_scopes_only_what_was_written_is_read_again() {
 }
 
 #[test]
+fn a_scope_that_took_the_name_of_another_stays_when_that_one_goes() {
+    let (start, mut scopes) = (Instant::now(), Scopes::default());
+    scopes.keep_list(start, vec![scope("1", "a"), scope("2", "b")]);
+    for id in ["1", "2"] {
+        scopes.wrote(id, start + seconds(1));
+    }
+    scopes.keep("2", start + seconds(2), Some(scope("2", "a")));
+    scopes.keep("1", start + seconds(2), None);
+    assert_eq!(names(scopes.recall(since(start + seconds(2), AGE))), ["a"]);
+}
+
+#[test]
 fn a_list_that_was_asked_for_before_a_write_still_lacks_it() {
     let (start, mut scopes) = (Instant::now(), Scopes::default());
     scopes.wrote("1", start + seconds(1));

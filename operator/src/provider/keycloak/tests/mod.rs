@@ -25,7 +25,8 @@ use serde_json::Value;
 use self::realm::Realm;
 use super::{ids::Ids, plan};
 use crate::provider::{
-    Authentication, Call, Change, ClientSpec, Credential, Credentials, Grant, Mark, Plan, ResourceSpec,
+    Authentication, Call, Change, ClientSpec, Credential, Credentials, ExchangeActions, Grant, Mark, Plan,
+    ResourceSpec,
 };
 
 fn ids() -> Ids {
@@ -75,6 +76,7 @@ fn orders() -> ResourceSpec {
         .into(),
         exchange_scopes: BTreeMap::new(),
         exchange_audiences: BTreeMap::new(),
+        exchange_actions: ExchangeActions::default(),
         exchange_token_lifetime: Duration::from_secs(300),
         adopt: false,
         adopt_scopes: BTreeSet::new(),

@@ -97,7 +97,8 @@ pub(super) async fn keep(
     set(server, provider, want, &observed, ctx).await
 }
 
-/// Shuts the door, where the operator has a say in it. That waits for no note; it is made all the same.
+/// Shuts the door, where the operator has a say in it, once the status says that it was open before us if it was. Until
+/// then it leads to nothing of ours.
 pub(super) async fn shut(
     server: &AuthorizationServer,
     provider: &dyn Provider,
@@ -108,7 +109,12 @@ pub(super) async fn shut(
         return Ok(());
     }
     let observed = provider.observe_settings(SHUT, Read::Fresh).await?;
-    progress.had_settings(with_new(progress.settings(), &observed));
+    let noted = with_new(progress.settings(), &observed);
+    if noted != progress.settings() {
+        // Written to the status, this comes by here again.
+        progress.had_settings(noted);
+        return Ok(());
+    }
     set(server, provider, SHUT, &observed, ctx).await.map(drop)
 }
 

@@ -168,13 +168,21 @@ async fn without_the_proof_and_without_the_right_wish_the_door_is_shut() {
     assert_eq!(stage.server.registration(), nothing_open());
 }
 
-/// What was open before us is remembered as such, also if we shut it first.
+/// What was open before us is remembered as such before we shut it, also by a pass that has not seen yet what the one
+/// before it wrote.
 #[tokio::test]
 async fn a_door_that_we_shut_was_open_before() {
     let stage = staged(RIGHT).await;
     let mut server = tenant(true);
     let _ = pass(&stage, &mut server, able(&[Capability::SelfRegistration])).await;
     stage.server.refuse_proofs();
+    let before = server.clone();
+    for _ in 0..2 {
+        server = before.clone();
+        assert_eq!(reason(settled(&stage, &mut server).await), "ClosedScopesUnproved");
+        assert_eq!(stage.server.registration(), nothing_open());
+        assert_eq!(noted(&server), [(door(), "true".to_owned())]);
+    }
     assert_eq!(reason(settled(&stage, &mut server).await), "ClosedScopesUnproved");
     assert_eq!(stage.server.tenant(), Some(SHUT));
     assert_eq!(noted(&server), [(door(), "true".to_owned())]);

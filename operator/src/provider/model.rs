@@ -1,6 +1,7 @@
 //! The vocabulary between reconcilers and providers: what is wanted, what was observed, whose it is.
 
 mod credential;
+mod document;
 mod registration;
 mod scopes;
 mod subjects;
@@ -17,6 +18,7 @@ use serde_json::Value;
 pub use credential::{
     Authentication, Credential, CredentialKind, Credentials, Previous, ServiceAccount, SignIn,
 };
+pub use document::{DocumentSpec, ObservedDocument, Reading};
 pub use registration::{DocumentsSpec, Doors, DynamicSpec, ObservedRegistration, RegistrationSpec};
 pub use scopes::{ObservedScopes, ScopeOwner, Scopes, scope_key};
 pub use subjects::{ObservedLimits, ObservedOverlap, ObservedTrust, Subjects};
@@ -221,6 +223,15 @@ pub struct ExchangeActions {
     pub names: BTreeSet<String>,
     /// Whether there is no exchange without an action.
     pub only: bool,
+}
+
+/// Which settings of a realm or tenant are to be as they are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettingsSpec {
+    /// Those that MCP needs.
+    pub for_mcp: bool,
+    /// That addresses of metadata documents are taken for client ids.
+    pub metadata_documents: bool,
 }
 
 /// Settings of a realm or tenant that are other than they are to be: by name, what each is now, as JSON.

@@ -2,6 +2,7 @@
 //! they are gone.
 
 mod clients;
+mod documents;
 mod gates;
 mod kills;
 mod samples;
@@ -13,6 +14,7 @@ use mcp_auth_e2e::runner::Story;
 pub(super) fn stories() -> Vec<Story> {
     let mut stories = samples::stories();
     stories.extend(clients::stories());
+    stories.extend(documents::stories());
     stories.extend(gates::stories());
     stories.extend(kills::stories());
     stories.extend(settings::stories());

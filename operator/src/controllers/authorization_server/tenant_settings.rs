@@ -4,7 +4,8 @@
 //! anything is set.
 
 use futures::FutureExt as _;
-use mcp_auth_crds::v1alpha1::{AuthorizationServer, TenantSetting};
+use kube::ResourceExt as _;
+use mcp_auth_crds::v1alpha1::{AuthorizationServer, McpClient, TenantSetting};
 
 use super::status::Progress;
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         settle,
     },
     metrics::Kind,
-    provider::{ObservedSettings, Read},
+    provider::{ObservedSettings, Read, SettingsSpec},
 };
 
 /// What the status says that they were.
@@ -32,25 +33,50 @@ pub(super) fn are_managed(server: &AuthorizationServer) -> bool {
     tenant.is_some_and(|tenant| tenant.manage_tenant_settings == Some(true))
 }
 
-/// Sets what differs.
+/// What is to be set. Programs that would register themselves use their metadata documents instead where a tenant says that
+/// it takes those, and a tenant takes only those that are registered. So it says that once one is.
+fn wanted(server: &AuthorizationServer, ctx: &Context) -> SettingsSpec {
+    let clients = ctx.feeds.clients.store().state();
+    SettingsSpec {
+        for_mcp: true,
+        metadata_documents: clients.iter().any(|client| has_document(client, server)),
+    }
+}
+
+/// Whether a document is registered there for the client.
+fn has_document(client: &McpClient, server: &AuthorizationServer) -> bool {
+    let own = client.namespace().unwrap_or_default();
+    let reference = &client.spec.authorization_server_ref;
+    let known = client
+        .status
+        .as_ref()
+        .and_then(|status| status.client_id.as_deref());
+    let document = client.spec.metadata_document.as_ref();
+    document.is_some_and(|document| known == Some(&document.url))
+        && Some(reference.namespace_or(&own)) == server.metadata.namespace.as_deref()
+        && Some(&reference.name) == server.metadata.name.as_ref()
+}
+
+/// Sets what differs. Whether the tenant says something else of itself from now on.
 pub(super) async fn keep(
     server: &AuthorizationServer,
     connection: &Connection,
     ctx: &Context,
     progress: &mut Progress,
-) -> Result<(), Halt> {
+) -> Result<bool, Halt> {
     let Some(provider) = connection.provider().filter(|_| are_managed(server)) else {
-        return Ok(());
+        return Ok(false);
     };
+    let want = wanted(server, ctx);
     let remembered = Read::Within(ctx.config.resync_interval / 2);
-    if provider.observe_settings(remembered).await?.is_empty() {
-        return Ok(());
+    if provider.observe_settings(want, remembered).await?.is_empty() {
+        return Ok(false);
     }
     if halt::is_paused(server) {
         return Err(Halt::Paused);
     }
     // What is written, and what is noted, rests on what is there now.
-    let observed = provider.observe_settings(Read::Fresh).await?;
+    let observed = provider.observe_settings(want, Read::Fresh).await?;
     let noted = with_new(stored(server), &observed);
     if noted != stored(server) {
         // Written to the status, this comes by here again.
@@ -60,17 +86,18 @@ pub(super) async fn keep(
             "Waits until the status says what the settings of the tenant were",
         ));
     }
-    let plan = provider.plan_settings(&observed);
+    let plan = provider.plan_settings(want, &observed);
     let replan = || {
         async move {
-            let observed = provider.observe_settings(Read::Fresh).await?;
-            Ok(provider.plan_settings(&observed))
+            let observed = provider.observe_settings(want, Read::Fresh).await?;
+            Ok(provider.plan_settings(want, &observed))
         }
         .boxed()
     };
     let kind = Kind::AuthorizationServer;
-    settle::settle_part("settings", kind, server, provider, plan, "", replan, ctx).await?;
-    Ok(())
+    // More that is wanted is a change of mind, no drift.
+    let version = format!("{want:?}");
+    settle::settle_part("settings", kind, server, provider, plan, &version, replan, ctx).await
 }
 
 /// What was noted, and what differs now and was not noted: what counts is what was there before us.

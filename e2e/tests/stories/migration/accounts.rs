@@ -16,6 +16,7 @@ use mcp_auth_operator::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 use super::{
+    moves::partner,
     scene::{READER, Scene, lag},
     workload::Content,
 };
@@ -197,7 +198,7 @@ pub(super) async fn is_nobody_elses(world: Arc<World>) -> anyhow::Result<()> {
     operator.stop().await
 }
 
-/// To a realm that takes no tokens of accounts it does not move, and works where it is.
+/// To a realm that takes no tokens of accounts, and to a server that knows of none, it does not move, and works where it is.
 pub(super) async fn stays(world: Arc<World>) -> anyhow::Result<()> {
     let (scene, operator) = at_work(&world, "migration-account-stays", false).await?;
     let (env, namespace) = (&scene.env, scene.env.namespace());
@@ -217,6 +218,14 @@ pub(super) async fn stays(world: Arc<World>) -> anyhow::Result<()> {
         .context("it is gone")?;
     let here = &object["status"]["registeredAt"]["authorizationServerRef"]["name"];
     ensure!(here == "main", "{}", object["status"]);
+
+    let (server, _proxy) = partner(env).await?;
+    env.apply(&by_account(&scene, READER, "partner")).await?;
+    because(env, reader, ("Ready", "False", "AuthenticationUnsupported")).await?;
+    because(env, reader, ("Migrated", "Unknown", "NotMoved")).await?;
+    gets_a_token(&main, &old_pod, "notes:use").await?;
+    ensure!(server.clients().await?.is_empty());
+    env.apply(&by_account(&scene, READER, "next")).await?;
 
     trust_at_next(&scene).await?;
     scene.moved().await?;

@@ -185,7 +185,7 @@ pub(super) async fn to_oidc_provider_and_back(world: Arc<World>) -> anyhow::Resu
 }
 
 /// An oidc-provider that knows a resource, as the AuthorizationServer `partner`, and the McpServer that has it.
-async fn partner(env: &StoryEnv) -> anyhow::Result<(OidcProvider, RecordingProxy)> {
+pub(super) async fn partner(env: &StoryEnv) -> anyhow::Result<(OidcProvider, RecordingProxy)> {
     let world = env.world();
     let mut parcels = server(env, "parcels");
     parcels["spec"]["authorizationServerRef"]["name"] = json!("partner");

@@ -25,7 +25,8 @@ pub struct Auth0Tenant {
     pub custom_domain: Option<String>,
 
     /// true: the operator sets what of the tenant as a whole MCP needs, and keeps it so: the Resource Parameter
-    /// Compatibility Profile, and the issuer in authorization responses. It never sets them back; what they were is in
+    /// Compatibility Profile, and the issuer in authorization responses; and, once a client is registered by its metadata
+    /// document, that the tenant takes those. It never sets them back; what they were is in
     /// `status.tenantSettings`. false, or absent: it leaves the settings alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manage_tenant_settings: Option<bool>,

@@ -1,7 +1,7 @@
 //! Client ID metadata documents, as whoever makes an MCP client publishes them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -33,10 +33,20 @@ pub struct Documents {
 #[derive(Default)]
 struct Shared {
     documents: BTreeMap<String, Value>,
-    /// What is published at an address once it was read.
-    next: BTreeMap<String, Value>,
+    /// What is published at an address with each time that it is read.
+    turns: BTreeMap<String, VecDeque<Option<Value>>>,
     hanging: BTreeSet<String>,
     reads: BTreeMap<String, usize>,
+}
+
+impl Shared {
+    fn take_turn(&mut self, id: &str) {
+        match self.turns.get_mut(id).and_then(VecDeque::pop_front) {
+            Some(Some(document)) => drop(self.documents.insert(id.to_owned(), document)),
+            Some(None) => drop(self.documents.remove(id)),
+            None => {}
+        }
+    }
 }
 
 impl Documents {
@@ -95,11 +105,11 @@ impl Documents {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// Publishes another document in place of this one, and after it was read once, yet another.
-    pub fn publish_once(&self, id: &str, first: Value, then: Value) {
+    /// Publishes these in place of this document, each for one reader, and the last for all others; `None`: 404.
+    pub fn publish_in_turn(&self, id: &str, turns: impl IntoIterator<Item = Option<Value>>) {
         let mut shared = lock(&self.shared);
-        shared.documents.insert(id.to_owned(), first);
-        shared.next.insert(id.to_owned(), then);
+        shared.turns.insert(id.to_owned(), turns.into_iter().collect());
+        shared.take_turn(id);
     }
 
     /// The document at this address.
@@ -175,9 +185,7 @@ fn answer(
         return None;
     }
     let document = shared.documents.get(&id).cloned();
-    if let Some(next) = shared.next.remove(&id) {
-        shared.documents.insert(id, next);
-    }
+    shared.take_turn(&id);
     let status = if document.is_some() {
         StatusCode::OK
     } else {

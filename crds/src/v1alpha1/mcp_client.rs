@@ -268,7 +268,8 @@ pub struct McpClientStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["issuer".into(), "clientId".into()]))]
     pub previous: Vec<PreviousHome>,
-    /// The client id at the authorization server; of an existing client, once its credential was proved.
+    /// The client id at the authorization server; of an existing client, once its credential was proved; with a
+    /// metadataDocument its address, once that is registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
     /// How the client is registered, where the authorization server has chosen its id.

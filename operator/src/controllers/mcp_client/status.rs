@@ -86,6 +86,12 @@ impl Progress {
         self.client_id = Some(client_id.to_owned());
     }
 
+    /// What was registered may not be: nothing of it is in force.
+    pub(super) fn unaccepted(&mut self) {
+        self.reports.retain(|said| said.type_ != types::ACCEPTED);
+        self.withdrawn();
+    }
+
     /// It is known by none.
     pub(super) fn unidentified(&mut self) {
         self.client_id = None;

@@ -37,6 +37,9 @@ pub(super) const REGISTER: &str = "/clients/cimd/register";
 /// What a document that changes all the time brings about is at most this often, within one pass.
 const PAUSE: Duration = Duration::from_mins(1);
 
+/// For how long a document is remembered that nobody asks for.
+const LONGEST: Duration = Duration::from_hours(24);
+
 /// What is remembered of documents, by their addresses.
 #[derive(Default)]
 pub(super) struct Documents {
@@ -54,6 +57,14 @@ struct Kept {
 }
 
 impl Documents {
+    fn keep(&mut self, url: &str, kept: Kept) {
+        // Of documents that nobody asks for any more nothing stays.
+        let is_new = |then: Instant| kept.asked.saturating_duration_since(then) < LONGEST;
+        self.kept.retain(|_, kept| is_new(kept.asked));
+        self.registered.retain(|_, then| is_new(*then));
+        self.kept.insert(url.to_owned(), kept);
+    }
+
     /// Forgets the client with this id, which was written to.
     pub(super) fn wrote(&mut self, id: &str) {
         self.kept.retain(|_, kept| text(&kept.client, "client_id") != id);
@@ -118,7 +129,7 @@ impl Auth0 {
             client: found.into_iter().find(is_it).unwrap_or_default(),
             preview: self.preview(url).await?,
         };
-        self.documents().kept.insert(url.to_owned(), kept.clone());
+        self.documents().keep(url, kept.clone());
         Ok(kept)
     }
 

@@ -24,6 +24,7 @@ fn want() -> DocumentSpec {
         mark: mark_of("agent"),
         url: URL.into(),
         enabled: true,
+        follows: true,
         grants: [Grant::AuthorizationCode, Grant::RefreshToken].into(),
         audiences: [(API.to_owned(), ["orders:read".to_owned()].into())].into(),
         adopt: false,
@@ -155,12 +156,27 @@ fn it_follows_its_document_and_what_it_had_goes_first() {
         assert_eq!(given, !follows, "{preview} {plan:?}");
     }
     let other = preview(&[CB, "https://app.example.com/2"], &[CODE]);
-    for (turn, enabled) in [(Turn::Over, true), (Turn::Due, false)] {
+    for (turn, follows) in [(Turn::Over, true), (Turn::Due, false)] {
         let mut want = want();
-        want.enabled = enabled;
+        want.follows = follows;
         let plan = super::plan(&want, &seen(&client, &other, turn), &at_server());
         assert!(plan.calls.iter().all(|call| call.path != REGISTER), "{plan:?}");
     }
+}
+
+/// What is registered may not be, but what the document says by now may.
+#[test]
+fn one_that_has_nothing_left_is_registered_again_and_then_looked_at() {
+    let mut want = want();
+    want.enabled = false;
+    let client = marked(registered(&["https://evil.example/cb"], &[CODE]), &want.mark);
+    let document = preview(&[CB], &[CODE]);
+    let plan = super::plan(&want, &seen(&client, &document, Turn::Changed), &at_server());
+    let [stripped, again] = &bodies(&plan)[..] else {
+        panic!("{plan:?}");
+    };
+    assert_eq!(stripped.1, json!({"grant_types": []}));
+    assert_eq!(again.0, REGISTER);
 }
 
 #[test]
@@ -244,7 +260,7 @@ fn only_ours_is_changed_or_removed() {
 #[test]
 fn without_a_grant_nothing_is_left_of_it() {
     let mut want = want();
-    want.enabled = false;
+    (want.enabled, want.follows) = (false, false);
     let client = marked(registered(&[CB], &[CODE]), &want.mark);
     let grants = json!([{"id": "cgr_1", "client_id": "tpc_1", "audience": API, "scope": ["orders:read"],
         "subject_type": "user"}]);
@@ -279,4 +295,22 @@ fn one_of_another_administrator_is_given_away_by_its_address() {
     let mut own = client;
     own["client_id"] = json!("own");
     assert_eq!(holder(&own), Holder::BuiltIn);
+}
+
+#[test]
+fn what_nobody_asks_for_is_forgotten_after_a_day() {
+    let mut documents = Documents::default();
+    let begun = Instant::now();
+    let kept = |asked| Kept {
+        asked,
+        client: Value::Null,
+        preview: Value::Null,
+    };
+    documents.keep("a", kept(begun));
+    documents.registered("b", begun);
+    documents.keep("c", kept(begun + LONGEST / 2));
+    assert_eq!((documents.kept.len(), documents.registered.len()), (2, 1));
+    documents.keep("d", kept(begun + LONGEST));
+    assert!(!documents.kept.contains_key("a") && documents.registered.is_empty());
+    assert_eq!(documents.kept.len(), 2);
 }

@@ -17,8 +17,11 @@ pub struct DocumentSpec {
     pub mark: Mark,
     /// The address of the document, which is the client's id.
     pub url: String,
-    /// False while it may get no tokens. Then it is not brought up to date either.
+    /// False while it may get no tokens.
     pub enabled: bool,
+    /// Whether it is registered, and registered again when its document has changed. That may be what lets it get tokens
+    /// again.
+    pub follows: bool,
     /// How it may get tokens, as far as its document says so too.
     pub grants: BTreeSet<Grant>,
     /// The scopes that it may ask for, by the audience that each is for.

@@ -188,6 +188,14 @@ async fn suspended(
     env.apply(client).await?;
     lab.because("app", ("Ready", "False", "Suspended")).await?;
     lab.publish("app", &[CALLBACK, OTHER], &json!({}));
+    let before = lab.documents.reads(url);
+    wait_for("two looks at the document", SOON, async || {
+        Ok(match lab.documents.reads(url) {
+            now if now > before + 1 => Seen::Done(()),
+            now => Seen::NotYet(now.to_string()),
+        })
+    })
+    .await?;
     let (_upstream, gate) = gate(&lab.scene, Some(url)).await?;
     ensure!(
         answer(&gate, token).await? == StatusCode::UNAUTHORIZED,

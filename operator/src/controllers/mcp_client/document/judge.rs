@@ -22,12 +22,28 @@ pub(super) fn callbacks(
     tenant: Tenant<'_>,
     observed: &ObservedDocument,
 ) -> Result<(), Refusal> {
-    let said = match &observed.reading {
-        Reading::Valid { callbacks } => Some(callbacks),
-        Reading::Unreachable | Reading::Invalid => None,
-    };
-    let all = observed.callbacks.iter().chain(said.into_iter().flatten());
-    let all: Vec<String> = all.collect::<BTreeSet<_>>().into_iter().cloned().collect();
+    said(server, tenant, observed)?;
+    are_granted(server, tenant, &observed.callbacks)
+}
+
+/// The same of those that its document says now.
+pub(super) fn said(
+    server: &AuthorizationServer,
+    tenant: Tenant<'_>,
+    observed: &ObservedDocument,
+) -> Result<(), Refusal> {
+    match &observed.reading {
+        Reading::Valid { callbacks } => are_granted(server, tenant, callbacks),
+        Reading::Unreachable | Reading::Invalid => Ok(()),
+    }
+}
+
+fn are_granted(
+    server: &AuthorizationServer,
+    tenant: Tenant<'_>,
+    callbacks: &BTreeSet<String>,
+) -> Result<(), Refusal> {
+    let all: Vec<String> = callbacks.iter().cloned().collect();
     if !all.iter().all(|uri| redirects::is_sound(uri)) {
         return Err(Refusal::new(
             "RedirectUriRefused",
@@ -37,19 +53,23 @@ pub(super) fn callbacks(
     grants::client(server, tenant, &all)
 }
 
-/// The client at the authorization server. `access` is what it may have; `None`: nothing, nor any way to get it.
+/// The client at the authorization server. `access` is what it may have; `None`: nothing, nor any way to get it. `follows`:
+/// what its document says may come into force.
 pub(super) fn spec(
     client: &McpClient,
     document: &MetadataDocument,
     access: Option<&desired::Granted>,
+    follows: bool,
     begun: bool,
     installation: &str,
 ) -> DocumentSpec {
     let named: BTreeSet<Grant> = document.grant_types.iter().copied().map(desired::grant).collect();
+    let is_suspended = client.spec.suspended == Some(true);
     DocumentSpec {
         mark: home::mark(client, installation),
         url: document.url.clone(),
-        enabled: access.is_some() && client.spec.suspended != Some(true),
+        enabled: access.is_some() && !is_suspended,
+        follows: follows && !is_suspended,
         grants: if named.is_empty() {
             [Grant::AuthorizationCode, Grant::RefreshToken].into()
         } else {

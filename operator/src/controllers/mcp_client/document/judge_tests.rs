@@ -107,10 +107,11 @@ fn what_is_withdrawn_or_suspended_is_wanted_without_anything() {
     let document = |client: &McpClient| client.spec.metadata_document.clone().unwrap();
     let granted = desired::Granted::default();
     let plain = client(json!({}));
-    let want = |client: &McpClient, access| spec(client, &document(client), access, false, "prod");
+    let want = |client: &McpClient, access| spec(client, &document(client), access, true, false, "prod");
     assert!(want(&plain, Some(&granted)).enabled);
     assert!(!want(&plain, None).enabled);
-    assert!(!want(&client(json!({"suspended": true})), Some(&granted)).enabled);
+    let suspended = want(&client(json!({"suspended": true})), Some(&granted));
+    assert!(!suspended.enabled && !suspended.follows);
     let both = [Grant::AuthorizationCode, Grant::RefreshToken].into();
     assert_eq!(want(&plain, Some(&granted)).grants, both);
     let one = client(json!({"metadataDocument": {"url": URL, "grantTypes": ["authorization_code"]}}));
@@ -126,6 +127,7 @@ fn what_a_document_lacks_is_said() {
         &client(json!({})),
         &client(json!({})).spec.metadata_document.unwrap(),
         Some(&desired::Granted::default()),
+        true,
         false,
         "prod",
     );

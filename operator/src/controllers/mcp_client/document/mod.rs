@@ -82,8 +82,8 @@ pub(super) async fn advance(
         progress.unidentified();
         return Err(refused);
     }
-    let judged = allowed.and_then(|()| site.judged(&seen.document));
-    if let Err(refused) = judged {
+    let said = judge::said(&server, tenant, &seen.document).map_err(Halt::Refused);
+    if let Err(refused) = allowed.and(said) {
         site.withdraw(&seen).await?;
         progress.withdrawn();
         return Err(refused);
@@ -92,7 +92,9 @@ pub(super) async fn advance(
     if let Some(halt) = desired::held_back(client, &access) {
         return Err(site.hold_back(halt, &seen, &access, progress).await?);
     }
-    progress.accepted();
+    if site.judged(&seen.document).is_ok() {
+        progress.accepted();
+    }
     ctx.cluster.add_finalizer(client).await?;
     site.put_in_force(&seen, &access, progress).await
 }
@@ -211,8 +213,10 @@ impl Site<'_> {
 
     /// What is wanted of the client as it was found: nothing, where that may not be.
     fn want(self, observed: &ObservedDocument, access: &desired::Granted, begun: bool) -> DocumentSpec {
+        let follows = judge::said(self.server, self.tenant, observed).is_ok();
         let access = self.judged(observed).is_ok().then_some(access);
-        judge::spec(self.client, self.document, access, begun, &self.ctx.installation)
+        let installation = &self.ctx.installation;
+        judge::spec(self.client, self.document, access, follows, begun, installation)
     }
 
     /// Takes all from it that it has.
@@ -221,6 +225,7 @@ impl Site<'_> {
             self.client,
             self.document,
             None,
+            false,
             seen.begun,
             &self.ctx.installation,
         );
@@ -260,7 +265,7 @@ impl Site<'_> {
         let want = self.want(&seen.document, access, begun);
         let registers = seen.document.presence == Presence::Absent
             && matches!(seen.document.reading, Reading::Valid { .. });
-        if registers && want.enabled && !begun {
+        if registers && want.follows && !begun {
             let said = judge::begun(provider.realm(), &want.url);
             flow::begin_document(ctx, &mark, said).await?;
             begun = true;
@@ -294,9 +299,12 @@ impl Site<'_> {
             progress.identified(&want.url);
         }
         if let Err(refused) = self.judged(&now) {
-            progress.withdrawn();
+            progress.unaccepted();
             return Err(refused);
         }
+        progress.accepted();
+        // Whether it may get tokens shows only now.
+        let want = self.want(&now, access, begun);
         self.report(&want, &now, access, progress)
     }
 

@@ -27,7 +27,7 @@ pub(in super::super) fn plan(
 ) -> Plan {
     let holder = match &observed.presence {
         Presence::Absent => {
-            let begins = want.enabled && matches!(observed.reading, Reading::Valid { .. });
+            let begins = want.follows && matches!(observed.reading, Reading::Valid { .. });
             return of(begins
                 .then(|| registration(want, Change::Create))
                 .into_iter()
@@ -55,7 +55,7 @@ pub(in super::super) fn plan(
     update.take_away(&fields);
     let grants = grants::plan(grants::of_document(want, at_server), raw);
     update.calls.extend(grants.revoked);
-    if want.enabled && raw["refresh"] == true {
+    if want.follows && raw["refresh"] == true {
         update.calls.push(registration(want, Change::Update));
         return of(update.calls);
     }

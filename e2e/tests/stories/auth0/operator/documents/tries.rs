@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use http::Method;
 use mcp_auth_e2e::{proxy::Fault, world::World};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     CALLBACK, DOCUMENTS, EVIL, OTHER,
@@ -50,15 +50,24 @@ pub(super) async fn leaves(world: Arc<World>) -> anyhow::Result<()> {
 
     lab.publish("app", &[CALLBACK], &json!({}));
     lab.ready("app").await?;
-    // The second reading is that of the registration.
+    // The second reading is that of the registration. Nobody sees it again.
     let changed = lab.documents.of(&url).context("no document")?;
-    let mut fair = changed.clone();
-    fair["redirect_uris"] = json!([CALLBACK, OTHER]);
-    let mut foul = changed;
-    foul["redirect_uris"] = json!([EVIL]);
-    lab.documents.publish_once(&url, fair, foul);
+    let with = |callbacks: Value| {
+        let mut document = changed.clone();
+        document["redirect_uris"] = callbacks;
+        Some(document)
+    };
+    let turns = [with(json!([CALLBACK, OTHER])), with(json!([EVIL])), None];
+    lab.documents.publish_in_turn(&url, turns);
     is_stripped(&lab, &url).await?;
-    ensure!(lab.documents.reads(&url) > 1);
+    let now = lab.registered(&url).context("it is gone")?;
+    ensure!(*callbacks(&now) == json!([EVIL]), "{now}");
+    // It is registered anew as soon as what it says may be.
+    lab.publish("app", &[CALLBACK], &json!({}));
+    lab.ready("app").await?;
+    let now = lab.registered(&url).context("it is gone")?;
+    ensure!(*callbacks(&now) == json!([CALLBACK]), "{now}");
+    ensure!(lab.grants(&url).len() == 1, "{:?}", lab.grants(&url));
     lab.scene.is_others_untouched()?;
     lab.operator.stop().await
 }

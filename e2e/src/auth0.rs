@@ -192,9 +192,7 @@ impl Auth0 {
             operator: credentials,
             connection: connection_id,
         };
-        let scopes = tenant::management_scopes();
-        let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
-        tenant.give_operator(&scopes);
+        tenant.give_operator_all_but("");
         Ok(tenant)
     }
 
@@ -240,6 +238,17 @@ impl Auth0 {
             "id": random_id("cgr_", 16), "client_id": self.operator.client_id, "audience": audience,
             "scope": scopes, "subject_type": "client",
         })));
+    }
+
+    /// The same for all scopes but one.
+    pub fn give_operator_all_but(&self, missing: &str) {
+        let scopes = tenant::management_scopes();
+        let scopes: Vec<&str> = scopes
+            .iter()
+            .map(String::as_str)
+            .filter(|scope| *scope != missing)
+            .collect();
+        self.give_operator(&scopes);
     }
 
     /// From now on the operator's application authenticates with this public key (in PEM) only, under this id.

@@ -25,8 +25,10 @@ pub struct Auth0Tenant {
     pub custom_domain: Option<String>,
 
     /// true: the operator sets what of the tenant as a whole MCP needs, and keeps it so: the Resource Parameter
-    /// Compatibility Profile, and the issuer in authorization responses. It never sets them back; what they were is in
-    /// `status.tenantSettings`. false, or absent: it leaves the settings alone.
+    /// Compatibility Profile, and the issuer in authorization responses; with `clientRegistration.dynamic` also the mode of
+    /// dynamic client registration (strict), and that it is on. It never sets them back, but for the last, which goes off
+    /// with `clientRegistration` unless it was on before; what they were is in `status.tenantSettings`. false, or absent:
+    /// it leaves the settings alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manage_tenant_settings: Option<bool>,
 

@@ -21,11 +21,12 @@ pub struct ClientRegistration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dynamic: Option<DynamicClients>,
     /// Client ID metadata documents: the id of a client is the https URL of a document that describes it. Off when absent.
+    /// Not at Auth0, which reads no document that nobody has registered there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_documents: Option<MetadataDocuments>,
     /// true: no client of the realm can use the device flow (RFC 8628), whosever it is. false, or absent: it is left alone,
     /// and who registers itself cannot name it, because nothing at the authorization server looks into what is asked for
-    /// there. The document of VS Code names it.
+    /// there. The document of VS Code names it. Not at Auth0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuse_device_flow: Option<bool>,
 }
@@ -33,22 +34,27 @@ pub struct ClientRegistration {
 /// Who may register by RFC 7591.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.trustedRedirectHosts) && self.trustedRedirectHosts.size() > 0) || (has(self.presets) && self.presets.size() > 0)")
-    .message("dynamic says in trustedRedirectHosts or presets who may register"))]
+#[x_kube(validation = Rule::new("((has(self.trustedRedirectHosts) && self.trustedRedirectHosts.size() > 0) || (has(self.presets) && self.presets.size() > 0)) != (has(self.anyRedirectHost) && self.anyRedirectHost)")
+    .message("dynamic says either in trustedRedirectHosts or presets who may register, or anyRedirectHost: true"))]
 pub struct DynamicClients {
+    /// true: anybody may register, whatever the hosts of the redirect URIs. At Auth0 nothing else can be had, because it
+    /// takes every redirect URI, so it has to be said there; at Keycloak it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any_redirect_host: Option<bool>,
     /// Well-known clients, whose hosts are trusted besides: see docs/clients.md.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub presets: Vec<WellKnownClient>,
     /// Hosts that the redirect URIs and other addresses of a client may have: `localhost`, `app.example.com`, or
-    /// `*.example.com` for example.com and every name below it. A port is not part of it.
+    /// `*.example.com` for example.com and every name below it. A port is not part of it. Not at Auth0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new("!self.exists(h, h == '*')")
         .message("trustedRedirectHosts names hosts: any host would be trusted with *"))]
     pub trusted_redirect_hosts: Vec<HostPattern>,
-    /// How many clients the realm may have before no more can register. What the authorization server says when absent.
+    /// How many clients the realm may have before no more can register. What the authorization server says when absent. Not
+    /// at Auth0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_clients: Option<i32>,
@@ -96,7 +102,7 @@ pub struct HostName(pub String);
 pub struct ClientRegistrationStatus {
     /// Whether clients can register: only while it is proved that the authorization server refuses them every other scope.
     pub open: bool,
-    /// The scopes that they can have.
+    /// The scopes that they can have; at Auth0, where each API has scopes of its own, the resource and a space before each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
 }

@@ -9,6 +9,7 @@ use super::{
     clients,
     errors::{OAuthRefusal, Refusal},
     server::Shared,
+    settings,
     wire::{Answer, Body, Object, Request, object, text, texts},
 };
 
@@ -31,8 +32,7 @@ pub(super) fn register(shared: &Shared, request: &Request) -> Answer {
         Err(refusal) => return refusal.into(),
     };
     let origin = object(json!({"external_metadata_type": "dcr", "external_metadata_created_by": "client"}));
-    // Only a tenant with third-party clients before April 2026 can have set the other mode.
-    let strict = text(&tenant.settings, "dynamic_client_registration_security_mode") != "permissive";
+    let strict = settings::registers_strictly(&tenant);
     let client = clients::registered(fields, origin, strict);
     if let Err(refusal) = clients::check_registered(&tenant, &client) {
         return refusal.into();

@@ -57,7 +57,8 @@ const FLAGS: &[Field] = &[
 ];
 
 /// What a tenant has when nobody has set anything. The resource parameter profile is that of the OpenAPI document and of
-/// the recorded tenant; tenants made since the profile came have `compatibility`.
+/// the recorded tenant; tenants made since the profile came have `compatibility`. The mode of dynamic registration is not
+/// said, so it is what it always was there.
 pub(super) fn defaults() -> Object {
     object(json!({
         "friendly_name": "stand-in",
@@ -69,7 +70,6 @@ pub(super) fn defaults() -> Object {
         "resource_parameter_profile": "audience",
         "authorization_response_iss_parameter_supported": false,
         "client_id_metadata_document_supported": false,
-        "dynamic_client_registration_security_mode": "strict",
         "flags": {
             "enable_dynamic_client_registration": false,
             "enable_client_connections": true,
@@ -89,7 +89,7 @@ pub(super) fn get(tenant: &mut Tenant, call: &Call<'_>) -> Outcome {
 pub(super) fn patch(tenant: &mut Tenant, call: &Call<'_>) -> Outcome {
     let body = call.request.object()?;
     check(&body, &[FIELDS])?;
-    if body.get("dynamic_client_registration_security_mode") == Some(&json!("permissive")) && !tenant.legacy {
+    if body.get(MODE) == Some(&json!("permissive")) && !tenant.legacy {
         return Err(super::errors::Refusal::unsupported(
             "Permissive mode is not available for this tenant",
         ));
@@ -109,11 +109,22 @@ pub(super) fn patch(tenant: &mut Tenant, call: &Call<'_>) -> Outcome {
     Ok(Answer::ok(shown(tenant)))
 }
 
+/// The mode of dynamic registration, as `permissive` or not. That a tenant with third-party clients before April 2026 is
+/// permissive until somebody says otherwise is a choice.
+pub(super) fn registers_strictly(tenant: &Tenant) -> bool {
+    match super::wire::text(&tenant.settings, MODE) {
+        "" => !tenant.legacy,
+        mode => mode == "strict",
+    }
+}
+
+const MODE: &str = "dynamic_client_registration_security_mode";
+
 /// The mode of dynamic registration is not shown while it is the default, as users of live tenants report.
 fn shown(tenant: &Tenant) -> Object {
     let mut settings = tenant.settings.clone();
-    if settings.get("dynamic_client_registration_security_mode") == Some(&json!("strict")) {
-        settings.remove("dynamic_client_registration_security_mode");
+    if settings.get(MODE) == Some(&json!("strict")) {
+        settings.remove(MODE);
     }
     settings
 }

@@ -32,8 +32,8 @@ pub use model::{
     Authentication, ClientSpec, Credential, CredentialKind, Credentials, DocumentSpec, DocumentsSpec, Doors,
     DynamicSpec, ExchangeActions, Grant, Holder, Mark, ObservedClient, ObservedDocument, ObservedLimits,
     ObservedOverlap, ObservedRegistration, ObservedResource, ObservedScopes, ObservedSettings, ObservedTrust,
-    Presence, Previous, Proof, Reading, RegistrationSpec, ResourceSpec, ScopeOwner, ScopeSpec, Scopes,
-    ServiceAccount, SettingsSpec, SignIn, Subjects, scope_key,
+    Presence, Previous, Proof, Reading, Registering, RegistrationSpec, ResourceSpec, ScopeOwner, ScopeSpec,
+    Scopes, ServiceAccount, SettingsSpec, SignIn, Subjects, scope_key,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};
@@ -168,7 +168,8 @@ pub trait Provider: Send + Sync {
         Ok(ObservedSettings::default())
     }
 
-    /// The calls that set them, and none other. They are never set back.
+    /// The calls that set them, and none other. What keeps clients in check comes before what lets them register, and can
+    /// take a second plan from what was read back.
     fn plan_settings(&self, _: SettingsSpec, _: &ObservedSettings) -> Plan {
         Plan::default()
     }
@@ -192,7 +193,7 @@ pub trait Provider: Send + Sync {
 
     /// The calls that make it so, or with `None` undo what was made for it: first what is in nobody's way any more is
     /// shut, then what refuses closed scopes is put in force, and only then, if `doors` says so, anything is opened. It can
-    /// take more plans, each from what was read back.
+    /// take more plans, each from what was read back. What are settings here is none of it.
     fn plan_registration(
         &self,
         want: Option<&RegistrationSpec>,
@@ -201,8 +202,8 @@ pub trait Provider: Send + Sync {
         scopes: &ObservedScopes,
     ) -> Plan;
 
-    /// Shows at the token endpoint that a client like those that register themselves is refused a closed scope. What it
-    /// needs for that comes with the first plan of [`Provider::plan_registration`]. While nothing that refuses has changed, a
+    /// Shows at the token endpoint that a client like those that register themselves is refused what is closed. What it
+    /// needs for that comes with the settings and the first plan of [`Provider::plan_registration`]. While nothing that refuses has changed, a
     /// proof from before will do as `read` says.
     async fn prove_closed(
         &self,

@@ -4,6 +4,7 @@ mod credential;
 mod document;
 mod registration;
 mod scopes;
+mod settings;
 mod subjects;
 
 use std::{
@@ -21,6 +22,7 @@ pub use credential::{
 pub use document::{DocumentSpec, ObservedDocument, Reading};
 pub use registration::{DocumentsSpec, Doors, DynamicSpec, ObservedRegistration, RegistrationSpec};
 pub use scopes::{ObservedScopes, ScopeOwner, Scopes, scope_key};
+pub use settings::{ObservedSettings, Registering, SettingsSpec};
 pub use subjects::{ObservedLimits, ObservedOverlap, ObservedTrust, Subjects};
 
 /// Whose an object at the authorization server is. Everything that we create carries one.
@@ -224,18 +226,6 @@ pub struct ExchangeActions {
     /// Whether there is no exchange without an action.
     pub only: bool,
 }
-
-/// Which settings of a realm or tenant are to be as they are needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SettingsSpec {
-    /// Those that MCP needs.
-    pub for_mcp: bool,
-    /// That addresses of metadata documents are taken for client ids.
-    pub metadata_documents: bool,
-}
-
-/// Settings of a realm or tenant that are other than they are to be: by name, what each is now, as JSON.
-pub type ObservedSettings = BTreeMap<String, String>;
 
 /// What is to be shown at the token endpoint.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use kube::{
 
 pub(crate) use clients::FakeClient;
 pub(crate) use cluster::FakeCluster;
-pub(crate) use provider::FakeServer;
+pub(crate) use provider::{FakeServer, Tenant};
 pub(crate) use registrar::FakeRegistrar;
 pub(crate) use resources::{exchanged, resource};
 

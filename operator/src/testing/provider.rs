@@ -19,11 +19,13 @@ use super::{
 use mcp_auth_gate_core::document::TokenType;
 
 use self::state::State;
-pub(super) use self::state::{REGISTRATION, SCOPE, TRUST};
+pub(crate) use self::state::Tenant;
+pub(super) use self::state::{REGISTRATION, SCOPE, SETTINGS, TRUST};
 use crate::provider::{
     Access, Change, ClientSpec, Credential, Credentials, Doors, Holder, Mark, ObservedClient, ObservedLimits,
-    ObservedOverlap, ObservedRegistration, ObservedResource, ObservedScopes, ObservedTrust, Plan, Presence,
-    Proof, Provider, ProviderError, Read, RegistrationSpec, ResourceSpec, ScopeOwner, ScopeSpec,
+    ObservedOverlap, ObservedRegistration, ObservedResource, ObservedScopes, ObservedSettings, ObservedTrust,
+    Plan, Presence, Proof, Provider, ProviderError, Read, RegistrationSpec, ResourceSpec, ScopeOwner,
+    ScopeSpec, SettingsSpec,
 };
 
 /// The server.
@@ -110,6 +112,16 @@ impl FakeServer {
     /// that are open to them (`open`; null while no way is).
     pub(crate) fn registration(&self) -> Value {
         self.lock().registration.clone()
+    }
+
+    /// How clients register themselves where a setting of the tenant's says it; `None`: none does.
+    pub(crate) fn tenant(&self) -> Option<Tenant> {
+        self.lock().tenant
+    }
+
+    /// Somebody else sets it.
+    pub(crate) fn set_tenant(&self, tenant: Tenant) {
+        self.lock().tenant = Some(tenant);
     }
 
     /// From now on no credential works, and closed scopes are given to everybody.
@@ -205,6 +217,14 @@ impl Provider for FakeServer {
 
     fn plan_overlap(&self, _: bool, _: &ObservedOverlap) -> Plan {
         Plan::default()
+    }
+
+    async fn observe_settings(&self, want: SettingsSpec, _: Read) -> Result<ObservedSettings, ProviderError> {
+        Ok(resources::observe_settings(want, self.tenant()))
+    }
+
+    fn plan_settings(&self, want: SettingsSpec, observed: &ObservedSettings) -> Plan {
+        resources::plan_settings(want, observed)
     }
 
     fn trust_name(&self) -> String {

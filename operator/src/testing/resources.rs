@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use super::{
     clients::{FakeClient, call},
-    provider::{REGISTRATION, SCOPE, TRUST},
+    provider::{REGISTRATION, SCOPE, SETTINGS, TRUST, Tenant},
 };
 use crate::provider::{
-    Change, Conflict, Credential, Doors, Mark, ObservedRegistration, ObservedResource, ObservedScopes, Plan,
-    Presence, RegistrationSpec, ResourceSpec, ScopeSpec,
+    Change, Conflict, Credential, Doors, Mark, ObservedRegistration, ObservedResource, ObservedScopes,
+    ObservedSettings, Plan, Presence, Registering, RegistrationSpec, ResourceSpec, ScopeSpec, SettingsSpec,
+    auth0::settings::door,
 };
 
 /// A resource of the server in memory that may exchange for these scopes.
@@ -145,6 +146,38 @@ pub(super) fn plan_registration(
     Plan {
         calls: differs
             .then(|| call(Change::Update, REGISTRATION, wanted))
+            .into_iter()
+            .collect(),
+        conflicts: vec![],
+    }
+}
+
+/// As [`crate::provider::Provider::observe_settings`]: of a tenant only what decides how clients register themselves.
+pub(super) fn observe_settings(want: SettingsSpec, tenant: Option<Tenant>) -> ObservedSettings {
+    let Some(Tenant { strict, open }) = tenant else {
+        return ObservedSettings::new();
+    };
+    let differing = match want.registration {
+        Some(Registering::Open) => [("mode".to_owned(), strict), (door(), open)],
+        Some(Registering::Shut) => [("mode".to_owned(), true), (door(), !open)],
+        None => return ObservedSettings::new(),
+    };
+    let differing = differing.into_iter().filter(|(_, is_right)| !is_right);
+    differing
+        .map(|(name, _)| {
+            let now = if name == door() { open } else { strict };
+            (name, now.to_string())
+        })
+        .collect()
+}
+
+/// As [`crate::provider::Provider::plan_settings`].
+pub(super) fn plan_settings(want: SettingsSpec, observed: &ObservedSettings) -> Plan {
+    let is_open = want.registration == Some(Registering::Open);
+    let body = json!({"strict": is_open, "open": is_open});
+    Plan {
+        calls: (!observed.is_empty())
+            .then(|| call(Change::Update, SETTINGS, body))
             .into_iter()
             .collect(),
         conflicts: vec![],

@@ -159,19 +159,69 @@ async fn default_permissions_are_all_that_it_gets() {
     assert_eq!(tokens.scope, "");
 }
 
-/// "Dynamic Client Registration in Permissive Mode", for tenants that can have it.
+/// "Dynamic Client Registration in Permissive Mode", for tenants that can have it; there it is so until somebody says
+/// otherwise.
 #[tokio::test]
-async fn an_old_tenant_can_register_permissive_clients() {
+async fn an_old_tenant_registers_permissive_clients_unless_told_otherwise() {
     let old = Bench::with(Setup {
         legacy: true,
         ..Setup::default()
     })
     .await;
     open(&old).await;
-    let strict = register(&old, &client()).await.ok(201);
-    assert!(strict["client_id"].as_str().unwrap().starts_with("tpc_"));
-    let body = json!({"dynamic_client_registration_security_mode": "permissive"});
-    old.patch("tenants/settings", body).await.ok(200);
-    let permissive = register(&old, &client()).await.ok(201);
-    assert!(!permissive["client_id"].as_str().unwrap().starts_with("tpc_"));
+    for (mode, is_strict) in [(None, false), (Some("strict"), true), (Some("permissive"), false)] {
+        if let Some(mode) = mode {
+            let body = json!({"dynamic_client_registration_security_mode": mode});
+            old.patch("tenants/settings", body).await.ok(200);
+        }
+        let answer = register(&old, &client()).await.ok(201);
+        let id = answer["client_id"].as_str().unwrap();
+        assert_eq!(id.starts_with("tpc_"), is_strict, "{mode:?}");
+        let shown = old.get(&format!("clients/{id}")).await.ok(200);
+        let expected = if is_strict { "strict" } else { "permissive" };
+        assert_eq!(shown["third_party_security_mode"], expected, "{mode:?}");
+    }
+}
+
+/// "Security Controls": a strict client needs a grant also where the API lets every client in, and one for all third-party
+/// clients is a grant for users only if it says so; a permissive one needs none.
+#[tokio::test]
+async fn only_a_grant_for_users_lets_a_strict_client_in() {
+    let bench = Bench::with(Setup {
+        legacy: true,
+        ..Setup::default()
+    })
+    .await;
+    bench.for_mcp().await;
+    open(&bench).await;
+    bench.alice();
+    bench.api(MCP, &["open", "closed"], json!({})).await;
+    let issuer = bench.issuer().await;
+    let permissive = register(&bench, &client()).await.ok(201);
+    let id = permissive["client_id"].as_str().unwrap();
+    let tokens = super::support::tokens(&issuer, id, "open closed").await;
+    assert_eq!(tokens.scope, "closed open");
+
+    let strict = json!({"dynamic_client_registration_security_mode": "strict"});
+    bench.patch("tenants/settings", strict).await.ok(200);
+    let strict = register(&bench, &client()).await.ok(201);
+    let id = strict["client_id"].as_str().unwrap();
+    let path = format!("clients/{id}");
+    let redirects = json!({"redirection_policy": "allow_always"});
+    bench.patch(&path, redirects).await.ok(200);
+    let is_refused = async || {
+        let refused = issuer.sign_in(&OAuthClient::public(id), &login("open")).await;
+        assert_eq!(refused.unwrap().refused().unwrap().error, "unauthorized_client");
+    };
+    is_refused().await;
+    let grant = |kind: &str| json!({"default_for": "third_party_clients", "audience": MCP, "scope": ["open"], "subject_type": kind});
+    bench.post("client-grants", grant("client")).await.ok(201);
+    is_refused().await;
+    bench.post("client-grants", grant("user")).await.ok(201);
+    bench
+        .post("client-grants", grant("user"))
+        .await
+        .no(409, "already exists");
+    let tokens = super::support::tokens(&issuer, id, "open closed").await;
+    assert_eq!(tokens.scope, "open");
 }

@@ -80,7 +80,8 @@ async fn advance(server: &AuthorizationServer, ctx: &Context, progress: &mut Pro
     let trusts = trust::keep(server, &connection, ctx, progress).await;
     let apis = manage_apis(server, &connection, ctx).await;
     let registers = self_registration::keep(server, &connection, ctx, progress).await;
-    let settings = tenant_settings::keep(server, &connection, ctx, progress).await;
+    let always = tenant_settings::always(server, ctx);
+    let settings = tenant_settings::keep(server, &connection, always, ctx, progress).await;
     apis?;
     let is_changed = settings?;
     trusts?;

@@ -2,13 +2,15 @@
 //!
 //! Status says that something is being made before it is made, so that it is found again by whoever takes it away.
 
+mod wishes;
+
 use std::collections::BTreeSet;
 
 use futures::FutureExt as _;
 use kube::ResourceExt as _;
 use mcp_auth_crds::v1alpha1::{AuthorizationServer, ClientRegistration, ClientRegistrationStatus, McpServer};
 
-use super::{desired, observe, status::Progress};
+use super::{desired, observe, status::Progress, tenant_settings};
 use crate::{
     cluster::{has_finalizer, is_deleting},
     connections::Connection,
@@ -48,16 +50,19 @@ pub(super) async fn keep(
     progress: &mut Progress,
 ) -> Result<(), Halt> {
     let Some(spec) = &server.spec.client_registration else {
-        if let Some(provider) = connection.provider() {
-            remove(server, provider, ctx).await?;
+        if let Some(provider) = connection.provider()
+            && remove(server, provider, ctx).await?
+        {
+            tenant_settings::close(server, provider, ctx, progress).await?;
         }
         progress.registers(None);
         return Ok(());
     };
-    possible(spec, &connection.access)?;
+    possible(server, spec, &connection.access)?;
     let provider = home::administered(connection)?;
     first_of_the_realm(server, provider, ctx)?;
     if stored(server).is_none() {
+        wishes::check(server, spec)?;
         // Written to the status, this comes by here again.
         progress.registers(Some(ClientRegistrationStatus::default()));
         return Err(Halt::waiting(
@@ -68,36 +73,27 @@ pub(super) async fn keep(
     let round = Round {
         server,
         spec,
+        connection,
         provider,
         ctx,
     };
-    round.settle(Doors::Leave).await?;
-    if let Err(error) = round.prove().await {
-        if matches!(
-            error,
-            ProviderError::Ungranted { .. } | ProviderError::Unproved { .. }
-        ) {
-            progress.registers(Some(ClientRegistrationStatus::default()));
-            round.settle(Doors::Shut).await?;
-            return Err(Halt::refused(
-                "ClosedScopesUnproved",
-                format!(
-                    "No client can register itself, because the authorization server does not refuse closed scopes ({error}): look for client policies that contradict those of the operator, or remove clientRegistration"
-                ),
-            ));
-        }
-        return Err(error.into());
+    let result = round.open(progress).await;
+    if let Err(Halt::Refused(refusal)) = &result
+        && (server.spec.auth0.is_some() || wishes::SHUTTING.contains(&refusal.reason))
+    {
+        progress.registers(Some(ClientRegistrationStatus::default()));
+        round.shut(progress).await?;
     }
-    let want = round.settle(Doors::Open).await?;
-    progress.opened(want.open);
-    Ok(())
+    result
 }
 
 /// Whether the operator can do it there.
-fn possible(spec: &ClientRegistration, access: &Access) -> Result<(), Halt> {
+fn possible(server: &AuthorizationServer, spec: &ClientRegistration, access: &Access) -> Result<(), Halt> {
+    // No switch of the tenant's would change it at Auth0, which is said in other words.
     let documents = spec
         .metadata_documents
         .as_ref()
+        .filter(|_| server.spec.auth0.is_none())
         .map(|_| Capability::MetadataDocuments);
     for capability in [Some(Capability::SelfRegistration), documents]
         .into_iter()
@@ -158,11 +154,51 @@ fn first_of_the_realm(
 struct Round<'a> {
     server: &'a AuthorizationServer,
     spec: &'a ClientRegistration,
+    connection: &'a Connection,
     provider: &'a dyn Provider,
     ctx: &'a Context,
 }
 
 impl Round<'_> {
+    /// Opens what is to be open, once nothing else is: that was shown.
+    async fn open(&self, progress: &mut Progress) -> Result<(), Halt> {
+        wishes::check(self.server, self.spec)?;
+        self.settle(Doors::Leave).await?;
+        self.set_tenant(progress).await?;
+        if let Err(error) = self.prove().await {
+            return Err(unproved(error));
+        }
+        let want = self.settle(Doors::Open).await?;
+        progress.opened(want.open);
+        Ok(())
+    }
+
+    /// Settings on which all of it rests, where there are some.
+    async fn set_tenant(&self, progress: &mut Progress) -> Result<(), Halt> {
+        let want = tenant_settings::OPEN;
+        let remembered = Read::Within(self.ctx.config.resync_interval / 2);
+        let differing = self.provider.observe_settings(want, remembered).await?;
+        if differing.is_empty() {
+            return Ok(());
+        }
+        progress.registers(Some(ClientRegistrationStatus::default()));
+        self.settle(Doors::Shut).await?;
+        if !tenant_settings::are_managed(self.server) {
+            return Err(wishes::settings_missing(&differing));
+        }
+        tenant_settings::keep(self.server, self.connection, want, self.ctx, progress)
+            .await
+            .map(drop)
+    }
+
+    /// Nothing is open any more.
+    async fn shut(&self, progress: &mut Progress) -> Result<(), Halt> {
+        let shut = self.settle(Doors::Shut).await.map(drop);
+        // What stands in the way of the one is none of the other's business.
+        tenant_settings::shut(self.server, self.provider, self.ctx, progress).await?;
+        shut
+    }
+
     /// Carries out plans until nothing is left to do.
     async fn settle(&self, doors: Doors) -> Result<RegistrationSpec, Halt> {
         let (server, ctx) = (self.server, self.ctx);
@@ -173,7 +209,11 @@ impl Round<'_> {
             (want, plan) = self.plan(doors, Read::Fresh).await?;
         }
         let namespace = server.namespace().unwrap_or_default();
-        let refused = conflict::refusal(&plan.conflicts, &namespace, &ctx.installation, server);
+        let refused = if server.spec.auth0.is_some() {
+            wishes::grant_held(&plan.conflicts)
+        } else {
+            conflict::refusal(&plan.conflicts, &namespace, &ctx.installation, server)
+        };
         if let Some(halt) = refused.or_else(|| halt::is_paused(server).then_some(Halt::Paused)) {
             self.provider.execute(&plan.revocations()).await?;
             return Err(halt);
@@ -208,6 +248,7 @@ impl Round<'_> {
         Ok((want, plan))
     }
 
+    /// Shows that what is closed is refused.
     async fn prove(&self) -> Result<(), ProviderError> {
         let want = desired::registration(self.spec);
         let remembered = Read::Within(self.ctx.config.resync_interval / 2);
@@ -218,6 +259,19 @@ impl Round<'_> {
         self.provider
             .prove_closed(&observed, remembered, self.ctx.now())
             .await
+    }
+}
+
+/// What follows from a proof that failed.
+fn unproved(error: ProviderError) -> Halt {
+    match error {
+        ProviderError::Ungranted { .. } | ProviderError::Unproved { .. } => Halt::refused(
+            wishes::UNPROVED,
+            format!(
+                "No client can register itself, because the authorization server does not refuse what is closed ({error}): look for what contradicts the operator there (Keycloak: client policies; Auth0: the mode of dynamic client registration), or remove clientRegistration"
+            ),
+        ),
+        error => error.into(),
     }
 }
 
@@ -238,7 +292,8 @@ fn open_scopes(server: &AuthorizationServer, at_server: &ObservedScopes, ctx: &C
             .filter(|scope| access::is_scope_of(&mcp_server, &ctx.installation, scope, at_server));
         // One that is paused opens no more than it did.
         let paused = halt::is_paused(&*mcp_server);
-        open.extend(held.filter(|scope| !paused || before.contains(scope)));
+        let keys = held.map(|scope| at_server.key(&mcp_server.spec.resource, &scope));
+        open.extend(keys.filter(|key| !paused || before.contains(key)));
     }
     open
 }
@@ -265,15 +320,15 @@ fn opens(mcp_server: &McpServer, server: &AuthorizationServer, ctx: &Context) ->
     grants::server(server, tenant, resource, declared.keys(), &default_scope).is_ok()
 }
 
-/// Removes what was made for it, unless another AuthorizationServer of the realm needs it.
+/// Removes what was made for it, unless another AuthorizationServer of the realm needs it. Whether it did.
 pub(super) async fn remove(
     server: &AuthorizationServer,
     provider: &dyn Provider,
     ctx: &Context,
-) -> Result<(), Halt> {
+) -> Result<bool, Halt> {
     let others = observe::of_the_same_realm(server, provider.realm(), ctx);
     if stored(server).is_none() || others.iter().any(|other| stored(other).is_some()) {
-        return Ok(());
+        return Ok(false);
     }
     let plan = || async move {
         let observed = provider.observe_registration(None, Read::Fresh).await?;
@@ -291,7 +346,7 @@ pub(super) async fn remove(
         ctx,
     )
     .await?;
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -102,6 +102,11 @@ impl Progress {
         self.trust = trust;
     }
 
+    /// What settings of the tenant were before, as is known from before or now.
+    pub(super) fn settings(&self) -> &[TenantSetting] {
+        &self.settings
+    }
+
     pub(super) fn had_settings(&mut self, settings: Vec<TenantSetting>) {
         self.settings = settings;
     }

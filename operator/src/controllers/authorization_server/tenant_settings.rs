@@ -1,7 +1,8 @@
 //! Settings of a tenant as a whole, where the platform team lets the operator keep them.
 //!
 //! They are never set back: by then others may rely on them. What they were before is in the status, and is there before
-//! anything is set.
+//! anything is set. One is no setting but a door: that clients can register themselves ends with the wish for it, unless
+//! they could before.
 
 use futures::FutureExt as _;
 use kube::ResourceExt as _;
@@ -16,8 +17,14 @@ use crate::{
         settle,
     },
     metrics::Kind,
-    provider::{ObservedSettings, Read, SettingsSpec},
+    provider::{ObservedSettings, Provider, Read, Registering, SettingsSpec, auth0::settings::door},
 };
+
+/// What clients need to register themselves.
+pub(super) const OPEN: SettingsSpec = SettingsSpec::registration(Registering::Open);
+
+/// That they cannot.
+const SHUT: SettingsSpec = SettingsSpec::registration(Registering::Shut);
 
 /// What the status says that they were.
 pub(super) fn stored(server: &AuthorizationServer) -> &[TenantSetting] {
@@ -33,13 +40,14 @@ pub(super) fn are_managed(server: &AuthorizationServer) -> bool {
     tenant.is_some_and(|tenant| tenant.manage_tenant_settings == Some(true))
 }
 
-/// What is to be set. Programs that would register themselves use their metadata documents instead where a tenant says that
-/// it takes those, and a tenant takes only those that are registered. So it says that once one is.
-fn wanted(server: &AuthorizationServer, ctx: &Context) -> SettingsSpec {
+/// What is kept at all times. Programs that would register themselves use their metadata documents instead where a tenant
+/// says that it takes those, and a tenant takes only those that are registered. So it says that once one is.
+pub(super) fn always(server: &AuthorizationServer, ctx: &Context) -> SettingsSpec {
     let clients = ctx.feeds.clients.store().state();
     SettingsSpec {
         for_mcp: true,
         metadata_documents: clients.iter().any(|client| has_document(client, server)),
+        registration: None,
     }
 }
 
@@ -57,17 +65,17 @@ fn has_document(client: &McpClient, server: &AuthorizationServer) -> bool {
         && Some(&reference.name) == server.metadata.name.as_ref()
 }
 
-/// Sets what differs. Whether the tenant says something else of itself from now on.
+/// Sets what differs of what is wanted. Whether the tenant says something else of itself from now on.
 pub(super) async fn keep(
     server: &AuthorizationServer,
     connection: &Connection,
+    want: SettingsSpec,
     ctx: &Context,
     progress: &mut Progress,
 ) -> Result<bool, Halt> {
     let Some(provider) = connection.provider().filter(|_| are_managed(server)) else {
         return Ok(false);
     };
-    let want = wanted(server, ctx);
     let remembered = Read::Within(ctx.config.resync_interval / 2);
     if provider.observe_settings(want, remembered).await?.is_empty() {
         return Ok(false);
@@ -77,8 +85,8 @@ pub(super) async fn keep(
     }
     // What is written, and what is noted, rests on what is there now.
     let observed = provider.observe_settings(want, Read::Fresh).await?;
-    let noted = with_new(stored(server), &observed);
-    if noted != stored(server) {
+    let noted = with_new(progress.settings(), &observed);
+    if noted != progress.settings() {
         // Written to the status, this comes by here again.
         progress.had_settings(noted);
         return Err(Halt::waiting(
@@ -86,7 +94,58 @@ pub(super) async fn keep(
             "Waits until the status says what the settings of the tenant were",
         ));
     }
-    let plan = provider.plan_settings(want, &observed);
+    set(server, provider, want, &observed, ctx).await
+}
+
+/// Shuts the door, where the operator has a say in it, once the status says that it was open before us if it was. Until
+/// then it leads to nothing of ours.
+pub(super) async fn shut(
+    server: &AuthorizationServer,
+    provider: &dyn Provider,
+    ctx: &Context,
+    progress: &mut Progress,
+) -> Result<(), Halt> {
+    if !are_managed(server) {
+        return Ok(());
+    }
+    let observed = provider.observe_settings(SHUT, Read::Fresh).await?;
+    let noted = with_new(progress.settings(), &observed);
+    if noted != progress.settings() {
+        // Written to the status, this comes by here again.
+        progress.had_settings(noted);
+        return Ok(());
+    }
+    set(server, provider, SHUT, &observed, ctx).await.map(drop)
+}
+
+/// Shuts the door for good, unless it was open before the operator opened it, and forgets that it did.
+pub(super) async fn close(
+    server: &AuthorizationServer,
+    provider: &dyn Provider,
+    ctx: &Context,
+    progress: &mut Progress,
+) -> Result<(), Halt> {
+    let (opened, others): (Vec<_>, Vec<_>) = progress
+        .settings()
+        .iter()
+        .cloned()
+        .partition(|setting| setting.name == door());
+    if opened.iter().any(|setting| setting.previous != "true") {
+        shut(server, provider, ctx, progress).await?;
+    }
+    progress.had_settings(others);
+    Ok(())
+}
+
+/// Whether anything was set.
+async fn set(
+    server: &AuthorizationServer,
+    provider: &dyn Provider,
+    want: SettingsSpec,
+    observed: &ObservedSettings,
+    ctx: &Context,
+) -> Result<bool, Halt> {
+    let plan = provider.plan_settings(want, observed);
     let replan = || {
         async move {
             let observed = provider.observe_settings(want, Read::Fresh).await?;
@@ -95,9 +154,13 @@ pub(super) async fn keep(
         .boxed()
     };
     let kind = Kind::AuthorizationServer;
-    // More that is wanted is a change of mind, no drift.
+    // The door is apart from the rest. To shut it, as to want more, is a change of mind, no drift.
+    let part = match want.registration {
+        None => "settings",
+        Some(_) => "settings of registration",
+    };
     let version = format!("{want:?}");
-    settle::settle_part("settings", kind, server, provider, plan, &version, replan, ctx).await
+    settle::settle_part(part, kind, server, provider, plan, &version, replan, ctx).await
 }
 
 /// What was noted, and what differs now and was not noted: what counts is what was there before us.

@@ -110,10 +110,18 @@ fn judge(scope: &str, manages_settings: bool, exchanges_by_action: bool) -> Acce
     if has.contains("read:client_keys") {
         capabilities.insert(Capability::ReadableSecrets);
     }
+    let mut withheld = BTreeMap::new();
+    // Whoever sets them: nothing is open unless they are seen to be right.
+    let [sees_settings, _] = SETTINGS;
+    if has.contains(sees_settings) {
+        capabilities.insert(Capability::SelfRegistration);
+    } else {
+        withheld.insert(Capability::SelfRegistration, sees_settings);
+    }
     Access {
         capabilities,
         missing,
-        withheld: BTreeMap::new(),
+        withheld,
     }
 }
 
@@ -145,5 +153,10 @@ mod tests {
         assert_eq!(missing(true, true), all.len());
         assert_eq!(missing(false, true), all.len() - SETTINGS.len());
         assert_eq!(missing(true, false), all.len() - ACTIONS.len());
+        let access = judge("read:clients", false, false);
+        assert_eq!(
+            access.withheld[&Capability::SelfRegistration],
+            "read:tenant_settings"
+        );
     }
 }

@@ -279,7 +279,8 @@ fn is_refusal(answer: &Answer) -> bool {
 /// What a tenant says whose plan allows no more.
 const FULL: &str = "limit of entities";
 
-fn rejected(operation: &'static str, answer: &Answer) -> ProviderError {
+/// The failure that an unexpected status of any endpoint stands for.
+pub(super) fn rejected(operation: &'static str, answer: &Answer) -> ProviderError {
     let code = if answer.says(FULL) {
         "entity_limit_reached".to_owned()
     } else {

@@ -78,10 +78,7 @@ pub(super) fn plan(mut wanted: Wanted, raw: &Value) -> Grants {
         };
         match wanted.remove(&(audience, kind)) {
             Some(scopes) => grants.adjust(grant, &scopes),
-            None => grants.revoked.push(Call {
-                change: Change::Revoke,
-                ..deletion(grant)
-            }),
+            None => grants.revoked.push(revocation(grant)),
         }
     }
     let client = text(&raw["client"], "client_id");
@@ -102,7 +99,8 @@ pub(super) fn plan(mut wanted: Wanted, raw: &Value) -> Grants {
 }
 
 impl Grants {
-    fn adjust(&mut self, grant: &Value, wanted: &BTreeSet<String>) {
+    /// Makes a grant one of exactly these scopes.
+    pub(super) fn adjust(&mut self, grant: &Value, wanted: &BTreeSet<String>) {
         let had = texts(&grant["scope"]);
         let wanted: BTreeSet<&str> = wanted.iter().map(String::as_str).collect();
         let is_all = grant["allow_all_scopes"] == true;
@@ -132,18 +130,31 @@ fn change(grant: &Value, change: Change, body: Value) -> Call {
     }
 }
 
-fn described(grant: &Value) -> String {
+pub(super) fn described(grant: &Value) -> String {
     let (kind, client, audience) = (
         text(grant, "subject_type"),
         text(grant, "client_id"),
         text(grant, "audience"),
     );
+    let client = if client.is_empty() {
+        "third-party clients"
+    } else {
+        client
+    };
     format!("{kind} grant of {client} for {audience}")
 }
 
 fn deletion(grant: &Value) -> Call {
     let path = format!("/client-grants/{}", text(grant, "id"));
     delete("delete_client_grant", path, described(grant))
+}
+
+/// The deletion of a grant that gives what is not wanted any more.
+pub(super) fn revocation(grant: &Value) -> Call {
+    Call {
+        change: Change::Revoke,
+        ..deletion(grant)
+    }
 }
 
 /// The deletion of all these grants.

@@ -26,6 +26,8 @@ const SCOPES: [&str; 4] = [
     "mcpauth_scopes_3",
     "mcpauth_scopes_4",
 ];
+/// On the client of an API: the grant for third-party clients, which has no place for a mark, is ours.
+const DEFAULT_GRANT: &str = "mcpauth_default_grant";
 /// On the client of an API: it has, or may have, token exchange profiles.
 const PROFILES: &str = "mcpauth_profiles";
 /// Hex digits by which a scope is told from the others of its API.
@@ -189,6 +191,16 @@ pub(super) fn birthmark(mark: &Mark) -> String {
     } = mark;
     let object = format!("{installation}/{kind}/{namespace}/{name}");
     format!(" [mcp-auth {}]", names::hash(object.as_bytes(), 8))
+}
+
+/// The metadata that says on the client of an API whether its grant for third-party clients is ours.
+pub(super) fn default_grant_metadata(is_ours: bool) -> Value {
+    json!({ DEFAULT_GRANT: is_ours.then_some("true") })
+}
+
+/// Whether it says so.
+pub(super) fn owns_default_grant(client: &Value) -> bool {
+    entry(client, DEFAULT_GRANT).is_some()
 }
 
 /// The metadata that says whether there may be token exchange profiles. It is there before the first, and goes after the

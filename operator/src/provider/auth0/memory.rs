@@ -4,7 +4,7 @@
 //! its own moment. What is kept is shared, never copied.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -99,6 +99,42 @@ impl Table {
     }
 }
 
+/// Ids of clients that were made for a proof and are still there.
+#[derive(Default)]
+pub(super) struct Probes {
+    ids: BTreeSet<String>,
+    /// When one may have been made whose id we do not know.
+    made: Option<Instant>,
+}
+
+impl Probes {
+    /// Notes the one that was made.
+    pub(super) fn add(&mut self, id: &str) {
+        self.ids.insert(id.to_owned());
+    }
+
+    /// Notes that one may have been made.
+    pub(super) fn may_have_made(&mut self, now: Instant) {
+        self.made = Some(now);
+    }
+
+    /// Those of a list.
+    pub(super) fn keep(&mut self, asked: Instant, ids: Vec<String>) {
+        self.ids.extend(ids);
+        self.made = self.made.filter(|made| *made > asked);
+    }
+
+    /// All of them. `Err`: only a list that is asked for later tells.
+    pub(super) fn ids(&self) -> Result<&BTreeSet<String>, Instant> {
+        self.made.map_or(Ok(&self.ids), Err)
+    }
+
+    /// Notes that one is gone.
+    pub(super) fn remove(&mut self, id: &str) {
+        self.ids.remove(id);
+    }
+}
+
 /// What is known of the tenant. Holds secrets of clients: never printed.
 #[derive(Default)]
 pub(super) struct Memory {
@@ -110,6 +146,8 @@ pub(super) struct Memory {
     pub(super) apis: Table,
     /// The keys of each client that has some, by the client's id.
     pub(super) keys: Table,
+    /// What is left of proofs.
+    pub(super) probes: Probes,
     /// Ids of the clients that carry our mark, or consent, for each client id that we would have chosen.
     ids: HashMap<String, Vec<String>>,
     /// When such a client was made, or may have been, whose id we do not know.
@@ -286,6 +324,28 @@ mod tests {
         assert_eq!(memory.ids(DERIVED, None), None);
         memory.keep_clients(later + Duration::from_secs(1), vec![ours("c1")], &prod());
         assert_eq!(memory.ids(DERIVED, None), Some(vec!["c1".to_owned()]));
+    }
+
+    /// A probe whose registration was never answered is found again.
+    #[test]
+    fn what_may_be_left_of_a_proof_is_looked_for_in_a_newer_list() {
+        let begun = Instant::now();
+        let later = begun + Duration::from_secs(1);
+        let mut probes = Probes::default();
+        assert_eq!(probes.ids(), Ok(&BTreeSet::new()));
+        probes.may_have_made(later);
+        probes.keep(begun, vec![]);
+        assert_eq!(probes.ids(), Err(later), "an older list does not tell");
+        probes.keep(later, vec!["tpc_1".to_owned()]);
+        assert_eq!(probes.ids(), Ok(&BTreeSet::from(["tpc_1".to_owned()])));
+        probes.keep(later, vec![]);
+        assert_eq!(
+            probes.ids().map(BTreeSet::len),
+            Ok(1),
+            "it may be newer than the list"
+        );
+        probes.remove("tpc_1");
+        assert_eq!(probes.ids().map(BTreeSet::len), Ok(0));
     }
 
     #[test]

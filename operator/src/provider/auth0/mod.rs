@@ -25,11 +25,13 @@ mod memory;
 mod note;
 mod observe;
 mod plan;
+mod probe;
 mod profiles;
 mod prove;
+mod registration;
 mod render;
 mod resources;
-mod settings;
+pub mod settings;
 mod setup;
 #[cfg(test)]
 mod tests;
@@ -58,7 +60,6 @@ use super::{
 use crate::egress::Audience;
 use admin::Admin;
 use mark::Ours;
-use prove::Prover;
 
 /// Scopes as they were made from what was known of APIs and their clients.
 type Made = Option<((u64, u64), ObservedScopes)>;
@@ -68,6 +69,8 @@ pub struct Auth0 {
     admin: Admin,
     realm: String,
     token_endpoint: Url,
+    /// Where clients register themselves.
+    registration_endpoint: Url,
     issuer: String,
     ours: Ours,
     manages_settings: bool,
@@ -75,6 +78,8 @@ pub struct Auth0 {
     memory: Mutex<memory::Memory>,
     /// What was read of the tenant's settings, and when it was asked for.
     settings: Mutex<Option<(Instant, Value)>>,
+    /// What was shown of clients that register themselves while the settings are what they are, and when it was asked for.
+    shown: Mutex<Option<probe::Outcome>>,
     /// Token exchange profiles and actions, and when they were asked for.
     profiles: Mutex<Option<(Instant, Value)>>,
     documents: Mutex<documents::Documents>,
@@ -116,6 +121,11 @@ impl Auth0 {
             None => ("token_endpoint", &discovered.metadata.token_endpoint),
         };
         let token_endpoint = parse(which, token)?;
+        let named = discovered.registration_endpoint.as_deref();
+        let registration = match endpoints.registration.as_deref().or(named) {
+            Some(named) => parse("endpoints.registration", named)?,
+            None => parse("issuer", &format!("{}oidc/register", discovered.metadata.issuer))?,
+        };
         // A token that was got at a custom domain is good there only: the operator signs in where it administers.
         let sign_in_at = match &endpoints.token {
             Some(_) => token_endpoint.clone(),
@@ -150,6 +160,7 @@ impl Auth0 {
         Ok(Self {
             admin: Admin::new(http, of_documents, tokens, base),
             token_endpoint,
+            registration_endpoint: registration,
             issuer: discovered.metadata.issuer.clone(),
             ours: Ours {
                 installation: settings.installation.to_owned(),
@@ -159,6 +170,7 @@ impl Auth0 {
             exchanges_by_action: settings.exchanges_by_action,
             memory: Mutex::default(),
             settings: Mutex::default(),
+            shown: Mutex::default(),
             profiles: Mutex::default(),
             documents: Mutex::default(),
             scopes: tokio::sync::Mutex::default(),
@@ -250,8 +262,8 @@ impl Provider for Auth0 {
         self.settings(want, read).await
     }
 
-    fn plan_settings(&self, _: SettingsSpec, observed: &ObservedSettings) -> Plan {
-        settings::plan(observed)
+    fn plan_settings(&self, want: SettingsSpec, observed: &ObservedSettings) -> Plan {
+        settings::plan(want, observed)
     }
 
     /// Auth0 takes no tokens of ServiceAccounts.
@@ -267,34 +279,31 @@ impl Provider for Auth0 {
         Plan::default()
     }
 
-    /// Who registers at Auth0 by itself is not set up by us yet.
     async fn observe_registration(
         &self,
         _: Option<&RegistrationSpec>,
-        _: Read,
+        read: Read,
     ) -> Result<ObservedRegistration, ProviderError> {
-        Ok(ObservedRegistration::Unsupported)
+        self.registration(read).await
     }
 
     fn plan_registration(
         &self,
-        _: Option<&RegistrationSpec>,
-        _: Doors,
-        _: &ObservedRegistration,
-        _: &ObservedScopes,
+        want: Option<&RegistrationSpec>,
+        doors: Doors,
+        observed: &ObservedRegistration,
+        scopes: &ObservedScopes,
     ) -> Plan {
-        Plan::default()
+        registration::plan(&self.ours.installation, want, doors, observed, scopes)
     }
 
     async fn prove_closed(
         &self,
         _: &ObservedRegistration,
-        _: Read,
-        _: Timestamp,
+        read: Read,
+        now: Timestamp,
     ) -> Result<(), ProviderError> {
-        Err(super::token_endpoint::unproved(
-            "nothing refuses closed scopes to clients that register themselves",
-        ))
+        self.closed_is_refused(read, now).await
     }
 
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
@@ -369,12 +378,6 @@ impl Provider for Auth0 {
     }
 
     async fn prove(&self, proof: &Proof, now: Timestamp) -> Result<(), ProviderError> {
-        let prover = Prover {
-            http: &self.admin.http,
-            endpoint: &self.token_endpoint,
-            issuer: &self.issuer,
-            now,
-        };
-        prover.prove(proof).await
+        self.prover(now).prove(proof).await
     }
 }

@@ -1,11 +1,11 @@
 //! What a call leaves to be read anew.
 
-use std::{sync::Arc, sync::PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Auth0, mark, mark::text};
+use super::{Auth0, mark, mark::text, settings};
 use crate::provider::{Call, ProviderError, Verb};
 
 impl Auth0 {
@@ -39,6 +39,9 @@ impl Auth0 {
                 memory.clients.wrote(id, now);
                 memory.keys.wrote(id, now);
                 if call.verb == Verb::Delete {
+                    if result.is_ok() {
+                        memory.probes.remove(id);
+                    }
                     memory.grants.wrote(id, now);
                     memory.unlinked(id, now);
                 }
@@ -52,6 +55,9 @@ impl Auth0 {
             }
             (Some("tenants"), _) => {
                 *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                if settings::decides_who_registers(body) {
+                    self.show(None);
+                }
             }
             _ => {}
         }

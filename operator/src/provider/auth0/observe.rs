@@ -133,8 +133,14 @@ impl Auth0 {
                 query: &[],
             })
             .await?;
+        let probes = clients.iter().filter(|client| self.is_probe(client));
+        let probes: Vec<String> = probes
+            .map(|client| text(client, "client_id").to_owned())
+            .collect();
         clients.retain(|client| concerns_us(client, &self.ours));
-        self.memory().keep_clients(asked, clients, &self.ours);
+        let mut memory = self.memory();
+        memory.probes.keep(asked, probes);
+        memory.keep_clients(asked, clients, &self.ours);
         Ok(())
     }
 
@@ -161,6 +167,16 @@ impl Auth0 {
 
     /// The grants of a client as one list.
     pub(super) async fn grants(&self, client: &str, read: Read) -> Result<Value, ProviderError> {
+        self.grants_by(client, &[("client_id", client)], read).await
+    }
+
+    /// The grants that are remembered under this id, and found by this query.
+    pub(super) async fn grants_by(
+        &self,
+        client: &str,
+        query: &[(&str, &str)],
+        read: Read,
+    ) -> Result<Value, ProviderError> {
         let since = since(read);
         if matches!(read, Read::Within(_)) {
             self.list_grants(since).await?;
@@ -170,7 +186,7 @@ impl Auth0 {
             return Ok(known.map_or_else(|| json!([]), |grants| (*grants).clone()));
         }
         let asked = Instant::now();
-        let found = self.ask_for_grants(&[("client_id", client)]).await?;
+        let found = self.ask_for_grants(query).await?;
         let grants = Value::Array(found);
         self.memory()
             .grants

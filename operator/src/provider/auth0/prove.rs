@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use url::Url;
 
+use super::Auth0;
 use crate::provider::{
     Credential, CredentialKind, Proof, ProviderError,
     http::{Answer, HttpClient, Shown},
@@ -24,6 +25,18 @@ pub(super) struct Prover<'a> {
     pub(super) endpoint: &'a Url,
     pub(super) issuer: &'a str,
     pub(super) now: Timestamp,
+}
+
+impl Auth0 {
+    /// Proves at the token endpoint of the tenant.
+    pub(super) fn prover(&self, now: Timestamp) -> Prover<'_> {
+        Prover {
+            http: &self.admin.http,
+            endpoint: &self.token_endpoint,
+            issuer: &self.issuer,
+            now,
+        }
+    }
 }
 
 impl Prover<'_> {
@@ -83,6 +96,18 @@ impl Prover<'_> {
                 }
             }
         }
+    }
+
+    /// Shows that a client which is who it says gets no token for an API.
+    pub(super) async fn refuses(
+        self,
+        client_id: &str,
+        secret: &Credential,
+        audience: &str,
+    ) -> Result<(), ProviderError> {
+        let form = [("grant_type", "client_credentials"), ("audience", audience)];
+        let answer = self.ask(client_id, secret, &form).await?;
+        refused(&answer, audience)
     }
 
     /// Gets a token for one API with all that the client is granted there: its scopes.
@@ -181,6 +206,20 @@ fn looked_at(answer: &Answer) -> Result<(), ProviderError> {
     }
 }
 
+/// Whether the client was told that it may not. Auth0 says so by 403; a wrong secret shows nothing.
+fn refused(answer: &Answer, audience: &str) -> Result<(), ProviderError> {
+    match (answer.status.as_u16(), answer.code().as_str()) {
+        (400 | 403, "unauthorized_client" | "access_denied" | "unsupported_grant_type") => Ok(()),
+        (200..300, _) => Err(ungranted(format!(
+            "a client that registered itself got a token for {audience}"
+        ))),
+        _ => Err(unproved(format!(
+            "the token endpoint answered {} where it should have refused a client that registered itself",
+            described(answer)
+        ))),
+    }
+}
+
 /// Why there is no token.
 fn not_given(answer: &Answer) -> ProviderError {
     match (answer.status.as_u16(), answer.code().as_str()) {
@@ -241,6 +280,28 @@ mod tests {
         assert!(matches!(not_given(&denied), ProviderError::Ungranted { .. }));
         let wrong = Answer::of(401, &body("access_denied"));
         assert!(matches!(not_given(&wrong), ProviderError::Unproved { .. }));
+    }
+
+    #[test]
+    fn only_a_refusal_shows_that_a_client_is_refused() {
+        let body = |code: &str| json!({ "error": code }).to_string();
+        for (status, code, is_refused) in [
+            (403, "unauthorized_client", true),
+            (403, "access_denied", true),
+            (401, "access_denied", false),
+            (401, "invalid_client", false),
+            (400, "invalid_request", false),
+            (404, "", false),
+            (200, "", false),
+        ] {
+            let answer = Answer::of(status, &body(code));
+            assert_eq!(refused(&answer, "a").is_ok(), is_refused, "{status} {code}");
+        }
+        let given = Answer::of(200, r#"{"access_token": "t"}"#);
+        assert!(matches!(
+            refused(&given, "a"),
+            Err(ProviderError::Ungranted { .. })
+        ));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub struct RegistrationSpec {
     pub documents: Option<DocumentsSpec>,
     /// Whether the device flow is refused to every client, instead of those that name it when they register.
     pub refuse_device_flow: bool,
-    /// The scopes that they can have; each carries a mark of the installation.
+    /// The scopes that they can have, by the keys of [`super::Scopes`]; each carries a mark of the installation.
     pub open: BTreeSet<String>,
 }
 

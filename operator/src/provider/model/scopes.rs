@@ -64,12 +64,16 @@ impl Scopes {
 
     /// The owner of the scope that puts this audience into tokens, if there is one.
     pub fn owner(&self, audience: &str, scope: &str) -> Option<&ScopeOwner> {
-        let owner = if self.of_audiences {
-            self.by_key.get(&scope_key(audience, scope))
+        self.by_key.get(&self.key(audience, scope)).map(|owner| &**owner)
+    }
+
+    /// Under what name this scope is among them.
+    pub fn key(&self, audience: &str, scope: &str) -> String {
+        if self.of_audiences {
+            scope_key(audience, scope)
         } else {
-            self.by_key.get(scope)
-        };
-        owner.map(|owner| &**owner)
+            scope.to_owned()
+        }
     }
 
     /// Those that may be the object's, with their keys: no other is. Whether they are tells each one's holder and id.

@@ -18,6 +18,18 @@ pub(crate) const TRUST: &str = "trust";
 /// The path of a call about clients that register themselves.
 pub(crate) const REGISTRATION: &str = "registration";
 
+/// The path of a call about settings of the tenant.
+pub(crate) const SETTINGS: &str = "settings";
+
+/// Settings of a tenant that decide how clients register themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tenant {
+    /// Whether they get nothing without a grant.
+    pub(crate) strict: bool,
+    /// Whether they can.
+    pub(crate) open: bool,
+}
+
 /// All of it.
 #[derive(Default)]
 pub(super) struct State {
@@ -29,6 +41,7 @@ pub(super) struct State {
     pub(super) reads: Vec<(&'static str, Read)>,
     pub(super) trusts: Option<String>,
     pub(super) registration: Value,
+    pub(super) tenant: Option<Tenant>,
     pub(super) refuses_proofs: bool,
     pub(super) drops_previous: bool,
 }
@@ -42,6 +55,14 @@ impl State {
         }
         if call.path == REGISTRATION {
             self.registration = call.body.clone().unwrap_or_default();
+            return;
+        }
+        if call.path == SETTINGS {
+            let body = call.body.clone().unwrap_or_default();
+            if let Some(tenant) = &mut self.tenant {
+                tenant.strict |= body["strict"] == json!(true);
+                tenant.open = body["open"] == json!(true);
+            }
             return;
         }
         if call.path == TRUST {

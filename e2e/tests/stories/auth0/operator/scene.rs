@@ -38,8 +38,13 @@ impl Scene {
 
     /// A tenant whose settings nobody has touched.
     pub(super) async fn bare(world: &Arc<World>, name: &str) -> anyhow::Result<Self> {
+        Self::aged(world, name, false).await
+    }
+
+    /// The same of one that had third-party clients before April 2026, if it is to be old.
+    pub(super) async fn aged(world: &Arc<World>, name: &str, old: bool) -> anyhow::Result<Self> {
         let env = StoryEnv::new(world, name).await?;
-        let (auth0, proxy) = tenant(world).await?;
+        let (auth0, proxy) = aged_tenant(world, old).await?;
         env.apply(&credentials(&env, &auth0)).await?;
         Ok(Self {
             foreign: auth0.dashboard().everything(),
@@ -88,6 +93,13 @@ impl Scene {
         is_untouched(&self.auth0, &self.foreign)
     }
 
+    /// The same, one kind of things aside.
+    pub(super) fn is_others_untouched_but(&self, kind: &str) -> anyhow::Result<()> {
+        let mut foreign = self.foreign.clone();
+        foreign.as_object_mut().context("no tenant")?.remove(kind);
+        is_untouched(&self.auth0, &foreign)
+    }
+
     /// What the operator has made there and not removed.
     pub(super) fn made(&self, kind: &str) -> Vec<Value> {
         remains(&self.auth0, &self.foreign, kind)
@@ -125,8 +137,13 @@ impl Scene {
 
 /// A tenant that others use too, and a proxy in front of it.
 pub(crate) async fn tenant(world: &World) -> anyhow::Result<(Auth0, RecordingProxy)> {
+    aged_tenant(world, false).await
+}
+
+async fn aged_tenant(world: &World, old: bool) -> anyhow::Result<(Auth0, RecordingProxy)> {
     let setup = Setup {
         host: world.host(),
+        legacy: old,
         ..Setup::default()
     };
     let auth0 = Auth0::start(world.authority(), setup).await?;

@@ -184,6 +184,7 @@ async fn a_scope_counts_only_if_it_is_the_servers_and_the_server_may_have_it() {
 
 #[tokio::test]
 async fn it_is_refused_where_it_cannot_be_done() {
+    let anybody = json!({"dynamic": {"anyRedirectHost": true}});
     let withheld = Access {
         withheld: [(Capability::SelfRegistration, "manage-realm")].into(),
         ..Access::default()
@@ -191,6 +192,7 @@ async fn it_is_refused_where_it_cannot_be_done() {
     let stage = stage(&[]).await;
     for (spec, access, expected) in [
         (dynamic(), able(&[]), "SelfRegistrationUnsupported"),
+        (anybody, both(), "RedirectHostsNeeded"),
         (
             documents(),
             able(&[Capability::SelfRegistration]),
@@ -255,3 +257,5 @@ async fn the_second_authorization_server_of_a_realm_leaves_it_to_the_first() {
     );
     assert_eq!(stage.server.registration(), Value::Null);
 }
+
+mod tenant;

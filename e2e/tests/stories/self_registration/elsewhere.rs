@@ -21,6 +21,8 @@ use crate::{
 
 /// What Keycloak says to who registers from elsewhere, or for a page elsewhere.
 const NOT_TRUSTED: &str = "Trusted Hosts";
+/// What it says whichever of its policies refuses. When the doors are shut several do, in no order.
+const REFUSED: &str = "rejected request to client-registration service";
 
 pub(crate) fn stories() -> Vec<Story> {
     vec![Story::new(
@@ -41,7 +43,7 @@ async fn elsewhere(world: Arc<World>) -> anyhow::Result<()> {
         let end = sdk(&scene, version, Identity::Document(&stranger), &scene.callback).await;
         at_a_page(end)?;
         let end = sdk(&scene, version, Identity::Nobody, &evil).await?;
-        not_registered(&end)?;
+        not_registered(&end, NOT_TRUSTED)?;
     }
     at_a_page(inspector(&scene, "by-document", Identity::Document(&stranger)).await)?;
     // It names its page at GitHub.
@@ -49,7 +51,7 @@ async fn elsewhere(world: Arc<World>) -> anyhow::Result<()> {
     narrow["dynamic"]["trustedRedirectHosts"] = json!(["127.0.0.1", "localhost"]);
     says(&scene, &narrow).await?;
     let (end, _) = inspector(&scene, "by-itself", Identity::Nobody).await?;
-    not_registered(&end)?;
+    not_registered(&end, NOT_TRUSTED)?;
     ensure!(clients(&scene).await? == before, "somebody was registered");
 
     // It is where they come from, and nothing else.
@@ -70,10 +72,10 @@ async fn elsewhere(world: Arc<World>) -> anyhow::Result<()> {
         let end = sdk(&scene, version, Identity::Document(&friend), &scene.callback).await;
         at_a_page(end)?;
         let end = sdk(&scene, version, Identity::Nobody, &scene.callback).await?;
-        not_registered(&end)?;
+        not_registered(&end, REFUSED)?;
     }
     let (end, _) = inspector(&scene, "too-late", Identity::Nobody).await?;
-    not_registered(&end)?;
+    not_registered(&end, REFUSED)?;
     ensure!(clients(&scene).await? == before, "somebody was registered");
     scene.lab.finish().await
 }
@@ -130,9 +132,9 @@ fn at_a_page<T>(end: anyhow::Result<T>) -> anyhow::Result<()> {
 }
 
 /// The client was told so when it registered itself, and asked nobody to sign in.
-fn not_registered(end: &Ended) -> anyhow::Result<()> {
+fn not_registered(end: &Ended, why: &str) -> anyhow::Result<()> {
     ensure!(
-        end.code != Some(0) && end.logins.is_empty() && end.printed.contains(NOT_TRUSTED),
+        end.code != Some(0) && end.logins.is_empty() && end.printed.contains(why),
         "{:?} {}",
         end.code,
         end.printed

@@ -1,7 +1,7 @@
 //! Client ID metadata documents, as whoever makes an MCP client publishes them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::pki::Authority;
+use crate::pki::{Authority, Identity};
 
 /// An https server on the loopback interface. To who trusts one of its names and not the others, it is as many servers.
 pub struct Documents {
@@ -33,13 +33,25 @@ pub struct Documents {
 #[derive(Default)]
 struct Shared {
     documents: BTreeMap<String, Value>,
+    /// What is published at an address once it was read.
+    next: BTreeMap<String, Value>,
+    hanging: BTreeSet<String>,
     reads: BTreeMap<String, usize>,
 }
 
 impl Documents {
     /// Listens, with nothing published.
     pub async fn start(authority: &Authority) -> anyhow::Result<Self> {
-        let tls = TlsAcceptor::from(authority.server_certificate()?.tls_config()?);
+        Self::listen(&authority.server_certificate()?).await
+    }
+
+    /// The same under other names than those of this machine.
+    pub async fn start_for(authority: &Authority, names: &[&str]) -> anyhow::Result<Self> {
+        Self::listen(&authority.server_certificate_for(names)?).await
+    }
+
+    async fn listen(identity: &Identity) -> anyhow::Result<Self> {
+        let tls = TlsAcceptor::from(identity.tls_config()?);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let SocketAddr::V4(address) = listener.local_addr()? else {
             anyhow::bail!("it listens at an address of IPv6");
@@ -71,6 +83,40 @@ impl Documents {
         id
     }
 
+    /// Publishes whatever this is. Gives its address.
+    pub fn show(&self, host: &str, name: &str, what: Value) -> String {
+        let id = format!("https://{host}:{}/{name}.json", self.port);
+        lock(&self.shared).documents.insert(id.clone(), what);
+        id
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Publishes another document in place of this one, and after it was read once, yet another.
+    pub fn publish_once(&self, id: &str, first: Value, then: Value) {
+        let mut shared = lock(&self.shared);
+        shared.documents.insert(id.to_owned(), first);
+        shared.next.insert(id.to_owned(), then);
+    }
+
+    /// The document at this address.
+    pub fn of(&self, id: &str) -> Option<Value> {
+        lock(&self.shared).documents.get(id).cloned()
+    }
+
+    /// Answers 404 there.
+    pub fn withdraw(&self, id: &str) {
+        lock(&self.shared).documents.remove(id);
+    }
+
+    /// Lets whoever asks for it wait for ever.
+    pub fn hang(&self, id: &str) {
+        lock(&self.shared).hanging.insert(id.to_owned());
+    }
+
     /// How often a document was read.
     pub fn reads(&self, id: &str) -> usize {
         lock(&self.shared).reads.get(id).copied().unwrap_or_default()
@@ -100,7 +146,12 @@ async fn talk(stream: TcpStream, tls: &TlsAcceptor, shared: &Arc<Mutex<Shared>>)
     let stream = tls.accept(stream).await?;
     let service = service_fn(|request: Request<Incoming>| {
         let answer = answer(&request, shared);
-        async { answer }
+        async {
+            match answer {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            }
+        }
     });
     http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
@@ -108,10 +159,11 @@ async fn talk(stream: TcpStream, tls: &TlsAcceptor, shared: &Arc<Mutex<Shared>>)
     Ok(())
 }
 
+/// `None`: there is never an answer.
 fn answer(
     request: &Request<Incoming>,
     shared: &Arc<Mutex<Shared>>,
-) -> Result<Response<Full<Bytes>>, http::Error> {
+) -> Option<Result<Response<Full<Bytes>>, http::Error>> {
     let host = request
         .headers()
         .get(header::HOST)
@@ -119,17 +171,24 @@ fn answer(
     let id = format!("https://{}{}", host.unwrap_or_default(), request.uri().path());
     let mut shared = lock(shared);
     *shared.reads.entry(id.clone()).or_default() += 1;
-    let document = shared.documents.get(&id);
+    if shared.hanging.contains(&id) {
+        return None;
+    }
+    let document = shared.documents.get(&id).cloned();
+    if let Some(next) = shared.next.remove(&id) {
+        shared.documents.insert(id, next);
+    }
     let status = if document.is_some() {
         StatusCode::OK
     } else {
         StatusCode::NOT_FOUND
     };
-    let body = document.map(Value::to_string).unwrap_or_default();
-    Response::builder()
+    let body = document.as_ref().map(Value::to_string).unwrap_or_default();
+    let answer = Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::from(body))
+        .body(Full::from(body));
+    Some(answer)
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {

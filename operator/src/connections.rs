@@ -20,6 +20,9 @@ use crate::{
     wakes::Wakes,
 };
 
+/// Longer than any check is believed.
+const LONG: Duration = Duration::from_hours(24);
+
 /// What can be done at an authorization server.
 #[derive(Clone)]
 pub enum Side {
@@ -99,6 +102,13 @@ impl Connection {
     /// Whether it was checked less than `age` ago.
     pub fn is_fresh(&self, now: Instant, age: Duration) -> bool {
         now.duration_since(*self.checked.lock().unwrap_or_else(PoisonError::into_inner)) < age
+    }
+
+    /// Notes that something may be other than it was found: it is not fresh any more.
+    pub fn doubt(&self, now: Instant) {
+        if let Some(long_ago) = now.checked_sub(LONG) {
+            self.confirm(long_ago);
+        }
     }
 
     /// Notes a check that found everything as it was.

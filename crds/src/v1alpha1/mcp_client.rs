@@ -1,17 +1,17 @@
 //! McpClient: a client that gets tokens for MCP servers, and the Secret that holds its credential.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     authentication::ClientAuthentication,
+    client_secret::ClientSecretSpec,
     common::{DurationText, ObjectReference, ScopeName},
     dynamic_registration::RegistrationStatus,
     existing_client::ExistingClient,
+    metadata_document::MetadataDocument,
     migration::{Home, PreviousHome},
     presets::WellKnownClient,
     rotation::{Rotation, RotationStatus},
@@ -38,21 +38,32 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.managed) || has(self.existing)")
-        .message("say how the client comes to be: managed or existing is required")
+    validation = Rule::new("has(self.managed) || has(self.existing) || has(self.metadataDocument)")
+        .message("say how the client comes to be: managed, metadataDocument or existing is required")
         .field_path(".managed")
         .reason(Reason::FieldValueRequired),
     validation = Rule::new("!has(self.managed) || !has(self.existing)")
         .message("a client is either managed or existing: leave one of them out")
         .field_path(".existing"),
+    validation = Rule::new("!has(self.metadataDocument) || (!has(self.managed) && !has(self.existing))")
+        .message("what a client with a metadataDocument is, its document says: leave out managed and existing")
+        .field_path(".metadataDocument"),
     validation = Rule::new("has(self.existing) == has(oldSelf.existing)")
         .message("a managed client does not become an existing one, nor the other way: create another McpClient"),
+    validation = Rule::new("has(self.metadataDocument) == has(oldSelf.metadataDocument)")
+        .message("whether a client has a metadataDocument is said when it is created: create another McpClient"),
+    validation = Rule::new("!has(self.metadataDocument) || self.authorizationServerRef == oldSelf.authorizationServerRef")
+        .message("a client with a metadataDocument stays at its authorization server: create another McpClient")
+        .field_path(".authorizationServerRef"),
     validation = Rule::new("!has(self.existing) || self.authorizationServerRef == oldSelf.authorizationServerRef")
         .message("the credential of an existing client belongs to its authorization server, and is shown to no other: create another McpClient")
         .field_path(".authorizationServerRef"),
     validation = Rule::new("!has(self.existing) || (!has(self.secret) && !has(self.rotation) && !has(self.accessTokenLifetime) && !has(self.deletionPolicy))")
         .message("whoever registers an existing client decides these: leave out secret, rotation, accessTokenLifetime and deletionPolicy")
         .field_path(".existing"),
+    validation = Rule::new("!has(self.metadataDocument) || (!has(self.secret) && !has(self.rotation) && !has(self.accessTokenLifetime))")
+        .message("the operator has no credential of a client with a metadataDocument, nor does it say how long tokens live: leave out secret, rotation and accessTokenLifetime")
+        .field_path(".metadataDocument"),
     validation = Rule::new("!has(self.rotation) || !has(self.managed) || !has(self.managed.authentication) || !(self.managed.authentication.method in ['None', 'ServiceAccountToken'])")
         .message("a client with authentication method None or ServiceAccountToken has no credential to rotate: leave out rotation")
         .field_path(".rotation"),
@@ -66,12 +77,17 @@ use super::{
 pub struct McpClientSpec {
     /// The AuthorizationServer at which this client is registered. Of a managed client it can be changed: the client is
     /// registered at the new one, and what it has at the old one goes on working until that works and for the overlap of
-    /// rotation after it. Of an existing client it is immutable.
+    /// rotation after it. Of any other client it is immutable.
     pub authorization_server_ref: ObjectReference,
 
     /// The operator registers the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed: Option<ManagedClient>,
+
+    /// The client is what a metadata document says that its maker publishes, and its id is the address of that. The
+    /// operator registers it, and holds it to what its namespace may have. At Auth0 only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_document: Option<MetadataDocument>,
 
     /// Somebody else registers the client and fills a Secret with its credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -221,111 +237,6 @@ pub struct Access {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub scopes: Option<Vec<ScopeName>>,
-}
-
-/// The Secret that the workload reads.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct ClientSecretSpec {
-    /// Name of the Secret; `<client>-mcp-client` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = rules::dns_name())]
-    pub name: Option<String>,
-    /// Under which key each value is stored, where it differs from its own name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(with = "SecretKeys")]
-    pub keys: BTreeMap<SecretValue, String>,
-    /// Labels of the Secret.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(with = "BTreeMap<String, LabelValue>", extend("maxProperties" = 32))]
-    #[x_kube(
-        validation = Rule::new("self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))")
-            .message("the key of a label holds letters, digits and - . _, with a letter or digit at both ends, and before it may stand a DNS name and a slash"),
-        validation = Rule::new("!('app.kubernetes.io/managed-by' in self)")
-            .message("the label app.kubernetes.io/managed-by is the operator's own")
-    )]
-    pub labels: BTreeMap<String, String>,
-}
-
-/// The schema of [`ClientSecretSpec::keys`]: a map would let the API server accept a key that is no [`SecretValue`].
-#[derive(JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(transform = all_optional, extend("x-kubernetes-validations" = [rules::secret_keys_differ()]))]
-#[allow(dead_code, reason = "only its schema is used")]
-struct SecretKeys {
-    /// Key of the client id.
-    client_id: SecretKey,
-    /// Key of the client secret.
-    client_secret: SecretKey,
-    /// Key of the private key as JWK.
-    #[serde(rename = "client-key.jwk")]
-    client_key_jwk: SecretKey,
-    /// Key of the private key as PEM.
-    #[serde(rename = "client-key.pem")]
-    client_key_pem: SecretKey,
-    /// Key of the id of the private key.
-    key_id: SecretKey,
-    /// Key of the issuer.
-    issuer: SecretKey,
-    /// Key of the token endpoint.
-    token_endpoint: SecretKey,
-    /// Key of the granted scopes.
-    scope: SecretKey,
-    /// Key of the resource.
-    resource: SecretKey,
-}
-
-/// Leaves each property out of `required` without making it nullable: the map has no place for a null.
-fn all_optional(schema: &mut Schema) {
-    schema.remove("required");
-}
-
-/// A key of a Secret.
-#[derive(JsonSchema)]
-#[serde(transparent)]
-#[schemars(
-    extend("minLength" = 1, "maxLength" = 253, "x-kubernetes-validations" = [rules::data_key()])
-)]
-#[allow(dead_code, reason = "only its schema is used")]
-struct SecretKey(String);
-
-/// The value of a label.
-#[derive(JsonSchema)]
-#[serde(transparent)]
-#[schemars(
-    extend("maxLength" = 63, "x-kubernetes-validations" = [{
-        "rule": "self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",
-        "message": "the value of a label holds letters, digits and - . _, with a letter or digit at both ends"
-    }])
-)]
-#[allow(dead_code, reason = "only its schema is used")]
-struct LabelValue(String);
-
-/// The values that the workload's Secret can hold.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(rename_all = "kebab-case")]
-pub enum SecretValue {
-    /// The client id.
-    ClientId,
-    /// The client secret.
-    ClientSecret,
-    /// The private key as JWK (RFC 7517), with its id.
-    #[serde(rename = "client-key.jwk")]
-    ClientKeyJwk,
-    /// The private key as PKCS#8 in PEM.
-    #[serde(rename = "client-key.pem")]
-    ClientKeyPem,
-    /// The id of the private key: its thumbprint (RFC 7638).
-    KeyId,
-    /// The issuer.
-    Issuer,
-    /// The token endpoint.
-    TokenEndpoint,
-    /// The granted scopes, separated by spaces.
-    Scope,
-    /// The resource, when access names exactly one server.
-    Resource,
 }
 
 /// Delete, or absent: the client goes from the authorization server with this object. Retain: it stays there.

@@ -13,6 +13,10 @@ pub struct Home {
     pub authorization_server_ref: ObjectReference,
     /// Its issuer: the credential belongs to it, and is shown to no other.
     pub issuer: String,
+    /// The ServiceAccount whose tokens stand for the client there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub service_account: Option<String>,
 }
 
 /// Where a client was registered before it moved.
@@ -30,6 +34,10 @@ pub struct PreviousHome {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub granted: Vec<GrantedAccess>,
+    /// The ServiceAccount whose tokens stand for the client there: for no other client, as long as it is registered there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub service_account: Option<String>,
     /// Until when it stays registered there (RFC 3339); absent until its new registration was proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<String>,

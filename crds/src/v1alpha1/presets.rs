@@ -12,6 +12,8 @@ pub enum WellKnownClient {
     Claude,
     /// Claude Code.
     ClaudeCode,
+    /// Codex.
+    Codex,
     /// Cursor.
     Cursor,
     /// Gemini CLI.

@@ -232,6 +232,24 @@ pub(super) fn origins() -> Rule {
     )
 }
 
+/// The address of a client's metadata document, as Auth0 takes it: on a host with a name that others can have too.
+pub(super) fn document_address() -> Rule {
+    Rule::new(format!(
+        "self.matches('^https://{LABEL}([.]{LABEL})+(:[1-9][0-9]{{0,4}})?/[A-Za-z0-9._~!$&()*+,;=:%/-]+$') \
+         && !self.matches('^https://([^/:]*[.])?(localhost|[0-9]+)(:|/)')"
+    ))
+    .message(
+        "a metadata document is at an https URL with the name of a host and a path, without user information, query and \
+         fragment",
+    )
+}
+
+/// Segments that URL parsers take away.
+pub(super) fn document_path() -> Rule {
+    Rule::new("!self.matches('/([.]|%2[eE]){1,2}(/|$)')")
+        .message("the path of a metadata document has no dot segments")
+}
+
 /// The keys of a Secret after renaming. The list stands in another list, because CEL has no other way to name it.
 pub(super) fn secret_keys_differ() -> Rule {
     let values = [

@@ -28,6 +28,10 @@ pub(crate) fn stories() -> Vec<Story> {
             accounts::moves,
         ),
         Story::new(
+            "migration::a_service_account_is_nobody_elses_while_it_is_kept",
+            accounts::is_nobody_elses,
+        ),
+        Story::new(
             "migration::a_service_account_stays_where_it_is_trusted",
             accounts::stays,
         ),

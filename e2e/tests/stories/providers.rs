@@ -137,9 +137,10 @@ fn auth0(row: Row) -> Cell {
 
 fn oidc_provider(row: Row) -> Cell {
     match row {
-        Row::Create | Row::Delete => {
-            Shown(&["dynamic::a_client_is_registered_with_an_initial_access_token_and_removed"])
-        }
+        Row::Create | Row::Delete => Shown(&[
+            "dynamic::a_client_is_registered_with_an_initial_access_token_and_removed",
+            "dynamic::the_samples_work_as_far_as_registration_goes",
+        ]),
         Row::Adopt => Nothing(NO_CONSENT),
         Row::Drift => Shown(&["dynamic::what_others_change_is_set_right_and_what_they_remove_comes_back"]),
         Row::Rotate | Row::Revoke => {

@@ -146,6 +146,17 @@ pub async fn hold_none(
     Ok(())
 }
 
+/// Journals that the registration of a metadata document begins: until its client carries the mark, nothing else says that
+/// it is ours.
+pub async fn begin_document(ctx: &Context, mark: &Mark, begun: String) -> Result<(), Error> {
+    let before = read(ctx, mark).await?.unwrap_or_default();
+    let wanted = Journal {
+        begun: Some(begun),
+        ..before
+    };
+    write(ctx, mark, &wanted).await.map(drop)
+}
+
 /// A new credential. A key takes long enough to keep others waiting, so it is made aside.
 async fn make(kind: CredentialKind) -> Result<Credential, Error> {
     match kind {

@@ -36,6 +36,9 @@ pub struct Place {
     /// Where users of the client are sent back to from there: its administrator may take that back.
     #[serde(default)]
     pub redirect_uris: Vec<String>,
+    /// The ServiceAccount whose tokens stand for the client there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
 }
 
 impl Place {

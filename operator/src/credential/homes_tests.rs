@@ -16,6 +16,7 @@ fn place(name: &str, issuer: &str, realm: &str, registers: bool) -> Place {
         realm: realm.into(),
         registers,
         redirect_uris: Vec::new(),
+        account: None,
     }
 }
 

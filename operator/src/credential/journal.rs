@@ -26,6 +26,7 @@ const PENDING_REVOCATION: &str = "pending-revocation";
 const PREVIOUS: &str = "previous";
 const PREVIOUS_UNTIL: &str = "previous-until";
 const PROVED: &str = "proved";
+const BEGUN: &str = "begun";
 /// Annotation of a journal: whose it is, for people who look at the operator's namespace.
 const OBJECT: &str = "mcpauth.dev/object";
 
@@ -46,6 +47,8 @@ pub struct Journal {
     pub handled_revocation: Option<String>,
     /// Fingerprint of what was proved last: credential, and what it must give.
     pub proved: Option<String>,
+    /// Which metadata document is being registered: until the client carries the mark, nothing else says that it is ours.
+    pub begun: Option<String>,
     /// Where the client is registered, and where it was before; nothing of an McpServer, which does not move.
     pub homes: Homes,
     /// The resourceVersion that was read; `None` when the journal does not exist yet.
@@ -112,6 +115,7 @@ impl Content for Journal {
             handled_request: text(HANDLED_REQUEST),
             handled_revocation: text(HANDLED_REVOCATION),
             proved: text(PROVED),
+            begun: text(BEGUN),
             homes,
             version: secret.resource_version(),
         })
@@ -145,6 +149,7 @@ impl Content for Journal {
             (HANDLED_REQUEST, self.handled_request.clone()),
             (HANDLED_REVOCATION, self.handled_revocation.clone()),
             (PROVED, self.proved.clone()),
+            (BEGUN, self.begun.clone()),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), ByteString(value?.into_bytes()))))
@@ -253,6 +258,7 @@ mod tests {
             handled_request: Some("1".into()),
             handled_revocation: Some("0".into()),
             proved: Some("abc".into()),
+            begun: Some("https://a/ https://b/c".into()),
             homes: Homes::default(),
             version: None,
         };

@@ -211,11 +211,12 @@ fn granted(client: &McpClient) -> impl Iterator<Item = (String, String)> {
     names.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
 }
 
-/// The id for which the client speaks. One that somebody else registers speaks for what it has proved to be, and for
-/// nothing else: it could name any other's id, to have it denied or admitted.
+/// The id for which the client speaks. One that somebody else registers speaks for what it has proved to be, one with a
+/// metadata document for what is registered for it, and both for nothing else: they could name any other's id, to have it
+/// denied or admitted.
 fn id(client: &McpClient, installation: &str) -> Option<String> {
     let known = known_id(client).map(str::to_owned);
-    if client.spec.existing.is_some() {
+    if !has_own_id(client) {
         return known;
     }
     known.or_else(|| Some(own_id(client, installation)))
@@ -223,7 +224,12 @@ fn id(client: &McpClient, installation: &str) -> Option<String> {
 
 /// Whether that is the id that the operator gave it, which no other client can have.
 fn has_id_of_its_own(client: &McpClient, installation: &str) -> bool {
-    client.spec.existing.is_none() && id(client, installation) == Some(own_id(client, installation))
+    has_own_id(client) && id(client, installation) == Some(own_id(client, installation))
+}
+
+/// Whether the operator gives it an id, or asks for one.
+fn has_own_id(client: &McpClient) -> bool {
+    client.spec.existing.is_none() && client.spec.metadata_document.is_none()
 }
 
 fn own_id(client: &McpClient, installation: &str) -> String {

@@ -207,10 +207,21 @@ fn the_most_that_is_denied_fits_into_a_config_map() {
 
 #[test]
 fn a_client_of_somebody_else_speaks_only_for_what_it_proved_to_be() {
+    speaks_for_what_it_is(
+        &json!({"existing": {"secretRef": {"name": "s"}, "grantTypes": ["client_credentials"]}}),
+    );
+}
+
+/// Anybody can name a document; whose it is shows once it is registered.
+#[test]
+fn a_client_with_a_document_speaks_only_for_what_is_registered() {
+    speaks_for_what_it_is(&json!({"metadataDocument": {"url": "theirs"}}));
+}
+
+fn speaks_for_what_it_is(way_in: &Value) {
     let (server, none) = (server(&Value::Null), Denials::new());
     let existing = |fields: &Value, id: Option<&str>| {
-        let mut spec =
-            json!({"existing": {"secretRef": {"name": "s"}, "grantTypes": ["client_credentials"]}});
+        let mut spec = way_in.clone();
         let all = spec.as_object_mut().unwrap();
         all.extend(fields.as_object().unwrap().clone());
         client("team", &spec, json!({"clientId": id}))

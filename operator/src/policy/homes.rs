@@ -44,6 +44,19 @@ fn said(client: &McpClient, gone: bool) -> Vec<&ObjectReference> {
         .collect()
 }
 
+/// Where, as far as its status says, tokens of this ServiceAccount stand for the client.
+pub fn by_account(client: &McpClient, account: &str) -> BTreeSet<Name> {
+    let Some(status) = &client.status else {
+        return BTreeSet::new();
+    };
+    let here = status.registered_at.iter();
+    let here = here.map(|home| (&home.authorization_server_ref, &home.service_account));
+    let kept = status.previous.iter().filter(|home| home.tokens_until.is_none());
+    let kept = kept.map(|home| (&home.authorization_server_ref, &home.service_account));
+    let found = here.chain(kept).filter(|(_, by)| by.as_deref() == Some(account));
+    found.map(|(reference, _)| named(reference, client)).collect()
+}
+
 /// Whether the client is registered at this AuthorizationServer, as far as is known, and not just kept there.
 pub fn is_at(client: &McpClient, home: &Name) -> bool {
     let status = client.status.as_ref();

@@ -11,6 +11,7 @@ pub mod homes;
 pub mod hosts;
 pub mod names;
 pub mod presets;
+pub mod redirects;
 pub mod scopes;
 
 /// A decision against what somebody asked for, in the words of a condition.

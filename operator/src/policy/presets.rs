@@ -1,7 +1,8 @@
 //! What well-known MCP clients send: where they send users back to, and where their documents are.
 //!
-//! Each entry says when it was last compared with its source. One that cannot be written down is not here: Codex sends
-//! users back to a path that differs from server to server.
+//! Each entry says when it was last compared with its source. Codex and ChatGPT are here as they are in front of an
+//! authorization server that names itself in its answers (RFC 9207); elsewhere they send users back to a path that differs
+//! from server to server.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +29,7 @@ pub struct Preset {
 const CHECKED: &str = "2026-11-26";
 
 /// All of them.
-pub const ALL: [Preset; 8] = [
+pub const ALL: [Preset; 9] = [
     Preset {
         client: WellKnownClient::ChatGPT,
         redirect_uris: &["https://chatgpt.com/connector_platform_oauth_redirect"],
@@ -55,6 +56,14 @@ pub const ALL: [Preset; 8] = [
         hosts: &[],
         checked: CHECKED,
         source: "anthropics/claude-code#56557",
+    },
+    Preset {
+        client: WellKnownClient::Codex,
+        redirect_uris: &["http://127.0.0.1/callback", "http://localhost/callback"],
+        domain: Some("chatgpt.com"),
+        hosts: &["persistent.oaistatic.com"],
+        checked: CHECKED,
+        source: "developers.openai.com/docs/extend/mcp",
     },
     Preset {
         client: WellKnownClient::Cursor,
@@ -90,11 +99,15 @@ pub const ALL: [Preset; 8] = [
     },
     Preset {
         client: WellKnownClient::OpenCode,
-        redirect_uris: &["http://127.0.0.1:19876/mcp/oauth/callback"],
+        redirect_uris: &[
+            "http://127.0.0.1:19876/mcp/oauth/callback",
+            "http://127.0.0.1/callback",
+            "http://localhost/callback",
+        ],
         domain: Some("opencode.ai"),
         hosts: &[],
         checked: CHECKED,
-        source: "elmohq/elmo#684",
+        source: "anomalyco/opencode#47737",
     },
     Preset {
         client: WellKnownClient::VSCode,
@@ -154,6 +167,20 @@ mod tests {
         expect(
             WellKnownClient::ClaudeCode,
             &["127.0.0.1", "claude.ai", "localhost"],
+        );
+        expect(
+            WellKnownClient::Codex,
+            &[
+                "127.0.0.1",
+                "chatgpt.com",
+                "localhost",
+                "persistent.oaistatic.com",
+            ],
+        );
+        // Its document names both, and is refused as a whole if one of them is not trusted.
+        expect(
+            WellKnownClient::OpenCode,
+            &["127.0.0.1", "localhost", "opencode.ai"],
         );
         expect(
             WellKnownClient::Cursor,

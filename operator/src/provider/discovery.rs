@@ -26,6 +26,8 @@ pub struct Discovered {
     pub authentication_methods: BTreeSet<String>,
     /// The scopes that the server names.
     pub scopes: BTreeSet<String>,
+    /// Whether it takes the address of a metadata document for a client id.
+    pub documents: bool,
 }
 
 /// Why the metadata is not there or cannot be believed. Repeats nothing of it.
@@ -118,6 +120,8 @@ struct Document {
     token_endpoint_auth_methods_supported: BTreeSet<String>,
     #[serde(default)]
     scopes_supported: BTreeSet<String>,
+    #[serde(default)]
+    client_id_metadata_document_supported: bool,
 }
 
 /// Fetches the metadata and checks it.
@@ -161,6 +165,7 @@ fn judge(issuer: &str, endpoints: &Endpoints, document: Document) -> Result<Disc
         grant_types_supported,
         token_endpoint_auth_methods_supported,
         scopes_supported,
+        client_id_metadata_document_supported,
     } = document;
     match named {
         Some(named) if named == issuer => {}
@@ -214,6 +219,7 @@ fn judge(issuer: &str, endpoints: &Endpoints, document: Document) -> Result<Disc
         registration_endpoint,
         authentication_methods: token_endpoint_auth_methods_supported,
         scopes: scopes_supported,
+        documents: client_id_metadata_document_supported,
     })
 }
 

@@ -29,11 +29,11 @@ use mcp_auth_gate_core::document::{ExchangeBy, TokenType};
 
 pub use error::ProviderError;
 pub use model::{
-    Authentication, ClientSpec, Credential, CredentialKind, Credentials, DocumentsSpec, Doors, DynamicSpec,
-    ExchangeActions, Grant, Holder, Mark, ObservedClient, ObservedLimits, ObservedOverlap,
-    ObservedRegistration, ObservedResource, ObservedScopes, ObservedSettings, ObservedTrust, Presence,
-    Previous, Proof, Registering, RegistrationSpec, ResourceSpec, ScopeOwner, ScopeSpec, Scopes,
-    ServiceAccount, SettingsSpec, SignIn, Subjects, scope_key,
+    Authentication, ClientSpec, Credential, CredentialKind, Credentials, DocumentSpec, DocumentsSpec, Doors,
+    DynamicSpec, ExchangeActions, Grant, Holder, Mark, ObservedClient, ObservedDocument, ObservedLimits,
+    ObservedOverlap, ObservedRegistration, ObservedResource, ObservedScopes, ObservedSettings, ObservedTrust,
+    Presence, Previous, Proof, Reading, Registering, RegistrationSpec, ResourceSpec, ScopeOwner, ScopeSpec,
+    Scopes, ServiceAccount, SettingsSpec, SignIn, Subjects, scope_key,
 };
 pub use plan::{Call, Change, Conflict, Plan, Verb};
 pub use realm::{LimitSettings, RealmRegistry};
@@ -70,6 +70,8 @@ pub enum Capability {
     SelfRegistration,
     /// Clients can be known by the address of a metadata document.
     MetadataDocuments,
+    /// The operator can register a client by the address of its metadata document.
+    DocumentClients,
 }
 
 impl Capability {
@@ -85,6 +87,7 @@ impl Capability {
             Self::ServiceAccountTokens => "ServiceAccountTokens",
             Self::SelfRegistration => "SelfRegistration",
             Self::MetadataDocuments => "MetadataDocuments",
+            Self::DocumentClients => "DocumentClients",
         }
     }
 }
@@ -160,7 +163,7 @@ pub trait Provider: Send + Sync {
     /// The calls that make it so, or with `wanted: false` undo what was made for it.
     fn plan_overlap(&self, wanted: bool, observed: &ObservedOverlap) -> Plan;
 
-    /// Which settings of the realm or tenant are other than they are to be, where the operator knows some.
+    /// Which of the wanted settings of the realm or tenant are other than they are to be, where the operator knows some.
     async fn observe_settings(&self, _: SettingsSpec, _: Read) -> Result<ObservedSettings, ProviderError> {
         Ok(ObservedSettings::default())
     }
@@ -211,6 +214,22 @@ pub trait Provider: Send + Sync {
 
     /// The calls that delete the client if it is ours.
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan;
+
+    /// A client by the address of its metadata document ([`Capability::DocumentClients`]), and what that says now.
+    async fn observe_document(&self, _url: &str, _: Read) -> Result<ObservedDocument, ProviderError> {
+        Ok(ObservedDocument::unknown())
+    }
+
+    /// The calls that turn what was observed into `want`. It can take more plans, each from what was read back: what a
+    /// registration brought about has to be looked at before anything is given.
+    fn plan_document(&self, _: &DocumentSpec, _: &ObservedDocument, _: &ObservedScopes) -> Plan {
+        Plan::default()
+    }
+
+    /// The calls that delete it if it is ours; `begun`: also without a mark, because we began to register it.
+    fn plan_document_removal(&self, _: &Mark, _: &ObservedDocument, _begun: bool) -> Plan {
+        Plan::default()
+    }
 
     /// All scopes of the realm, by name, with their owners.
     async fn observe_scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError>;

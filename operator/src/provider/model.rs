@@ -1,6 +1,7 @@
 //! The vocabulary between reconcilers and providers: what is wanted, what was observed, whose it is.
 
 mod credential;
+mod document;
 mod registration;
 mod scopes;
 mod settings;
@@ -18,6 +19,7 @@ use serde_json::Value;
 pub use credential::{
     Authentication, Credential, CredentialKind, Credentials, Previous, ServiceAccount, SignIn,
 };
+pub use document::{DocumentSpec, ObservedDocument, Reading};
 pub use registration::{DocumentsSpec, Doors, DynamicSpec, ObservedRegistration, RegistrationSpec};
 pub use scopes::{ObservedScopes, ScopeOwner, Scopes, scope_key};
 pub use settings::{ObservedSettings, Registering, SettingsSpec};

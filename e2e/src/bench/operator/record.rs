@@ -226,6 +226,7 @@ mod tests {
             status: None,
             arrived: false,
             content_type: None,
+            authorization: None,
             body: Bytes::from(body.to_owned()),
         };
         Sent { side, call }

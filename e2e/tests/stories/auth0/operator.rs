@@ -2,6 +2,7 @@
 //! they are gone.
 
 mod clients;
+mod documents;
 mod door;
 mod gates;
 mod kills;
@@ -15,6 +16,7 @@ pub(super) fn stories() -> Vec<Story> {
     let mut stories = samples::stories();
     stories.extend(clients::stories());
     stories.extend(door::stories());
+    stories.extend(documents::stories());
     stories.extend(gates::stories());
     stories.extend(kills::stories());
     stories.extend(settings::stories());

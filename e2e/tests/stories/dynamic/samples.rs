@@ -45,6 +45,9 @@ const REFUSED: [(&str, &str); 12] = [
 /// What stays so when somebody else has made resources and scopes.
 const STILL_REFUSED: [&str; 4] = ["reporter", "archiver", "assistant-orders", "assistant-documents"];
 
+/// A sample as it is placed: kind, namespace and name.
+type Sample = (&'static str, String, &'static str);
+
 /// The parts.
 pub(super) struct Company {
     pub(super) env: StoryEnv,
@@ -169,7 +172,7 @@ impl Company {
     }
 
     /// The samples as they are placed, each with why it is refused, if it is.
-    fn objects(&self) -> Vec<((&'static str, String, &'static str), Option<&'static str>)> {
+    fn objects(&self) -> Vec<(Sample, Option<&'static str>)> {
         let refusal = |name| REFUSED.iter().find(|(refused, _)| *refused == name);
         let objects = OBJECTS.iter().map(|(kind, namespace, name)| {
             let object = (*kind, placed(&self.env, namespace), *name);
@@ -179,7 +182,7 @@ impl Company {
     }
 
     /// It is refused for this reason, which people can read, and is not waited for.
-    async fn refuses(&self, (kind, namespace, name): &(&str, String, &str), why: &str) -> anyhow::Result<()> {
+    async fn refuses(&self, (kind, namespace, name): &Sample, why: &str) -> anyhow::Result<()> {
         let named = (*kind, namespace.as_str(), *name);
         let accepted = because(&self.env, named, ("Accepted", "False", why)).await?;
         let message = accepted["message"].as_str().unwrap_or_default();

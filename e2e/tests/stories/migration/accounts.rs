@@ -8,9 +8,11 @@ use k8s_openapi::{api::core::v1::ConfigMap, jiff::Timestamp};
 use kube::Api;
 use mcp_auth_e2e::{
     oauth::{Issuer, OAuthClient},
+    operator::Operator,
     story::StoryEnv,
     world::World,
 };
+use mcp_auth_operator::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,12 +20,13 @@ use super::{
     workload::Content,
 };
 use crate::{
-    fixtures::{SOON, annotate, because, ready},
+    fixtures::{SOON, annotate, apply_all, because, ready},
     keys::{account, service_account_token},
     rotation::REVOKE,
 };
 
 const ACCOUNT: &str = "robot";
+const IDENTITY_PROVIDERS: &str = "manage-identity-providers";
 const EVERY: Duration = Duration::from_millis(50);
 
 /// The client, for which tokens of the account stand.
@@ -68,25 +71,35 @@ async fn is_refused(issuer: &Issuer, client: &OAuthClient, scope: &str) -> anyho
     Ok(())
 }
 
+/// Two realms of which the first takes tokens of accounts, and perhaps the second, and the client at work in the first.
+async fn at_work(world: &Arc<World>, name: &str, everywhere: bool) -> anyhow::Result<(Scene, Operator)> {
+    let scene = Scene::new(world, name).await?;
+    let env = &scene.env;
+    env.realm().grant_operator_role(IDENTITY_PROVIDERS).await?;
+    let operator = env.start_operator().await?;
+    if everywhere {
+        trust_at_next(&scene).await?;
+    }
+    let objects = [
+        trusting(env.authorization_server("main")),
+        account(env.namespace(), ACCOUNT),
+        by_account(&scene, READER, "main"),
+    ];
+    apply_all(env, &objects).await?;
+    ready(env, ("McpClient", env.namespace(), READER), SOON).await?;
+    Ok((scene, operator))
+}
+
+async fn trust_at_next(scene: &Scene) -> anyhow::Result<()> {
+    scene.next.grant_operator_role(IDENTITY_PROVIDERS).await?;
+    scene.env.apply(&trusting(scene.authorization_server())).await
+}
+
 /// Pods of before work at the old realm through the overlap, and those that start during it at the new one; a token for one
 /// realm is worth nothing at the other, and until the end the account stands for nobody else at the old one.
 pub(super) async fn moves(world: Arc<World>) -> anyhow::Result<()> {
-    let scene = Scene::new(&world, "migration-account").await?;
+    let (scene, operator) = at_work(&world, "migration-account", true).await?;
     let (env, namespace) = (&scene.env, scene.env.namespace());
-    for realm in [env.realm(), &scene.next] {
-        realm.grant_operator_role("manage-identity-providers").await?;
-    }
-    for object in [
-        trusting(env.authorization_server("main")),
-        trusting(scene.authorization_server()),
-        account(namespace, ACCOUNT),
-        by_account(&scene, READER, "main"),
-    ] {
-        env.apply(&object).await?;
-    }
-    let operator = env.start_operator().await?;
-    let reader = ("McpClient", namespace, READER);
-    ready(env, reader, SOON).await?;
     let authority = world.authority();
     let main = Issuer::discover(env.realm().issuer(), authority).await?;
     let next = Issuer::discover(scene.next.issuer(), authority).await?;
@@ -112,7 +125,7 @@ pub(super) async fn moves(world: Arc<World>) -> anyhow::Result<()> {
             .as_str()
             .unwrap_or_default()
             .parse()?;
-        let left = until.duration_since(Timestamp::now());
+        let left = until.duration_since(SystemClock.now());
         ensure!((55..=60).contains(&left.as_mins()), "it stays until {until}");
         let after = told(env, READER).await?;
         for (key, value) in [
@@ -156,23 +169,39 @@ pub(super) async fn moves(world: Arc<World>) -> anyhow::Result<()> {
     operator.stop().await
 }
 
+/// One that moves and takes another account with it still has the first at the old realm, whatever is older: a token of it
+/// would stand for either.
+pub(super) async fn is_nobody_elses(world: Arc<World>) -> anyhow::Result<()> {
+    let (scene, operator) = at_work(&world, "migration-account-kept", true).await?;
+    let (env, namespace) = (&scene.env, scene.env.namespace());
+    let main = Issuer::discover(env.realm().issuer(), world.authority()).await?;
+    let old_pod = pod(env, &told(env, READER).await?).await?;
+    env.apply(&account(namespace, "another")).await?;
+    let mut other = by_account(&scene, READER, "next");
+    other["spec"]["managed"]["authentication"]["serviceAccount"]["name"] = json!("another");
+    env.apply(&other).await?;
+    scene.moved().await?;
+    gets_a_token(&main, &old_pod, "notes:use").await?;
+
+    env.apply(&by_account(&scene, "second", "main")).await?;
+    let second = ("McpClient", namespace, "second");
+    let taken = because(env, second, ("Accepted", "False", "ServiceAccountTaken")).await?;
+    let message = taken["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("status.previous"), "{message}");
+    gets_a_token(&main, &old_pod, "notes:use").await?;
+    annotate(env, READER, REVOKE, "1").await?;
+    ready(env, second, SOON).await?;
+    is_refused(&main, &old_pod, "notes:use").await?;
+    let second = pod(env, &told(env, "second").await?).await?;
+    gets_a_token(&main, &second, "notes:use").await?;
+    operator.stop().await
+}
+
 /// To a realm that takes no tokens of accounts it does not move, and works where it is.
 pub(super) async fn stays(world: Arc<World>) -> anyhow::Result<()> {
-    let scene = Scene::new(&world, "migration-account-stays").await?;
+    let (scene, operator) = at_work(&world, "migration-account-stays", false).await?;
     let (env, namespace) = (&scene.env, scene.env.namespace());
-    env.realm()
-        .grant_operator_role("manage-identity-providers")
-        .await?;
-    for object in [
-        trusting(env.authorization_server("main")),
-        account(namespace, ACCOUNT),
-        by_account(&scene, READER, "main"),
-    ] {
-        env.apply(&object).await?;
-    }
-    let operator = env.start_operator().await?;
     let reader = ("McpClient", namespace, READER);
-    ready(env, reader, SOON).await?;
     let main = Issuer::discover(env.realm().issuer(), world.authority()).await?;
     let before = told(env, READER).await?;
     let old_pod = pod(env, &before).await?;
@@ -189,11 +218,7 @@ pub(super) async fn stays(world: Arc<World>) -> anyhow::Result<()> {
     let here = &object["status"]["registeredAt"]["authorizationServerRef"]["name"];
     ensure!(here == "main", "{}", object["status"]);
 
-    scene
-        .next
-        .grant_operator_role("manage-identity-providers")
-        .await?;
-    env.apply(&trusting(scene.authorization_server())).await?;
+    trust_at_next(&scene).await?;
     scene.moved().await?;
     let next = Issuer::discover(scene.next.issuer(), world.authority()).await?;
     let new_pod = pod(env, &told(env, READER).await?).await?;

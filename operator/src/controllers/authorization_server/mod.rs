@@ -10,7 +10,7 @@ mod status;
 mod tenant_settings;
 mod trust;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use kube::{ResourceExt as _, runtime::controller::Action};
@@ -80,12 +80,17 @@ async fn advance(server: &AuthorizationServer, ctx: &Context, progress: &mut Pro
     let trusts = trust::keep(server, &connection, ctx, progress).await;
     let apis = manage_apis(server, &connection, ctx).await;
     let registers = self_registration::keep(server, &connection, ctx, progress).await;
-    let settings = tenant_settings::keep(server, &connection, tenant_settings::ALWAYS, ctx, progress).await;
+    let always = tenant_settings::always(server, ctx);
+    let settings = tenant_settings::keep(server, &connection, always, ctx, progress).await;
     apis?;
-    settings?;
+    let is_changed = settings?;
     trusts?;
     progress.registered(&desired::api_scopes(server));
     registers?;
+    if is_changed {
+        connection.doubt(ctx.clock.instant());
+        return Ok(Next::After(Duration::ZERO));
+    }
     Ok(Next::Resync)
 }
 

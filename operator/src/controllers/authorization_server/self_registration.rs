@@ -186,7 +186,8 @@ impl Round<'_> {
         if !tenant_settings::are_managed(self.server) {
             return Err(wishes::settings_missing(&differing));
         }
-        tenant_settings::keep(self.server, self.connection, want, self.ctx, progress).await
+        let set = tenant_settings::keep(self.server, self.connection, want, self.ctx, progress).await;
+        set.map(drop)
     }
 
     /// Nothing is open any more.

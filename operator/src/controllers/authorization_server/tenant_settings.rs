@@ -5,7 +5,8 @@
 //! they could before.
 
 use futures::FutureExt as _;
-use mcp_auth_crds::v1alpha1::{AuthorizationServer, TenantSetting};
+use kube::ResourceExt as _;
+use mcp_auth_crds::v1alpha1::{AuthorizationServer, McpClient, TenantSetting};
 
 use super::status::Progress;
 use crate::{
@@ -19,21 +20,17 @@ use crate::{
     provider::{ObservedSettings, Provider, Read, Registering, SettingsSpec, auth0::settings::door},
 };
 
-/// What is kept at all times.
-pub(super) const ALWAYS: SettingsSpec = SettingsSpec {
-    for_mcp: true,
-    registration: None,
-};
-
 /// What clients need to register themselves.
 pub(super) const OPEN: SettingsSpec = SettingsSpec {
     for_mcp: false,
+    metadata_documents: false,
     registration: Some(Registering::Open),
 };
 
 /// That they cannot.
 const SHUT: SettingsSpec = SettingsSpec {
     for_mcp: false,
+    metadata_documents: false,
     registration: Some(Registering::Shut),
 };
 
@@ -51,20 +48,45 @@ pub(super) fn are_managed(server: &AuthorizationServer) -> bool {
     tenant.is_some_and(|tenant| tenant.manage_tenant_settings == Some(true))
 }
 
-/// Sets what differs of what is wanted.
+/// What is to be set at all times. Programs that would register themselves use their metadata documents instead where a tenant says that
+/// it takes those, and a tenant takes only those that are registered. So it says that once one is.
+pub(super) fn always(server: &AuthorizationServer, ctx: &Context) -> SettingsSpec {
+    let clients = ctx.feeds.clients.store().state();
+    SettingsSpec {
+        for_mcp: true,
+        metadata_documents: clients.iter().any(|client| has_document(client, server)),
+        registration: None,
+    }
+}
+
+/// Whether a document is registered there for the client.
+fn has_document(client: &McpClient, server: &AuthorizationServer) -> bool {
+    let own = client.namespace().unwrap_or_default();
+    let reference = &client.spec.authorization_server_ref;
+    let known = client
+        .status
+        .as_ref()
+        .and_then(|status| status.client_id.as_deref());
+    let document = client.spec.metadata_document.as_ref();
+    document.is_some_and(|document| known == Some(&document.url))
+        && Some(reference.namespace_or(&own)) == server.metadata.namespace.as_deref()
+        && Some(&reference.name) == server.metadata.name.as_ref()
+}
+
+/// Sets what differs of what is wanted. Whether the tenant says something else of itself from now on.
 pub(super) async fn keep(
     server: &AuthorizationServer,
     connection: &Connection,
     want: SettingsSpec,
     ctx: &Context,
     progress: &mut Progress,
-) -> Result<(), Halt> {
+) -> Result<bool, Halt> {
     let Some(provider) = connection.provider().filter(|_| are_managed(server)) else {
-        return Ok(());
+        return Ok(false);
     };
     let remembered = Read::Within(ctx.config.resync_interval / 2);
     if provider.observe_settings(want, remembered).await?.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     if halt::is_paused(server) {
         return Err(Halt::Paused);
@@ -101,7 +123,7 @@ pub(super) async fn shut(
         progress.had_settings(noted);
         return Ok(());
     }
-    set(server, provider, SHUT, &observed, ctx).await
+    set(server, provider, SHUT, &observed, ctx).await.map(drop)
 }
 
 /// Shuts the door for good, unless it was open before the operator opened it, and forgets that it did.
@@ -129,7 +151,7 @@ async fn set(
     want: SettingsSpec,
     observed: &ObservedSettings,
     ctx: &Context,
-) -> Result<(), Halt> {
+) -> Result<bool, Halt> {
     let plan = provider.plan_settings(want, observed);
     let replan = || {
         async move {
@@ -139,13 +161,13 @@ async fn set(
         .boxed()
     };
     let kind = Kind::AuthorizationServer;
-    // The door is apart from the rest, and to shut it is a change of mind, no drift.
-    let (part, version) = match want.registration {
-        None => ("settings", String::new()),
-        Some(registration) => ("settings of registration", format!("{registration:?}")),
+    // The door is apart from the rest. To shut it, or to want more, is a change of mind, no drift.
+    let part = match want.registration {
+        None => "settings",
+        Some(_) => "settings of registration",
     };
-    settle::settle_part(part, kind, server, provider, plan, &version, replan, ctx).await?;
-    Ok(())
+    let version = format!("{want:?}");
+    settle::settle_part(part, kind, server, provider, plan, &version, replan, ctx).await
 }
 
 /// What was noted, and what differs now and was not noted: what counts is what was there before us.

@@ -11,7 +11,7 @@ use crate::{
     cluster::{has_finalizer, is_deleting},
     context::Context,
     controllers::halt::Halt,
-    policy::homes::{Name, homes},
+    policy::homes::{Name, by_account},
 };
 
 /// The reason of a client whose ServiceAccount stands for another.
@@ -45,34 +45,51 @@ pub(in crate::controllers) fn contend(client: &McpClient, other: &McpClient) -> 
         && of(client).is_some_and(|account| of(other) == Some(account) || is_refused(client))
 }
 
+/// What a client has of a ServiceAccount in a realm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// It is to stand for it: of two that want that, the older one has it.
+    Wants,
+    /// It stands for it, although the client wants something else by now, or elsewhere: nobody gets it before that has ended.
+    Keeps,
+}
+
 /// Refuses a ServiceAccount that stands for another client of the realm: the authorization server would find either by its
-/// tokens. Of two that want the same, the older one has it.
+/// tokens.
 pub(super) fn free(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
     let Some(account) = of(client) else {
         return Ok(());
     };
     let clients = ctx.feeds.clients.store().state();
+    let own = realm(&wanted(client), ctx);
+    let is_here = |home: &Name| realm(home, ctx) == own;
+    let nearby = clients.iter().map(AsRef::as_ref);
+    let claims = nearby.filter_map(|other| Some((other, claim(other, account, is_here)?)));
+    let (holder, claim) = match holder(client, claims) {
+        None => return Ok(()),
+        Some((holder, claim)) => (holder.name_any(), claim),
+    };
+    Err(Halt::refused(
+        TAKEN,
+        match claim {
+            Claim::Wants => {
+                format!("ServiceAccount {account} stands for McpClient {holder} already: use another one")
+            }
+            Claim::Keeps => format!(
+                "ServiceAccount {account} stands for McpClient {holder} until what that has of before has ended, see its status.registeredAt and status.previous: wait for that, or use another one"
+            ),
+        },
+    ))
+}
+
+/// The AuthorizationServer at which the client is to be registered.
+fn wanted(client: &McpClient) -> Name {
     let reference = &client.spec.authorization_server_ref;
     let namespace = client.namespace().unwrap_or_default();
-    let wanted = (
+    (
         reference.namespace_or(&namespace).to_owned(),
         reference.name.clone(),
-    );
-    let own = realm(&wanted, ctx);
-    let nearby = clients.iter().map(AsRef::as_ref);
-    let of_realm = nearby.filter(|other| {
-        of(other) == Some(account) && homes(other, false).iter().any(|home| realm(home, ctx) == own)
-    });
-    match holder(client, account, of_realm) {
-        None => Ok(()),
-        Some(holder) => Err(Halt::refused(
-            TAKEN,
-            format!(
-                "ServiceAccount {account} stands for McpClient {} already: use another one",
-                holder.name_any()
-            ),
-        )),
-    }
+    )
 }
 
 /// The realm of an AuthorizationServer; its name, where there is no connection that could tell.
@@ -83,23 +100,31 @@ fn realm((namespace, name): &Name, ctx: &Context) -> String {
     }
 }
 
-/// Which other client of the realm a ServiceAccount stands for.
+/// What a client has of the account where `is_here`.
+fn claim(other: &McpClient, account: &str, is_here: impl Fn(&Name) -> bool) -> Option<Claim> {
+    if of(other) == Some(account) && is_here(&wanted(other)) {
+        return Some(Claim::Wants);
+    }
+    let keeps = by_account(other, account).iter().any(is_here);
+    keeps.then_some(Claim::Keeps)
+}
+
+/// Which other client has the ServiceAccount, of those of its namespace that have a claim to it in the realm.
 fn holder<'a>(
     client: &McpClient,
-    account: &str,
-    clients: impl Iterator<Item = &'a McpClient>,
-) -> Option<&'a McpClient> {
+    claims: impl Iterator<Item = (&'a McpClient, Claim)>,
+) -> Option<(&'a McpClient, Claim)> {
     let age = |client: &McpClient| {
         let meta = client.meta();
         let created = meta.creation_timestamp.clone().map(|time| time.0);
         (created, meta.name.clone())
     };
-    let mut others = clients.filter(|other| {
+    let mut others = claims.filter(|(other, _)| {
         other.metadata.namespace == client.metadata.namespace && other.metadata.name != client.metadata.name
     });
-    others.find(|other| {
+    others.find(|(other, claim)| {
         let stays = !is_deleting(*other) || has_finalizer(*other);
-        stays && of(other) == Some(account) && (is_deleting(*other) || age(other) < age(client))
+        stays && (*claim == Claim::Keeps || is_deleting(*other) || age(other) < age(client))
     })
 }
 
@@ -140,11 +165,15 @@ mod tests {
     use super::*;
 
     fn client(name: &str, created: &str, account: &Value) -> McpClient {
+        client_at(name, created, "main", account)
+    }
+
+    fn client_at(name: &str, created: &str, home: &str, account: &Value) -> McpClient {
         serde_json::from_value(json!({
             "apiVersion": "mcpauth.dev/v1alpha1", "kind": "McpClient",
             "metadata": {"namespace": "team", "name": name, "creationTimestamp": created},
             "spec": {
-                "authorizationServerRef": {"name": "main"},
+                "authorizationServerRef": {"name": home},
                 "managed": {"grantTypes": ["client_credentials"], "authentication": account},
             },
         }))
@@ -153,6 +182,36 @@ mod tests {
 
     fn by(account: &str) -> Value {
         json!({"method": "ServiceAccountToken", "serviceAccount": {"name": account}})
+    }
+
+    fn home(name: &str) -> Value {
+        json!({"authorizationServerRef": {"name": name}, "issuer": "i", "clientId": "c", "serviceAccount": "robot"})
+    }
+
+    /// To `next`, from where the robot stood for it, younger than any other.
+    fn moved(name: &str, account: &Value, is_over: bool) -> McpClient {
+        let mut before = home("main");
+        if is_over {
+            before["tokensUntil"] = json!("2026-01-04T00:00:00Z");
+        }
+        let mut client = client_at(name, "2026-01-03T00:00:00Z", "next", account);
+        client.status = serde_json::from_value(json!({ "previous": [before] })).unwrap();
+        client
+    }
+
+    /// The same when it is not there yet.
+    fn about_to_move(name: &str, account: &Value) -> McpClient {
+        let mut client = moved(name, account, false);
+        client.status = serde_json::from_value(json!({ "registeredAt": home("main") })).unwrap();
+        client
+    }
+
+    /// Whether `own` cannot have the robot in the realm of `main` because of `other`.
+    fn held_by(own: &McpClient, other: &McpClient) -> bool {
+        let is_here = |(_, name): &Name| name == "main";
+        let claims = [own, other].into_iter();
+        let claims = claims.filter_map(|other| Some((other, claim(other, "robot", is_here)?)));
+        holder(own, claims).is_some()
     }
 
     #[test]
@@ -184,8 +243,40 @@ mod tests {
             ("another namespace", elsewhere, false),
             ("itself", own.clone(), false),
         ] {
-            let found = holder(&own, "robot", [&own, &other].into_iter());
-            assert_eq!(found.is_some(), held, "{what}");
+            let found = held_by(&own, &other);
+            assert_eq!(found, held, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_still_there_of_before_holds_the_account() {
+        let early = "2026-01-01T00:00:00Z";
+        let own = client("own", "2026-01-02T00:00:00Z", &by("robot"));
+        for (what, other, held) in [
+            (
+                "in another realm",
+                client_at("a", early, "next", &by("robot")),
+                false,
+            ),
+            (
+                "younger, and moved away from there",
+                moved("a", &by("robot"), false),
+                true,
+            ),
+            (
+                "moved away with another account",
+                moved("a", &by("other"), false),
+                true,
+            ),
+            (
+                "moved away with a secret",
+                moved("a", &json!({"method": "ClientSecret"}), false),
+                true,
+            ),
+            ("ended there", moved("a", &by("other"), true), false),
+            ("about to move", about_to_move("a", &by("robot")), true),
+        ] {
+            assert_eq!(held_by(&own, &other), held, "{what}");
         }
     }
 

@@ -85,7 +85,7 @@ pub(super) fn managed(client: &McpClient) -> Result<&ManagedClient, Halt> {
     client.spec.managed.as_ref().ok_or_else(|| {
         Halt::refused(
             "WayInMissing",
-            "Say how the client comes to be: managed or existing",
+            "Say how the client comes to be: managed, metadataDocument or existing",
         )
     })
 }
@@ -251,7 +251,7 @@ pub(super) fn method(managed: &ManagedClient) -> AuthenticationMethod {
     })
 }
 
-fn grant(grant: GrantType) -> Grant {
+pub(super) fn grant(grant: GrantType) -> Grant {
     match grant {
         GrantType::AuthorizationCode => Grant::AuthorizationCode,
         GrantType::RefreshToken => Grant::RefreshToken,

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod desired;
+mod document;
 mod dynamic;
 mod existing;
 mod migration;
@@ -67,10 +68,12 @@ async fn reconcile(client: &McpClient, ctx: &Context) -> Result<Next, Error> {
         let mark = home::mark(client, &ctx.installation);
         let forget = flow::forget(ctx, &mark);
         deletion::conclude(Kind::McpClient, client, reference, cleaned, forget, ctx).await
+    } else if let Some(document) = &client.spec.metadata_document {
+        Box::pin(document::advance(client, document, ctx, &mut progress)).await
     } else {
         Box::pin(advance(client, ctx, &mut progress)).await
     };
-    if !is_deleting(client) {
+    if !is_deleting(client) && client.spec.metadata_document.is_none() {
         let tended = Box::pin(migration::tend(client, ctx, &mut progress)).await;
         result = result.and_then(|next| tended.map(|()| next));
     }
@@ -171,7 +174,7 @@ async fn advance(client: &McpClient, ctx: &Context, progress: &mut Progress) -> 
             registration.revoke(&observed, ctx, progress).await?;
         }
         progress.held_back(client, &access);
-        let lost = status::without(client, &want, &access, progress, ctx.now());
+        let lost = status::without(client, want.enabled, &access, progress, ctx.now());
         if let (Halt::Paused, Some(status)) = (&halt, lost) {
             ctx.cluster.write_status(client, &status).await?;
         }
@@ -231,6 +234,9 @@ async fn withdraw(client: &McpClient, server: &AuthorizationServer, ctx: &Contex
 async fn clean_up(client: &McpClient, ctx: &Context) -> Result<(), Halt> {
     if client.spec.deletion_policy == Some(DeletionPolicy::Retain) {
         return Ok(());
+    }
+    if let Some(document) = &client.spec.metadata_document {
+        return Box::pin(document::end(client, document, ctx)).await;
     }
     let (home, failed) = migration::end_elsewhere(client, ctx).await?;
     if let Some(home) = home {

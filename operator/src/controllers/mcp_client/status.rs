@@ -20,7 +20,6 @@ use crate::{
         journal::Journal,
     },
     policy::access::Decision,
-    provider::ClientSpec,
 };
 
 /// The conditions in the order in which a pass reaches them.
@@ -40,6 +39,8 @@ pub(super) struct Progress {
     reports: Vec<Report>,
     sooner: Option<Duration>,
     client_id: Option<String>,
+    /// The id of before is not its any more.
+    is_unknown: bool,
     registration: Option<RegistrationStatus>,
     housed: Option<Housed>,
     granted: Option<Vec<GrantedAccess>>,
@@ -85,6 +86,13 @@ impl Progress {
         self.client_id = Some(client_id.to_owned());
     }
 
+    /// It is known by none.
+    pub(super) fn unidentified(&mut self) {
+        self.client_id = None;
+        self.is_unknown = true;
+        self.withdrawn();
+    }
+
     /// Where it is registered, whether that is where it is to be, and what could not be removed elsewhere.
     pub(super) fn housed(&mut self, homes: Homes, is_home: bool, left: Option<(Place, Halt)>) {
         self.housed = Some(Housed { homes, is_home, left });
@@ -118,6 +126,20 @@ impl Progress {
     pub(super) fn registered(&mut self, client_id: &str) {
         let message = format!("Client {client_id} exists at the authorization server as declared");
         self.say(Report::yes(types::REGISTERED, "Registered", message));
+    }
+
+    /// Its document cannot be read, so what that said before goes on counting.
+    pub(super) fn registered_from_before(&mut self, client_id: &str) {
+        let message = format!(
+            "Client {client_id} exists at the authorization server as its document said, which cannot be read at the moment"
+        );
+        self.say(Report::yes(types::REGISTERED, "DocumentUnreachable", message));
+    }
+
+    /// There is no credential that would have to be proved.
+    pub(super) fn documented(&mut self) {
+        let message = "The client authenticates as its document says; the operator has no credential of it";
+        self.say(Report::yes(types::CREDENTIALS_READY, "InDocument", message));
     }
 
     /// Nothing of it is in force any more.
@@ -267,7 +289,7 @@ fn remaining(client: &McpClient, access: &Granted) -> Vec<GrantedAccess> {
 /// suspended is not ready, and a credential that was revoked is replaced. The rest stays as it is. `None`: it lost nothing.
 pub(super) fn without(
     client: &McpClient,
-    want: &ClientSpec,
+    enabled: bool,
     access: &Granted,
     progress: &Progress,
     now: Timestamp,
@@ -290,7 +312,7 @@ pub(super) fn without(
             .last_handled_revoke_request
             .clone_from(&progress.handled_revocation);
     }
-    if !want.enabled && condition::is_true(&status.conditions, types::READY) {
+    if !enabled && condition::is_true(&status.conditions, types::READY) {
         let credentials = Report::no(types::CREDENTIALS_READY, "Suspended", SUSPENDED);
         let reports = condition::summarize(vec![credentials], &[], "");
         let said = condition::merge(&status.conditions, &reports, client.metadata.generation, now);
@@ -335,7 +357,9 @@ pub(super) fn status(
     let status = McpClientStatus {
         observed_generation: generation,
         conditions: condition::merge(&old.conditions, &reports, generation, now),
-        client_id: progress.client_id.or(old.client_id),
+        client_id: progress
+            .client_id
+            .or(old.client_id.filter(|_| !progress.is_unknown)),
         registered_at: history.registered_at,
         previous: history.previous,
         registration: progress.registration.or(old.registration),

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod closed;
+mod documents;
 mod dynamic;
 mod existing;
 mod held_back;

@@ -105,6 +105,7 @@ fn judge(scope: &str, manages_settings: bool, exchanges_by_action: bool) -> Acce
         Capability::Resources,
         Capability::ManagedClients,
         Capability::TokenExchange,
+        Capability::DocumentClients,
     ]);
     if has.contains("read:client_keys") {
         capabilities.insert(Capability::ReadableSecrets);

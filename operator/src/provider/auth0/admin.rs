@@ -20,6 +20,8 @@ const MOST_PAGES: usize = 2000;
 #[derive(Debug)]
 pub(super) struct Admin {
     pub(super) http: HttpClient,
+    /// The same for what waits for the publishers of documents.
+    of_documents: HttpClient,
     pub(super) tokens: Tokens,
     /// `…/api/v2`, without a slash at its end.
     base: Url,
@@ -47,8 +49,42 @@ pub(super) struct List<'a> {
 }
 
 impl Admin {
-    pub(super) fn new(http: HttpClient, tokens: Tokens, base: Url) -> Self {
-        Self { http, tokens, base }
+    pub(super) fn new(http: HttpClient, of_documents: HttpClient, tokens: Tokens, base: Url) -> Self {
+        Self {
+            http,
+            of_documents,
+            tokens,
+            base,
+        }
+    }
+
+    /// Asks what would come of something.
+    pub(super) async fn ask(
+        &self,
+        operation: &'static str,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, ProviderError> {
+        let request = Request {
+            operation,
+            method: Method::POST,
+            url: self.url(operation, path)?,
+            effect: Effect::Read,
+            shown: Shown::Nothing,
+            body: Body::Json(body),
+            limit: ONE,
+        };
+        // The token comes another way: that nobody can sign in is no matter of documents.
+        self.tokens.current(&self.http).await?;
+        let permission = permission(&Method::GET, path);
+        let answer = self
+            .tokens
+            .call(&self.of_documents, request, permission, is_refusal)
+            .await?;
+        match answer.status {
+            StatusCode::OK => answer.json(operation),
+            _ => Err(rejected(operation, &answer)),
+        }
     }
 
     /// Reads something; `None` when it does not exist.
@@ -146,7 +182,12 @@ impl Admin {
             body: call.body.as_ref().map_or(Body::Empty, Body::Json),
             limit: ONE,
         };
-        let answer = self.signed_in(request, permission).await?;
+        let http = if call.path == super::documents::REGISTER {
+            &self.of_documents
+        } else {
+            &self.http
+        };
+        let answer = self.tokens.call(http, request, permission, is_refusal).await?;
         written(call.verb, call.operation, &answer)
     }
 
@@ -176,7 +217,9 @@ fn permission(method: &Method, path: &str) -> &'static str {
         Method::DELETE => scopes[3],
         _ => scopes[2],
     };
-    if path.starts_with("/clients/") && path.contains(super::plan::KEYS) {
+    if path == super::documents::REGISTER {
+        "create:clients and update:clients"
+    } else if path.starts_with("/clients/") && path.contains(super::plan::KEYS) {
         of([
             "read:client_credentials",
             "create:client_credentials",

@@ -10,7 +10,7 @@ use super::{
     mark::text,
     plan::delete,
 };
-use crate::provider::{Call, Change, ClientSpec, Grant, ObservedScopes, ResourceSpec, Verb};
+use crate::provider::{Call, Change, ClientSpec, DocumentSpec, Grant, ObservedScopes, ResourceSpec, Verb};
 
 /// The changes of a client's grants.
 #[derive(Default)]
@@ -37,6 +37,12 @@ pub(super) fn of_client(want: &ClientSpec, at_server: &ObservedScopes) -> Wanted
 /// What the client of an McpServer's API is to be granted: it exchanges tokens of users.
 pub(super) fn of_resource(want: &ResourceSpec, at_server: &ObservedScopes) -> Wanted {
     wanted(["user"].into_iter(), &want.exchange_audiences, at_server)
+}
+
+/// What a client with a metadata document of its own is to be granted: it never acts for itself.
+pub(super) fn of_document(want: &DocumentSpec, at_server: &ObservedScopes) -> Wanted {
+    let signs_in = want.enabled && want.grants.contains(&Grant::AuthorizationCode);
+    wanted(signs_in.then_some("user").into_iter(), &want.audiences, at_server)
 }
 
 fn wanted(

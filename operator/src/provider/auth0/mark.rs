@@ -113,6 +113,30 @@ pub(super) fn client_holder(raw: &Value, ours: &Ours, is_operator: impl Fn(&str)
     }
 }
 
+/// Who holds a client with a metadata document of its own, where an administrator of the tenant registered it, as we do. A
+/// document says nothing of `client_metadata`, so what is in there was written by an administrator as well. Nobody else asks
+/// who holds such a client: to all others it came by itself.
+pub(super) fn document_holder(raw: &Value, ours: &Ours, is_operator: impl Fn(&str) -> bool) -> Holder {
+    let is_registered =
+        text(raw, "external_metadata_type") == "cimd" && text(raw, "external_metadata_created_by") == "admin";
+    if !is_registered {
+        return Holder::Unmarked { adopter: None };
+    }
+    if is_operator(text(raw, "client_id")) {
+        return Holder::BuiltIn;
+    }
+    let said = ours.adoption.get(text(raw, "external_client_id"));
+    match read(raw) {
+        Some(mark) => Holder::Marked(mark),
+        None => Holder::Unmarked {
+            adopter: said
+                .map(String::as_str)
+                .or_else(|| entry(raw, ADOPT))
+                .map(str::to_owned),
+        },
+    }
+}
+
 /// Who holds an API, as the client that is linked to it says; `client` is null where there is none.
 pub(super) fn api_holder(
     api: &Value,

@@ -17,6 +17,7 @@ mod access;
 mod admin;
 mod apis;
 mod diff;
+mod documents;
 mod grants;
 mod keys;
 mod mark;
@@ -31,6 +32,7 @@ mod registration;
 mod render;
 mod resources;
 pub mod settings;
+mod setup;
 #[cfg(test)]
 mod tests;
 
@@ -42,62 +44,22 @@ use std::{
 
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
-use mcp_auth_crds::v1alpha1::Endpoints;
 use mcp_auth_gate_core::document::{ExchangeBy, TokenType};
 use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
+pub use self::setup::Settings;
 pub use super::keycloak::SetupError;
 use super::{
-    Access, ClientSpec, Credential, Credentials, Doors, Mark, ObservedClient, ObservedOverlap,
-    ObservedRegistration, ObservedResource, ObservedScopes, ObservedSettings, ObservedTrust, Plan, Proof,
-    Provider, ProviderError, Read, RealmRegistry, RegistrationSpec, ResourceSpec, ScopeSpec, SettingsSpec,
-    SignIn, Verb, discovery::Discovered, http::HttpClient, identity::Identity, operator_token::Tokens,
+    Access, ClientSpec, Credential, Credentials, DocumentSpec, Doors, Mark, ObservedClient, ObservedDocument,
+    ObservedOverlap, ObservedRegistration, ObservedResource, ObservedScopes, ObservedSettings, ObservedTrust,
+    Plan, Proof, Provider, ProviderError, Read, RegistrationSpec, ResourceSpec, ScopeSpec, SettingsSpec,
+    Verb, http::HttpClient, identity::Identity, operator_token::Tokens,
 };
-use crate::{
-    clock::SharedClock,
-    egress::{Audience, Egress},
-    lease::Leadership,
-    metrics::Metrics,
-};
+use crate::egress::Audience;
 use admin::Admin;
 use mark::Ours;
-
-/// What a connection to a tenant is made of.
-pub struct Settings<'a> {
-    /// The canonical domain of the tenant, as in `example.eu.auth0.com`; users may sign in at another.
-    pub domain: &'a str,
-    /// Where to connect instead of where the domain and the metadata say.
-    pub endpoints: &'a Endpoints,
-    /// What the tenant says of itself.
-    pub discovered: &'a Discovered,
-    /// Client id of the operator's credential.
-    pub client_id: String,
-    /// How the operator signs in.
-    pub sign_in: SignIn,
-    /// Tells the time.
-    pub clock: SharedClock,
-    /// Certificates (PEM) to trust for this server, beside those of the platform.
-    pub ca_bundle: Option<&'a [u8]>,
-    /// The installation.
-    pub installation: &'a str,
-    /// Whether the operator is to set what of the tenant as a whole MCP needs.
-    pub manages_settings: bool,
-    /// Whether the AuthorizationServer lets anybody exchange tokens by an action.
-    pub exchanges_by_action: bool,
-    /// The clients that may be taken over, by the id that Auth0 knows them by, and by whom, as
-    /// `<kind>/<namespace>/<name>`.
-    pub adoption: BTreeMap<String, String>,
-    /// Limits of all tenants.
-    pub realms: &'a RealmRegistry,
-    /// The way out.
-    pub egress: &'a Egress,
-    /// Counts the calls.
-    pub metrics: Metrics,
-    /// Asked before every write.
-    pub leadership: Leadership,
-}
 
 /// Scopes as they were made from what was known of APIs and their clients.
 type Made = Option<((u64, u64), ObservedScopes)>;
@@ -120,6 +82,7 @@ pub struct Auth0 {
     shown: Mutex<Option<probe::Outcome>>,
     /// Token exchange profiles and actions, and when they were asked for.
     profiles: Mutex<Option<(Instant, Value)>>,
+    documents: Mutex<documents::Documents>,
     scopes: tokio::sync::Mutex<Made>,
     listing: tokio::sync::Mutex<()>,
 }
@@ -177,6 +140,15 @@ impl Auth0 {
             leadership: settings.leadership,
         };
         http.limits.note_operator(&settings.client_id);
+        // Whoever publishes a document can let Auth0 wait for it, and so whoever asks about it: only they are to.
+        let of_documents = HttpClient {
+            egress: settings
+                .egress
+                .client(Audience::AuthorizationServer, settings.ca_bundle)?,
+            limits: settings.realms.limits(&format!("{realm} documents")),
+            metrics: http.metrics.clone(),
+            leadership: http.leadership.clone(),
+        };
         let identity = Identity {
             client_id: settings.client_id,
             sign_in: settings.sign_in,
@@ -186,7 +158,7 @@ impl Auth0 {
         };
         let tokens = Tokens::new(sign_in_at, identity, Some(format!("{tenant}/api/v2/")));
         Ok(Self {
-            admin: Admin::new(http, tokens, base),
+            admin: Admin::new(http, of_documents, tokens, base),
             token_endpoint,
             registration_endpoint: registration,
             issuer: discovered.metadata.issuer.clone(),
@@ -200,6 +172,7 @@ impl Auth0 {
             settings: Mutex::default(),
             shown: Mutex::default(),
             profiles: Mutex::default(),
+            documents: Mutex::default(),
             scopes: tokio::sync::Mutex::default(),
             listing: tokio::sync::Mutex::default(),
             realm,
@@ -335,6 +308,23 @@ impl Provider for Auth0 {
 
     fn plan_client_removal(&self, mark: &Mark, observed: &ObservedClient) -> Plan {
         plan::client_removal(mark, observed)
+    }
+
+    async fn observe_document(&self, url: &str, read: Read) -> Result<ObservedDocument, ProviderError> {
+        self.client_by_document(url, read).await
+    }
+
+    fn plan_document(
+        &self,
+        want: &DocumentSpec,
+        observed: &ObservedDocument,
+        scopes: &ObservedScopes,
+    ) -> Plan {
+        documents::plan(want, observed, scopes)
+    }
+
+    fn plan_document_removal(&self, mark: &Mark, observed: &ObservedDocument, begun: bool) -> Plan {
+        documents::removal(mark, observed, begun)
     }
 
     async fn observe_scopes(&self, read: Read) -> Result<ObservedScopes, ProviderError> {

@@ -31,7 +31,11 @@ impl Auth0 {
                     }
                 }
             }
+            (Some("clients"), Some("cimd")) => {
+                self.documents().registered(text(body, "external_client_id"), now);
+            }
             (Some("clients"), Some(id)) => {
+                self.documents().wrote(id);
                 memory.clients.wrote(id, now);
                 memory.keys.wrote(id, now);
                 if call.verb == Verb::Delete {

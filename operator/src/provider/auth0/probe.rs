@@ -42,8 +42,8 @@ impl Auth0 {
     /// See [`crate::provider::Provider::prove_closed`].
     pub(super) async fn closed_is_refused(&self, read: Read, now: Timestamp) -> Result<(), ProviderError> {
         let open = SettingsSpec {
-            for_mcp: false,
             registration: Some(Registering::Open),
+            ..SettingsSpec::default()
         };
         if !self.settings(open, read).await?.is_empty() {
             return Err(unproved(

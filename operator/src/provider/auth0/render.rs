@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{mark, profiles::CUSTOM};
+use super::{diff::texts, mark, profiles::CUSTOM};
 use crate::provider::{
-    Authentication, ClientSpec, Credential, Grant, Mark, ResourceSpec,
+    Authentication, ClientSpec, Credential, DocumentSpec, Grant, Mark, ResourceSpec,
     key::{ALGORITHM, PrivateKey},
 };
 
@@ -97,15 +97,7 @@ pub(super) fn client(want: &ClientSpec) -> Desired {
         "callbacks": if want.enabled { redirect_uris } else { Vec::new() },
         "allowed_origins": [],
         "web_origins": [],
-        "refresh_token": {
-            "rotation_type": if public { "rotating" } else { "non-rotating" },
-            "expiration_type": "expiring",
-            "leeway": 0,
-            "token_lifetime": LONGEST,
-            "infinite_token_lifetime": false,
-            "idle_token_lifetime": IDLE,
-            "infinite_idle_token_lifetime": false,
-        },
+        "refresh_token": refresh_tokens(public),
         "client_metadata": mark::metadata(&want.mark),
     })));
     if want.authentication != Authentication::PrivateKeyJwt {
@@ -125,6 +117,48 @@ pub(super) fn client(want: &ClientSpec) -> Desired {
         fields,
         fixed: fields_of(fixed),
     }
+}
+
+/// How refresh tokens end.
+fn refresh_tokens(public: bool) -> Value {
+    json!({
+        "rotation_type": if public { "rotating" } else { "non-rotating" },
+        "expiration_type": "expiring",
+        "leeway": 0,
+        "token_lifetime": LONGEST,
+        "infinite_token_lifetime": false,
+        "idle_token_lifetime": IDLE,
+        "infinite_idle_token_lifetime": false,
+    })
+}
+
+/// What is ours to say of a client with a metadata document of its own, given what was read of both. Of a document that
+/// cannot be read it keeps at most the grant types that it has.
+pub(super) fn client_of_document(want: &DocumentSpec, raw: &Value) -> Map<String, Value> {
+    let (client, document) = (&raw["client"], &raw["document"]);
+    let said = if document.is_null() { client } else { document };
+    let said: Vec<Grant> = texts(&said["grant_types"])
+        .into_iter()
+        .filter_map(grant_named)
+        .collect();
+    let grants = want.grants.iter().copied();
+    let grants: Vec<&str> = grants
+        .filter(|grant| want.enabled && said.contains(grant))
+        .map(grant_type)
+        .collect();
+    let mut fields = common(&want.mark, "");
+    // That is the document's to say.
+    fields.remove("name");
+    fields.extend(fields_of(json!({
+        "grant_types": grants,
+        "allowed_origins": [],
+        "web_origins": [],
+        "refresh_token": refresh_tokens(client[AUTH_METHOD] == "none"),
+        "client_metadata": mark::metadata(&want.mark),
+        // Its callbacks are those that its namespace was granted: errors may go there as well.
+        "redirection_policy": "allow_always",
+    })));
+    fields
 }
 
 /// The client that is linked to an McpServer's API: it carries the mark of both.
@@ -192,6 +226,13 @@ fn grant_type(grant: Grant) -> &'static str {
         Grant::RefreshToken => "refresh_token",
         Grant::ClientCredentials => "client_credentials",
     }
+}
+
+/// The grant of this name, if a document can name it.
+pub(super) fn grant_named(name: &str) -> Option<Grant> {
+    [Grant::AuthorizationCode, Grant::RefreshToken]
+        .into_iter()
+        .find(|grant| grant_type(*grant) == name)
 }
 
 /// The API of an McpServer, without its scopes.

@@ -45,10 +45,32 @@ fn for_mcp() -> Map<String, Value> {
     .collect()
 }
 
+/// That clients are known by the address of their metadata document, if that is registered.
+const DOCUMENTS: &str = "client_id_metadata_document_supported";
+
+/// All that anybody may want.
+fn all() -> Map<String, Value> {
+    let mut all = for_mcp();
+    all.insert(DOCUMENTS.to_owned(), json!(true));
+    all
+}
+
+fn wanted(want: SettingsSpec) -> Map<String, Value> {
+    let mut wanted = all();
+    wanted.retain(|name, _| {
+        if name == DOCUMENTS {
+            want.metadata_documents
+        } else {
+            want.for_mcp
+        }
+    });
+    wanted
+}
+
 /// Of the document what matters to anybody here.
 fn known(raw: &Value) -> Value {
     let mut known = Map::new();
-    for name in for_mcp().keys().map(String::as_str).chain([MODE]) {
+    for name in all().keys().map(String::as_str).chain([MODE]) {
         known.insert(name.to_owned(), raw[name].clone());
     }
     known.insert(FLAGS.to_owned(), json!({ DOOR: raw[FLAGS][DOOR] }));
@@ -58,13 +80,11 @@ fn known(raw: &Value) -> Value {
 /// Which settings are other than they are to be, and what each is.
 fn differing(want: SettingsSpec, raw: &Value) -> ObservedSettings {
     let mut differing = ObservedSettings::new();
-    if want.for_mcp {
-        let names = diff::fields(&for_mcp(), raw).into_iter();
-        differing.extend(names.map(|(name, _)| {
-            let now = raw[name.as_str()].to_string();
-            (name, now)
-        }));
-    }
+    let names = diff::fields(&wanted(want), raw).into_iter();
+    differing.extend(names.map(|(name, _)| {
+        let now = raw[name.as_str()].to_string();
+        (name, now)
+    }));
     let (mode, open) = (&raw[MODE], &raw[FLAGS][DOOR]);
     let mut is_other = |name: &str, now: &Value| differing.insert(name.to_owned(), now.to_string());
     match want.registration {
@@ -95,7 +115,7 @@ pub(super) fn decides_who_registers(change: &Value) -> bool {
 /// See [`crate::provider::Provider::plan_settings`].
 pub(super) fn plan(want: SettingsSpec, observed: &ObservedSettings) -> Plan {
     let mut calls = Vec::new();
-    let mut body = for_mcp();
+    let mut body = all();
     body.retain(|name, _| observed.contains_key(name));
     if !body.is_empty() {
         calls.push(call(Change::Update, body));
@@ -183,13 +203,14 @@ mod tests {
 
     const FOR_MCP: SettingsSpec = SettingsSpec {
         for_mcp: true,
+        metadata_documents: false,
         registration: None,
     };
 
     fn registration(registering: Registering) -> SettingsSpec {
         SettingsSpec {
-            for_mcp: false,
             registration: Some(registering),
+            ..SettingsSpec::default()
         }
     }
 
@@ -266,5 +287,30 @@ mod tests {
         let plan = plan(shut, &differing(shut, &json!({"flags": {DOOR: true}})));
         assert_eq!(bodies(&plan), [json!({"flags": {DOOR: false}})]);
         assert_eq!(plan.revocations().calls.len(), 1);
+    }
+
+    #[test]
+    fn documents_are_let_in_only_where_that_is_wanted() {
+        let want = SettingsSpec {
+            metadata_documents: true,
+            ..FOR_MCP
+        };
+        let old = json!({
+            "resource_parameter_profile": "compatibility",
+            "authorization_response_iss_parameter_supported": true,
+        });
+        assert!(differing(FOR_MCP, &old).is_empty());
+        let observed = differing(want, &old);
+        assert_eq!(
+            observed,
+            ObservedSettings::from([(DOCUMENTS.to_owned(), "null".to_owned())])
+        );
+        assert_eq!(
+            plan(want, &observed).calls[0].body,
+            Some(json!({ DOCUMENTS: true }))
+        );
+        // Nor is it taken back.
+        let on = json!({ DOCUMENTS: true });
+        assert!(!differing(FOR_MCP, &on).contains_key(DOCUMENTS));
     }
 }

@@ -10,6 +10,8 @@ pub type ObservedSettings = BTreeMap<String, String>;
 pub struct SettingsSpec {
     /// Those without which no MCP client gets along.
     pub for_mcp: bool,
+    /// That addresses of metadata documents are taken for client ids.
+    pub metadata_documents: bool,
     /// Those by which clients register themselves; `None` leaves them alone.
     pub registration: Option<Registering>,
 }

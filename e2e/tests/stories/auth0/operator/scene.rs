@@ -54,6 +54,11 @@ impl Scene {
         })
     }
 
+    /// What is there now is what others have.
+    pub(super) fn is_as_others_left_it(&mut self) {
+        self.foreign = self.auth0.dashboard().everything();
+    }
+
     /// The tenant as an AuthorizationServer. The operator reaches it through the proxy, everybody else directly.
     pub(super) fn authorization_server(&self, name: &str) -> Value {
         authorization_server(&self.env, &self.auth0, &self.proxy, name)

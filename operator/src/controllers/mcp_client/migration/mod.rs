@@ -22,7 +22,7 @@ use mcp_auth_crds::v1alpha1::{AuthorizationServer, McpClient, ObjectReference};
 
 use self::rules::{Elsewhere, Facts};
 pub(super) use self::status::{History, history, last_report, report};
-use super::{desired, dynamic, rotation::Rotation, status::Progress};
+use super::{accounts, desired, dynamic, rotation::Rotation, status::Progress};
 use crate::{
     connections::Connection,
     context::{Context, find},
@@ -63,6 +63,7 @@ pub(super) fn place(client: &McpClient, server: &AuthorizationServer, connection
         realm: connection.realm().to_owned(),
         registers: connection.registrar().is_some(),
         redirect_uris,
+        account: accounts::of(client).map(str::to_owned),
     }
 }
 

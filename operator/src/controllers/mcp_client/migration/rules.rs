@@ -71,18 +71,23 @@ pub(super) fn remembered(client: &McpClient, registers: impl Fn(&ObjectReference
         return Homes::default();
     };
     let own = client.namespace().unwrap_or_default();
-    let place = |reference: &ObjectReference, issuer: &str| Place {
+    let place = |reference: &ObjectReference, issuer: &str, account: &Option<String>| Place {
         namespace: reference.namespace_or(&own).to_owned(),
         name: reference.name.clone(),
         issuer: issuer.to_owned(),
         realm: String::new(),
         registers: registers(reference),
         redirect_uris: Vec::new(),
+        account: account.clone(),
     };
     let here = status.registered_at.as_ref();
     let kept = status.previous.iter().filter(|home| home.tokens_until.is_none());
     let parked = kept.map(|home| Parked {
-        place: place(&home.authorization_server_ref, &home.issuer),
+        place: place(
+            &home.authorization_server_ref,
+            &home.issuer,
+            &home.service_account,
+        ),
         client_id: home.client_id.clone(),
         granted: home.granted.clone(),
         revocation: status.last_handled_revoke_request.clone(),
@@ -90,7 +95,13 @@ pub(super) fn remembered(client: &McpClient, registers: impl Fn(&ObjectReference
         page: Page::default(),
     });
     Homes {
-        here: here.map(|home| place(&home.authorization_server_ref, &home.issuer)),
+        here: here.map(|home| {
+            place(
+                &home.authorization_server_ref,
+                &home.issuer,
+                &home.service_account,
+            )
+        }),
         parked: parked.collect(),
     }
 }

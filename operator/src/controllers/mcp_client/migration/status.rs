@@ -50,7 +50,12 @@ impl History {
 
     /// What is still true of the status of before: what it says of another home is nothing here.
     pub(in super::super) fn at_home(&self, old: McpClientStatus) -> McpClientStatus {
-        if old.registered_at.is_none() || old.registered_at == self.registered_at {
+        let place = |home: &Option<Home>| {
+            home.as_ref()
+                .map(|home| (home.authorization_server_ref.clone(), home.issuer.clone()))
+        };
+        let before = place(&old.registered_at);
+        if before.is_none() || before == place(&self.registered_at) {
             return old;
         }
         McpClientStatus {
@@ -74,12 +79,14 @@ pub(in super::super) fn history(homes: &Homes, old: &McpClientStatus, now: Times
     let registered_at = homes.here.as_ref().map(|here| Home {
         authorization_server_ref: reference(here),
         issuer: here.issuer.clone(),
+        service_account: here.account.clone(),
     });
     let kept = homes.parked.iter().map(|parked| PreviousHome {
         authorization_server_ref: reference(&parked.place),
         issuer: parked.place.issuer.clone(),
         client_id: parked.client_id.clone(),
         granted: parked.granted.clone(),
+        service_account: parked.place.account.clone(),
         valid_until: parked.until.map(|until| until.to_string()),
         tokens_until: None,
     });
@@ -96,6 +103,7 @@ pub(in super::super) fn history(homes: &Homes, old: &McpClientStatus, now: Times
         let until = ends(&home, now);
         if until > now && is_left(&home, &previous) && is_left(&home, &gone) {
             gone.push(PreviousHome {
+                service_account: None,
                 valid_until: None,
                 tokens_until: Some(until.to_string()),
                 ..home
@@ -125,6 +133,7 @@ fn known(old: &McpClientStatus) -> Vec<PreviousHome> {
             issuer: here?.issuer.clone(),
             client_id: client_id.clone(),
             granted: old.granted.clone(),
+            service_account: None,
             valid_until: None,
             tokens_until,
         })

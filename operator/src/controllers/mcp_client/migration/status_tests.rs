@@ -15,6 +15,7 @@ fn place(name: &str) -> Place {
         realm: name.into(),
         registers: false,
         redirect_uris: Vec::new(),
+        account: None,
     }
 }
 

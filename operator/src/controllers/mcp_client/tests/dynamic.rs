@@ -333,3 +333,18 @@ async fn a_public_client_has_an_id_and_nothing_else() {
     assert_eq!(registering.server.clients().len(), 1);
     assert_eq!(registering.unreachable(), 0);
 }
+
+#[tokio::test]
+async fn no_document_is_registered() {
+    let registering = registering().await;
+    let url = "https://app.example.com/client.json";
+    let spec = json!({"managed": null, "rotation": null, "metadataDocument": {"url": url}});
+    registering.put(&spec, &json!({}));
+    registering.settle().await;
+    let client = registering.stage.cluster.get(CLIENT).unwrap();
+    let conditions = client["status"]["conditions"].as_array().unwrap();
+    let accepted = conditions.iter().find(|one| one["type"] == "Accepted").unwrap();
+    assert_eq!(accepted["status"], "False");
+    assert_eq!(accepted["reason"], "MetadataDocumentUnsupported");
+    assert!(registering.server.clients().is_empty());
+}

@@ -54,7 +54,7 @@ async fn at_hand(more: &Value, scopes: &[&str]) -> Stage {
 
 impl Stage {
     /// Passes until nothing is written. Gives the conditions as `type=status reason`, without Ready's companions.
-    async fn said(&self) -> Vec<String> {
+    pub(super) async fn said(&self) -> Vec<String> {
         self.settle().await;
         let status = &self.cluster.get(CLIENT).unwrap()["status"];
         let conditions = status["conditions"].as_array().unwrap();
@@ -74,7 +74,7 @@ impl Stage {
             .collect()
     }
 
-    async fn is_said(&self, expected: &str) {
+    pub(super) async fn is_said(&self, expected: &str) {
         let said = self.said().await;
         assert!(said.iter().any(|one| one == expected), "{expected}: {said:?}");
     }

@@ -113,7 +113,8 @@ pub fn fit(denials: &mut Denials) -> usize {
     over
 }
 
-fn is_suspended(client: &McpClient) -> bool {
+/// Whether its tokens are to be refused.
+pub fn is_suspended(client: &McpClient) -> bool {
     client.spec.suspended == Some(true)
 }
 

@@ -15,7 +15,11 @@ use crate::{
 
 /// Who is denied from now on, given the ConfigMap with the policy in force.
 pub(super) fn denied(server: &McpServer, map: Option<&ConfigMap>, ctx: &Context) -> Denials {
-    let clients = ctx.feeds.clients.store().state();
+    let now = ctx.now();
+    let before = document::denials(map, now);
+    let mut clients = ctx.feeds.clients.store().state();
+    // The others matter to those who were denied before, of whom there are mostly none.
+    clients.retain(|client| !before.is_empty() || denial::is_suspended(client));
     let namespaces: BTreeSet<_> = clients.iter().filter_map(|client| client.namespace()).collect();
     let labels: HashMap<_, _> = namespaces
         .into_iter()
@@ -29,8 +33,6 @@ pub(super) fn denied(server: &McpServer, map: Option<&ConfigMap>, ctx: &Context)
             (&**client, labels.unwrap_or(&none))
         })
         .collect();
-    let now = ctx.now();
-    let before = document::denials(map, now);
     let mut denials = denial::denials(server, &clients, &before, &ctx.installation, now);
     let over = denial::fit(&mut denials);
     if over > 0 {

@@ -175,9 +175,11 @@ pub async fn check(world: &World) -> anyhow::Result<String> {
 }
 
 /// What of a value of a Secret nobody else may see: a generated text, the private numbers of a JWK, or what a journal of
-/// registrations holds. The ids of keys and of clients are public.
+/// registrations holds. The ids of keys and of clients are public, also under names that somebody chose for them, such as
+/// `OAUTH_CLIENT_ID`.
 fn generated(key: &str, value: &str) -> Vec<String> {
-    if ["key-id", "client-id"].contains(&key) {
+    let key = key.to_ascii_lowercase().replace('_', "-");
+    if ["key-id", "client-id"].iter().any(|public| key.ends_with(public)) {
         return Vec::new();
     }
     if is_generated(value) {
@@ -304,7 +306,10 @@ mod tests {
         );
         let found = generated("registrations", &journal);
         assert_eq!(found, ["b", "a", "c"].map(|end| format!("{SECRET}{end}")));
-        assert!(generated("client-id", SECRET).is_empty());
+        for id in ["client-id", "OAUTH_CLIENT_ID"] {
+            assert!(generated(id, SECRET).is_empty(), "{id}");
+        }
+        assert_eq!(generated("OAUTH_CLIENT_SECRET", SECRET), [SECRET]);
     }
 
     #[test]

@@ -125,6 +125,8 @@ struct Shared {
     /// Why there is no node, if a story needs one.
     no_node: OnceLock<String>,
     durations: Mutex<Vec<(Duration, &'static str)>>,
+    /// Why stories failed, by their names: told once more at the end, which is what people and CI systems look at.
+    failures: Mutex<Vec<(&'static str, String)>>,
 }
 
 /// Runs the stories that the command line selects. Everything that was started is stopped at the end, also on Ctrl-C.
@@ -245,14 +247,14 @@ fn trial(story: Story, shared: Arc<Shared>, runtime: Handle) -> Trial {
         let outcome = outcome.map_err(|error| Failed::from(describe(&error)))?;
         let mut durations = shared.durations.lock().unwrap_or_else(PoisonError::into_inner);
         durations.push((began.elapsed(), story.name));
-        match outcome {
-            Ok(Ok(())) => Ok(Completion::Completed),
-            Ok(Err(error)) => Err(Failed::from(describe(&error))),
-            Err(_) => Err(Failed::from(format!(
-                "not over after {} s",
-                story_timeout().as_secs()
-            ))),
-        }
+        let why = match outcome {
+            Ok(Ok(())) => return Ok(Completion::Completed),
+            Ok(Err(error)) => describe(&error),
+            Err(_) => format!("not over after {} s", story_timeout().as_secs()),
+        };
+        let mut failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.push((story.name, why.clone()));
+        Err(Failed::from(why))
     })
 }
 
@@ -294,5 +296,9 @@ fn sum_up(conclusion: &Conclusion, shared: &Shared, took: Duration) {
     ));
     if let Some(problem) = shared.no_node.get() {
         progress::say(&format!("{} stories skipped: {problem}", conclusion.num_ignored));
+    }
+    let failures = shared.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    for (story, why) in failures.iter() {
+        progress::say(&format!("failed: {story}: {why}"));
     }
 }

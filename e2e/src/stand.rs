@@ -32,6 +32,7 @@ use crate::{
 pub const SAMPLE: (&str, &str) = ("team-b", "everything");
 const GATE: &str = "everything-gate";
 const SOON: Duration = Duration::from_secs(40);
+const PODS: Duration = Duration::from_mins(2);
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// A public address, and what runs behind it.
@@ -101,14 +102,16 @@ impl Stand {
     }
 
     /// Leads the public address to the gate: to that of the Service, or to a process that lives by the very policy that
-    /// the operator wrote.
+    /// the operator wrote. The server behind it runs then, for which `Ready` of its McpServer does not wait.
     pub async fn open(&self, env: &StoryEnv) -> anyhow::Result<()> {
-        let gate = if self.has_pods() {
-            service(env).await?
-        } else {
-            self.start_processes(env).await?
-        };
-        self.edge.lead_to(gate);
+        if !self.has_pods() {
+            self.edge.lead_to(self.start_processes(env).await?);
+            return Ok(());
+        }
+        self.edge.lead_to(service(env).await?);
+        // That no connection goes past the gate shows only once there is a pod to try it with.
+        let sample = ("McpServer", &*placed(env, SAMPLE.0), SAMPLE.1);
+        env.wait_condition(sample, ("BypassClosed", "True"), PODS).await?;
         Ok(())
     }
 

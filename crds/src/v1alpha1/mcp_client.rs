@@ -123,6 +123,13 @@ pub struct McpClientSpec {
     pub deletion_policy: Option<DeletionPolicy>,
 }
 
+impl McpClientSpec {
+    /// Whether it is to get no tokens, and those that it has are to be refused.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended == Some(true)
+    }
+}
+
 /// A client that the operator registers. Its client id is generated and shown in status.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

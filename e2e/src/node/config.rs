@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Place;
 use crate::{
-    control_plane::{ControlPlane, Part},
+    control_plane::{ControlPlane, NODE_NAME, Part},
     pki::Authority,
     prerequisites,
 };
@@ -40,6 +40,10 @@ impl Config {
         )?;
         fs::write(config.kubelet(), config.kubelet_file(place).to_string())?;
         fs::write(
+            config.proxy(),
+            proxy_file(&cluster.part_kubeconfig(Part::Proxy)).to_string(),
+        )?;
+        fs::write(
             config.corefile(),
             corefile(place, &cluster.part_kubeconfig(Part::AddOn)),
         )?;
@@ -57,6 +61,10 @@ impl Config {
 
     pub(super) fn kubelet(&self) -> PathBuf {
         self.dir.join("kubelet.json")
+    }
+
+    pub(super) fn proxy(&self) -> PathBuf {
+        self.dir.join("kube-proxy.json")
     }
 
     pub(super) fn corefile(&self) -> PathBuf {
@@ -99,7 +107,7 @@ conf_dir = "{dir}/cni"
 
     /// Each pod has a cable of its own to the node, so that all its packets are routed and pass the rules of kube-proxy
     /// and of NetworkPolicies. Between ports of a bridge they would do so only with a setting of the whole machine.
-    fn cni_file(&self, place: &Place) -> serde_json::Value {
+    fn cni_file(&self, place: &Place) -> Value {
         json!({
             "cniVersion": "0.4.0",
             "name": "stories",
@@ -116,7 +124,7 @@ conf_dir = "{dir}/cni"
         })
     }
 
-    fn kubelet_file(&self, place: &Place) -> serde_json::Value {
+    fn kubelet_file(&self, place: &Place) -> Value {
         json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
@@ -153,6 +161,22 @@ conf_dir = "{dir}/cni"
             "syncFrequency": "5s",
         })
     }
+}
+
+fn proxy_file(kubeconfig: &Path) -> Value {
+    json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": { "kubeconfig": kubeconfig },
+        "hostnameOverride": NODE_NAME,
+        "mode": "nftables",
+        // A pod that is ready is reached through its Service at once, not up to a second later.
+        "nftables": { "minSyncPeriod": "100ms" },
+        "conntrack": { "maxPerCore": 0 },
+        // Both are of use to nobody; in a network of their own they cannot collide.
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+    })
 }
 
 /// Names of the cluster only: a name of the world outside does not exist.

@@ -80,15 +80,7 @@ impl<'a> Daemons<'a> {
 
     fn proxy(&self) -> Command {
         let mut command = self.command(self.tools.kube_proxy());
-        command
-            .arg(self.kubeconfig(Part::Proxy))
-            .args(["--proxy-mode=nftables", "--conntrack-max-per-core=0"])
-            .arg(format!("--hostname-override={NODE_NAME}"))
-            // Both are of use to nobody; in a network of their own they cannot collide.
-            .args([
-                "--healthz-bind-address=127.0.0.1:10256",
-                "--metrics-bind-address=127.0.0.1:10249",
-            ]);
+        command.arg(format!("--config={}", self.config.proxy().display()));
         command
     }
 

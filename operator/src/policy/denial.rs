@@ -60,7 +60,7 @@ pub fn denials(
 ) -> Denials {
     let admitted: BTreeSet<String> = clients
         .iter()
-        .filter(|(client, _)| !is_suspended(client))
+        .filter(|(client, _)| !client.spec.is_suspended())
         // Several can know the credential of one client, and authorization servers choose ids as they like: nobody lifts a
         // denial where they have no access.
         .filter(|(client, labels)| {
@@ -74,7 +74,7 @@ pub fn denials(
         .filter_map(|(id, denial)| Some((id.clone(), gone(*denial, now.as_second())?)))
         .collect();
     for (client, labels) in clients {
-        if !is_suspended(client) || !can_have_tokens(server, client, labels) {
+        if !client.spec.is_suspended() || !can_have_tokens(server, client, labels) {
             continue;
         }
         for id in ids_at(server, client, installation) {
@@ -111,11 +111,6 @@ pub fn fit(denials: &mut Denials) -> usize {
         }
     }
     over
-}
-
-/// Whether its tokens are to be refused.
-pub fn is_suspended(client: &McpClient) -> bool {
-    client.spec.suspended == Some(true)
 }
 
 /// Whether a client can hold tokens for the server: it has or had access at the server's authorization server, or uses that
@@ -188,7 +183,7 @@ fn previous_ids(client: &McpClient) -> impl Iterator<Item = String> {
 /// The McpServers, by namespace and name, whose gates may refuse the tokens of a client: none as long as it is not
 /// suspended.
 pub fn denied_at(client: &McpClient) -> BTreeSet<(String, String)> {
-    if is_suspended(client) {
+    if client.spec.is_suspended() {
         asked(client).chain(granted(client)).collect()
     } else {
         BTreeSet::new()

@@ -74,6 +74,7 @@ async fn elsewhere(world: Arc<World>) -> anyhow::Result<()> {
         let end = sdk(&scene, version, Identity::Nobody, &scene.callback).await?;
         not_registered(&end, REFUSED)?;
     }
+    at_a_page(inspector(&scene, "shut", Identity::Document(&friend)).await)?;
     let (end, _) = inspector(&scene, "too-late", Identity::Nobody).await?;
     not_registered(&end, REFUSED)?;
     ensure!(clients(&scene).await? == before, "somebody was registered");

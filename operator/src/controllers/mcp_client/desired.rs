@@ -209,7 +209,7 @@ pub(super) fn client(
         mark,
         client_id,
         display_name: managed.display_name.clone().unwrap_or_else(|| client.name_any()),
-        enabled: client.spec.suspended != Some(true),
+        enabled: !client.spec.is_suspended(),
         grants: managed.grant_types.iter().copied().map(grant).collect(),
         redirect_uris: redirect_uris(managed).into_iter().collect(),
         authentication: authentication(client, managed, authorization_server),

@@ -13,7 +13,7 @@ use mcp_auth_e2e::{
         process::{self, GateProcess},
         upstream::Upstream,
     },
-    oauth::{Exchange, Issuer, LoginRequest},
+    oauth::{Exchange, Issuer, LoginRequest, VerifiedToken},
     runner::Story,
     samples,
     wait::{Seen, wait_for},
@@ -85,18 +85,7 @@ async fn gate_exchanges(world: Arc<World>) -> anyhow::Result<()> {
         .call("tools/list", json!({}))
         .await?;
     ensure!(reply.status == StatusCode::OK, "{reply}\n{}", gate.log()?);
-    let requests = upstream.requests();
-    let sent = requests.last().context("nothing arrived")?.value("authorization");
-    let sent = sent
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .context("no token arrived")?;
-    let exchanged = issuer.verify(&SecretString::from(sent)).await?;
-    ensure!(exchanged.audiences() == [ORDERS], "{}", exchanged.claims);
-    ensure!(
-        exchanged.text("scope") == "orders-api:read",
-        "{}",
-        exchanged.claims
-    );
+    let exchanged = arrived(&upstream, &issuer).await?;
     let before = issuer.verify(&token).await?;
     ensure!(
         exchanged.text("sub") == before.text("sub"),
@@ -107,6 +96,7 @@ async fn gate_exchanges(world: Arc<World>) -> anyhow::Result<()> {
     ensure!(*chain == before.text("client_id"), "{}", exchanged.claims);
 
     // Auth0 exchanges tokens of users only, and the caller's own token goes nowhere.
+    let calls = upstream.requests().len();
     let robot = samples::oauth_client(env, env.namespace(), "robot-mcp-client").await?;
     let own = issuer
         .token(&robot, for_itself(None, NOTES))
@@ -115,7 +105,7 @@ async fn gate_exchanges(world: Arc<World>) -> anyhow::Result<()> {
         .access_token;
     let reply = caller.with_token(&own).call("tools/list", json!({})).await?;
     ensure!(reply.status == StatusCode::UNAUTHORIZED, "{reply}");
-    ensure!(upstream.requests().len() == requests.len(), "a call arrived");
+    ensure!(upstream.requests().len() == calls, "a call arrived");
     ensure!(!gate.log()?.contains("eyJ"), "the gate logs tokens");
     operator.stop().await
 }
@@ -184,18 +174,7 @@ async fn by_an_action(world: Arc<World>) -> anyhow::Result<()> {
     .await?;
     let reply = caller.call("tools/list", json!({})).await?;
     ensure!(reply.status == StatusCode::OK, "{reply}\n{}", gate.log()?);
-    let requests = upstream.requests();
-    let sent = requests.last().context("nothing arrived")?.value("authorization");
-    let sent = sent
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .context("no token arrived")?;
-    let exchanged = issuer.verify(&SecretString::from(sent)).await?;
-    ensure!(exchanged.audiences() == [ORDERS], "{}", exchanged.claims);
-    ensure!(
-        exchanged.text("scope") == "orders-api:read",
-        "{}",
-        exchanged.claims
-    );
+    arrived(&upstream, &issuer).await?;
 
     let own = samples::oauth_client(env, env.namespace(), "notes-gate").await?;
     let round = Exchange {
@@ -216,6 +195,20 @@ async fn by_an_action(world: Arc<World>) -> anyhow::Result<()> {
     env.kubectl().must(&arguments).await?;
     ensure!(profiles().is_empty(), "{:?}", profiles());
     operator.stop().await
+}
+
+/// The token with which the last request came to the server: for the orders API alone, with the scope that the policy names.
+async fn arrived(upstream: &Upstream, issuer: &Issuer) -> anyhow::Result<VerifiedToken> {
+    let requests = upstream.requests();
+    let sent = requests.last().context("nothing arrived")?.value("authorization");
+    let sent = sent
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .context("no token arrived")?;
+    let exchanged = issuer.verify(&SecretString::from(sent)).await?;
+    let claims = &exchanged.claims;
+    ensure!(exchanged.audiences() == [ORDERS], "{claims}");
+    ensure!(exchanged.text("scope") == "orders-api:read", "{claims}");
+    Ok(exchanged)
 }
 
 /// A server that may exchange tokens by the action alone, and a client that users sign in by.

@@ -64,7 +64,7 @@ pub(super) fn spec(
     installation: &str,
 ) -> DocumentSpec {
     let named: BTreeSet<Grant> = document.grant_types.iter().copied().map(desired::grant).collect();
-    let is_suspended = client.spec.suspended == Some(true);
+    let is_suspended = client.spec.is_suspended();
     DocumentSpec {
         mark: home::mark(client, installation),
         url: document.url.clone(),

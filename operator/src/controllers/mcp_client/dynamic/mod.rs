@@ -73,7 +73,7 @@ impl Site<'_> {
         progress: &mut Progress,
     ) -> Result<Next, Halt> {
         let (client, ctx) = (self.client, self.ctx);
-        if client.spec.suspended == Some(true) {
+        if client.spec.is_suspended() {
             progress.accepted();
             // Nothing there can be switched off, only removed.
             self.end().await?;

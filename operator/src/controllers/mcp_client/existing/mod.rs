@@ -121,7 +121,7 @@ async fn advance(
         access: &access,
     };
     ask(&question, &connection, ctx, progress).await?;
-    if client.spec.suspended == Some(true) {
+    if client.spec.is_suspended() {
         return Err(Halt::refused("Suspended", status::SUSPENDED));
     }
     progress.works();

@@ -137,7 +137,7 @@ pub(super) fn must_end(facts: &Facts<'_>) -> bool {
     let revocation = client.annotations().get(annotations::REVOKE_REQUESTED_AT);
     let is_revoked = revocation.is_some() && revocation.map(String::as_str) != elsewhere.revocation;
     let is_granted = |server| grants(server, facts.tenant, &elsewhere.place.redirect_uris);
-    client.spec.suspended == Some(true)
+    client.spec.is_suspended()
         || is_revoked
         || !facts.authorization_server.is_none_or(is_granted)
         || facts

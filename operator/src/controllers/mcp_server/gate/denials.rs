@@ -19,7 +19,7 @@ pub(super) fn denied(server: &McpServer, map: Option<&ConfigMap>, ctx: &Context)
     let before = document::denials(map, now);
     let mut clients = ctx.feeds.clients.store().state();
     // The others matter to those who were denied before, of whom there are mostly none.
-    clients.retain(|client| !before.is_empty() || denial::is_suspended(client));
+    clients.retain(|client| !before.is_empty() || client.spec.is_suspended());
     let namespaces: BTreeSet<_> = clients.iter().filter_map(|client| client.namespace()).collect();
     let labels: HashMap<_, _> = namespaces
         .into_iter()

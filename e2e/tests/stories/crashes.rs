@@ -1,5 +1,6 @@
 //! The operator is killed, or left without an answer, at each of its writes.
 
+mod documented;
 mod frozen;
 mod matrix;
 mod method;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use mcp_auth_e2e::{runner::Story, world::World};
 
+use documented::{ByDocument, Documented};
 use method::AuthMethod;
 use registered::Registered;
 use scene::Scene;
@@ -29,6 +31,7 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("crashes::at_any_write_in_the_life_of_a_client", at_any_write),
         Story::new("crashes::at_any_call_in_the_life_of_a_registration", at_any_call),
         Story::new("crashes::at_any_write_at_the_stand_in_for_auth0", at_auth0),
+        Story::new("crashes::at_any_write_for_a_document", by_document),
         Story::new(
             "crashes::frozen_in_a_rotation_that_another_finishes",
             frozen::in_a_rotation,
@@ -69,4 +72,8 @@ async fn at_any_call(world: Arc<World>) -> anyhow::Result<()> {
 async fn at_auth0(world: Arc<World>) -> anyhow::Result<()> {
     let kinds = [By(AuthMethod::ClientSecret), By(AuthMethod::PrivateKeyJwt)];
     matrix::with_each::<Tenant>(&world, &kinds).await
+}
+
+async fn by_document(world: Arc<World>) -> anyhow::Result<()> {
+    matrix::with_each::<Documented>(&world, &[ByDocument]).await
 }

@@ -131,6 +131,7 @@ fn auth0(row: Row) -> Cell {
             "auth0::provider_half_failed",
             "auth0::operator_is_killed_at_every_write",
             "crashes::at_any_write_at_the_stand_in_for_auth0",
+            "crashes::at_any_write_for_a_document",
         ]),
     }
 }

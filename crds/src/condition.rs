@@ -138,6 +138,15 @@ pub fn summarize(parts: Vec<Report>, advisory: &[&str], ready: &str) -> Vec<Repo
     reports
 }
 
+/// What `Ready` says when all is well: what was `done`, and what the part of this type says was shown of it, so that the
+/// summary never says more.
+pub fn well(done: &str, parts: &[Report], type_: &str) -> String {
+    match parts.iter().find(|part| part.type_ == type_) {
+        Some(part) => format!("{done}. {}", part.message),
+        None => done.to_owned(),
+    }
+}
+
 /// The types that this project sets; a condition of any other type belongs to somebody else and is kept.
 const OURS: [&str; 15] = [
     types::READY,
@@ -228,6 +237,17 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_summary_says_as_much_as_was_shown() {
+        let parts = [
+            Report::yes(types::REGISTERED, "Registered", "It exists"),
+            Report::yes(types::CREDENTIALS_READY, "InDocument", "Nobody here has it"),
+        ];
+        let said = well("Registered", &parts, types::CREDENTIALS_READY);
+        assert_eq!(said, "Registered. Nobody here has it");
+        assert_eq!(well("Registered", &parts, types::PROGRAMMED), "Registered");
     }
 
     #[test]

@@ -152,7 +152,8 @@ pub(super) fn status(
         .filter(|type_| accepts || *type_ != types::ACCEPTED)
         .collect();
     let parts = halt::complete(&order, progress.reports, halt);
-    let reports = condition::summarize(parts, &[], "Connected and signed in");
+    let well = condition::well("Connected", &parts, types::CREDENTIALS_VALID);
+    let reports = condition::summarize(parts, &[], &well);
     let generation = server.metadata.generation;
     let count = |number: usize| i64::try_from(number).ok();
     let status = AuthorizationServerStatus {

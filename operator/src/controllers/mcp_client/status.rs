@@ -349,11 +349,8 @@ pub(super) fn status(
         |housed| migration::history(&housed.homes, &old, now),
     );
     let old = history.at_home(old);
-    let reports = condition::summarize(
-        parts,
-        &[types::MIGRATED],
-        "Registered, and its credential was proved",
-    );
+    let well = condition::well("Registered", &parts, types::CREDENTIALS_READY);
+    let reports = condition::summarize(parts, &[types::MIGRATED], &well);
     let (secret_name, secret_hash, config_map_name) = match (progress.secret, progress.map) {
         (Some((name, hash)), _) => (Some(name), Some(hash), None),
         (None, Some(map)) => (None, None, Some(map)),

@@ -46,6 +46,12 @@ impl Stage {
         assert_eq!(status.get("secretName"), None);
         assert_eq!(status.get("rotation"), None);
         assert_eq!(self.condition("CredentialsReady").1, "ServiceAccountTrusted");
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+        let said = ready
+            .map(|ready| ready["message"].to_string())
+            .unwrap_or_default();
+        assert!(said.contains("the workload proves them itself"), "{said}");
     }
 
     fn condition(&self, type_: &str) -> (String, String) {

@@ -169,3 +169,48 @@ pub(super) fn status(
     };
     (status, reports)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn ready_after(report: impl FnOnce(&mut Progress)) -> Report {
+        let server: AuthorizationServer = serde_json::from_value(json!({
+            "apiVersion": "mcpauth.dev/v1alpha1", "kind": "AuthorizationServer",
+            "metadata": { "namespace": "platform", "name": "main" },
+            "spec": { "issuer": "https://as.example", "dynamicRegistration": {} },
+        }))
+        .unwrap();
+        let metadata = DiscoveredMetadata {
+            issuer: "https://as.example".into(),
+            authorization_endpoint: None,
+            token_endpoint: "https://as.example/token".into(),
+            jwks_uri: "https://as.example/jwks".into(),
+        };
+        let mut progress = Progress::default();
+        progress.discovered(&metadata);
+        report(&mut progress);
+        progress.registered(&[]);
+        let (_, reports) = status(&server, progress, None, Timestamp::UNIX_EPOCH);
+        let mut ready = reports.into_iter().filter(|report| report.type_ == types::READY);
+        ready.next().unwrap()
+    }
+
+    #[test]
+    fn it_is_not_said_to_be_signed_in_where_there_is_nothing_to_sign_in_at() {
+        let signed_in = ready_after(|progress| progress.signed_in(&Access::default()));
+        assert_eq!(signed_in.reason, "Ready");
+        assert!(signed_in.message.contains("signed in"), "{}", signed_in.message);
+        let open = Credentials::Registration(None);
+        let registers = ready_after(|progress| progress.may_register(&Access::default(), &open));
+        assert_eq!(registers.reason, "Ready");
+        assert!(
+            registers.message.contains("to everybody"),
+            "{}",
+            registers.message
+        );
+        assert!(!registers.message.contains("signed in"), "{}", registers.message);
+    }
+}

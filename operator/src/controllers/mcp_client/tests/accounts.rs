@@ -46,25 +46,21 @@ impl Stage {
         assert_eq!(status.get("secretName"), None);
         assert_eq!(status.get("rotation"), None);
         assert_eq!(self.condition("CredentialsReady").1, "ServiceAccountTrusted");
-        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-        let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
-        let said = ready
-            .map(|ready| ready["message"].to_string())
-            .unwrap_or_default();
+        let said = self.said_of("Ready", "message");
         assert!(said.contains("the workload proves them itself"), "{said}");
     }
 
+    /// The status and the reason of a condition.
     fn condition(&self, type_: &str) -> (String, String) {
+        (self.said_of(type_, "status"), self.said_of(type_, "reason"))
+    }
+
+    fn said_of(&self, type_: &str, field: &str) -> String {
         let status = self.cluster.get(CLIENT).unwrap()["status"].clone();
         let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
         let found = conditions.iter().find(|condition| condition["type"] == type_);
-        let text = |field: &str| {
-            found
-                .and_then(|found| found[field].as_str())
-                .unwrap_or_default()
-                .to_owned()
-        };
-        (text("status"), text("reason"))
+        let text = found.and_then(|found| found[field].as_str());
+        text.unwrap_or_default().to_owned()
     }
 }
 
